@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Physical interrupts. The exit loop lets them in for a moment, the stubs note their vectors, and this sorts them:
+ * our timer, our kick, or one of the root's, which goes into its VP's local APIC.
+ *
+ * Order of EOIs: an edge-triggered interrupt is ended at once. A level-triggered one is ended when the guest ends it,
+ * or its line would fire again. A physical EOI ends the highest vector in service, so while a level-triggered one
+ * is outstanding every EOI waits until its vector is the highest.
+ */
+#include <trivet/apic.h>
+#include <trivet/backend.h>
+#include <trivet/io.h>
+#include <trivet/lp.h>
+#include <trivet/vp.h>
+
+static int highest_bit(const uint64_t bits[4])
+{
+	for (int i = 3; i >= 0; i--)
+		if (bits[i])
+			return i * 64 + 63 - __builtin_clzll(bits[i]);
+	return -1;
+}
+
+static void set_bit(uint64_t bits[4], uint8_t n)
+{
+	bits[n / 64] |= BIT(n % 64);
+}
+
+static void clear_bit(uint64_t bits[4], uint8_t n)
+{
+	bits[n / 64] &= ~BIT(n % 64);
+}
+
+static bool test_bit(const uint64_t bits[4], uint8_t n)
+{
+	return bits[n / 64] >> (n % 64) & 1;
+}
+
+static void run_eois(struct lp *lp)
+{
+	int top;
+
+	while ((top = highest_bit(lp->in_service)) >= 0 && test_bit(lp->eoi_wanted, (uint8_t)top)) {
+		lapic_eoi(&lp->lapic);
+		clear_bit(lp->in_service, (uint8_t)top);
+		clear_bit(lp->eoi_wanted, (uint8_t)top);
+		lp->in_service_count--;
+	}
+}
+
+static void begin_service(struct lp *lp, uint8_t vector)
+{
+	if (!test_bit(lp->in_service, vector)) {
+		set_bit(lp->in_service, vector);
+		lp->in_service_count++;
+	}
+}
+
+void lp_complete_level(struct lp *lp, uint8_t vector)
+{
+	if (!test_bit(lp->in_service, vector))
+		return;
+	set_bit(lp->eoi_wanted, vector);
+	run_eois(lp);
+}
+
+/* An edge-triggered vector is done with the physical APIC. */
+static void end_edge(struct lp *lp, uint8_t vector)
+{
+	if (likely(lp->in_service_count == 0)) {
+		lapic_eoi(&lp->lapic);
+		return;
+	}
+	begin_service(lp, vector);
+	lp_complete_level(lp, vector);
+}
+
+void lp_timer_update(struct lp *lp)
+{
+	uint64_t deadline = apic_timer_deadline(&lp->vp->apic);
+	uint64_t now;
+
+	if (deadline == lp->timer_deadline_tsc)
+		return;
+	lp->timer_deadline_tsc = deadline;
+	if (deadline == UINT64_MAX) {
+		lapic_timer_disarm(&lp->lapic);
+		return;
+	}
+	now = rdtsc();
+	lapic_timer_arm(&lp->lapic, now, deadline > now ? deadline - now : 0);
+}
+
+/* The deadline passed, or the counter was too short for it: then it is armed again. */
+static void handle_timer(struct lp *lp)
+{
+	lp->timer_deadline_tsc = UINT64_MAX;
+	apic_timer_expired(&lp->vp->apic, rdtsc());
+	lp_timer_update(lp);
+	vp_post_self(lp->vp, VP_PENDING_EVENT);
+}
+
+static void give_to_vp(struct lp *lp, uint8_t vector)
+{
+	struct vp *vp = lp->vp;
+
+	if (!lapic_is_in_service(&lp->lapic, vector)) {
+		/* Not from the local APIC: an 8259 behind LINT0 gave the vector, or it is the spurious one. */
+		if (vector == HV_VECTOR_SPURIOUS)
+			return;
+		if (vp->state == VP_RUNNING && !test_bit(vp->extint, vector)) {
+			set_bit(vp->extint, vector);
+			vp->extint_count++;
+		}
+	} else if (lapic_is_level(&lp->lapic, vector)) {
+		begin_service(lp, vector);
+		if (!apic_accept(&vp->apic, vector, true))
+			lp_complete_level(lp, vector);
+	} else {
+		end_edge(lp, vector);
+		apic_accept(&vp->apic, vector, false);
+	}
+	vp_post_self(vp, VP_PENDING_EVENT);
+}
+
+static bool timer_fired(const struct lp *lp)
+{
+	if (lp->timer_deadline_tsc == UINT64_MAX)
+		return false;
+	if (lp->lapic.tsc_deadline)
+		return rdtsc() >= lp->timer_deadline_tsc;
+	return lapic_read(&lp->lapic, LAPIC_TIMER_CURRENT) == 0;
+}
+
+static void handle_vector(struct lp *lp, uint8_t vector)
+{
+	if (vector == HV_VECTOR_TIMER && timer_fired(lp)) {
+		end_edge(lp, vector);
+		handle_timer(lp);
+	} else if (vector == HV_VECTOR_KICK && atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel)) {
+		end_edge(lp, vector); /* what there is to do stands in vp->pending */
+	} else {
+		give_to_vp(lp, vector);
+	}
+}
+
+void lp_handle_interrupts(struct lp *lp)
+{
+	for (int i = 3; i >= 0; i--) {
+		uint64_t bits = lp->acked[i];
+
+		if (likely(bits == 0))
+			continue;
+		lp->acked[i] = 0;
+		while (bits) {
+			unsigned int n = 63u - (unsigned int)__builtin_clzll(bits);
+
+			bits &= ~BIT(n);
+			handle_vector(lp, (uint8_t)((unsigned int)i * 64 + n));
+		}
+	}
+	if (unlikely(atomic_load_explicit(&lp->nmi_taken, memory_order_relaxed))) {
+		atomic_store_explicit(&lp->nmi_taken, 0, memory_order_relaxed);
+		vp_post_self(lp->vp, VP_PENDING_NMI);
+	}
+}
+
+void lp_kick(struct lp *lp)
+{
+	if (atomic_exchange_explicit(&lp->kicked, 1, memory_order_acq_rel) == 0)
+		lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The root partition: a VP on every LP, and all physical memory at its own address but for what the hypervisor must own:
+ * its memory, the trampoline page and the local APIC's page. Device memory above 4 GiB is mapped when first touched.
+ */
+#include <errno.h>
+#include <trivet/backend.h>
+#include <trivet/host_memory.h>
+#include <trivet/io.h>
+#include <trivet/log.h>
+#include <trivet/partition.h>
+#include <trivet/vp.h>
+
+#define LOW_MEMORY_SIZE (4 * SIZE_1G)
+
+struct partition root_partition = { .id = 1, .space_lock = SPINLOCK_INIT(LOCK_RANK_PARTITION) };
+
+static uint64_t block_base, block_size, trampoline_base;
+static unsigned int phys_bits;
+
+/* Maps [start, end) without [hole, hole + hole_size), and goes on with the next hole. */
+static int map_around(uint64_t start, uint64_t end, unsigned int hole_index)
+{
+	const struct {
+		uint64_t base, size;
+	} holes[3] = {
+		{ block_base, block_size },
+		{ trampoline_base, trampoline_base ? PAGE_SIZE : 0 },
+		{ APIC_BASE_DEFAULT, PAGE_SIZE },
+	};
+	uint64_t hole_start, hole_end;
+	int err;
+
+	if (start >= end)
+		return 0;
+	if (hole_index == ARRAY_SIZE(holes))
+		return ss_map(&root_partition.space, GPA(start), HPA(start), end - start, SS_RWX, 0);
+	hole_start = holes[hole_index].base;
+	hole_end = hole_start + holes[hole_index].size;
+	if (hole_start == hole_end || hole_end <= start || hole_start >= end)
+		return map_around(start, end, hole_index + 1);
+	err = map_around(start, hole_start, hole_index + 1);
+	return err ? err : map_around(hole_end, end, hole_index + 1);
+}
+
+static int map_identity(uint64_t start, uint64_t end)
+{
+	return map_around(start, end, 0);
+}
+
+static int map_memory(const struct boot_handoff *handoff)
+{
+	const struct boot_memory_range *map = (const void *)(HV_VIRT_BASE + handoff->memory_map_offset);
+	int err = map_identity(0, LOW_MEMORY_SIZE);
+
+	for (uint64_t i = 0; i < handoff->memory_map_count && !err; i++) {
+		uint64_t start = map[i].base_hpa;
+		uint64_t end = start + map[i].size;
+
+		if (map[i].kind == BOOT_MEMORY_MMIO || end <= LOW_MEMORY_SIZE || end >> phys_bits)
+			continue;
+		err = map_identity(start < LOW_MEMORY_SIZE ? LOW_MEMORY_SIZE : start, end);
+	}
+	return err;
+}
+
+int root_init(const struct boot_handoff *handoff)
+{
+	uint64_t flags = cpuid(0x80000001, 0).edx & BIT(26) ? SS_1G_PAGES : 0;
+	int err;
+
+	block_base = handoff->hv_base;
+	block_size = handoff->hv_size;
+	trampoline_base = handoff->trampoline_hpa;
+	phys_bits = cpuid(0x80000008, 0).eax & 0xff;
+	if (phys_bits > SS_GPA_BITS)
+		phys_bits = SS_GPA_BITS;
+	err = ss_init(&root_partition.space, backend->ss_format, &host_pool, flags);
+	if (!err)
+		err = map_memory(handoff);
+	if (err)
+		return err;
+	/* Nothing has run on these tables yet. */
+	ss_note_flush(&root_partition.space, root_partition.space.generation);
+	ss_reclaim(&root_partition.space);
+
+	root_partition.vps = page_alloc(&host_pool, page_order_for(lp_count * sizeof(struct vp *)));
+	if (!root_partition.vps)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < lp_count && !err; i++)
+		err = vp_create(&root_partition, i, lp_table[i], &root_partition.vps[i]);
+	root_partition.vp_count = lp_count;
+	return err;
+}
+
+/* Gives retired tables back once every processor that may walk them has flushed. Under space_lock. */
+static void reclaim_tables(void)
+{
+	uint64_t oldest = UINT64_MAX;
+
+	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
+		const struct vp *vp = root_partition.vps[i];
+
+		if (atomic_load(&vp->lp->state) == LP_ONLINE && atomic_load(&vp->flush_seen) < oldest)
+			oldest = atomic_load(&vp->flush_seen);
+	}
+	if (!ss_needs_flush(&root_partition.space) || oldest < root_partition.space.generation)
+		return;
+	ss_note_flush(&root_partition.space, root_partition.space.generation);
+	ss_reclaim(&root_partition.space);
+}
+
+/* Makes every processor drop its translations before it next runs the root. Under space_lock. */
+static void flush_all(struct vp *self)
+{
+	atomic_store(&root_partition.flush_generation, root_partition.space.generation);
+	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
+		struct vp *vp = root_partition.vps[i];
+
+		vp_post(vp, VP_PENDING_FLUSH);
+		if (vp != self && atomic_load(&vp->lp->state) == LP_ONLINE)
+			lp_kick(vp->lp);
+	}
+}
+
+static enum fault_result map_device_memory(struct vp *vp, gpa_t gpa)
+{
+	uint64_t start = ALIGN_DOWN(gpa.v, SIZE_1G);
+	int err = 0;
+
+	spin_lock(&root_partition.space_lock);
+	reclaim_tables();
+	if (!ss_lookup(&root_partition.space, gpa, NULL))
+		err = map_identity(start, start + SIZE_1G);
+	if (ss_needs_flush(&root_partition.space))
+		flush_all(vp);
+	spin_unlock(&root_partition.space_lock);
+	if (err) {
+		static struct log_ratelimit bucket;
+
+		log_vp_ratelimited(&bucket, LOG_ERROR, vp->partition->id, vp->index,
+				   "no page left to map 0x%llx: #GP. Give the hypervisor more memory (memory = in trivet.conf)",
+				   (unsigned long long)gpa.v);
+		return FAULT_REFUSED;
+	}
+	return FAULT_RETRY;
+}
+
+enum fault_result root_second_stage_fault(struct vp *vp, gpa_t gpa, bool is_fetch, bool is_walk)
+{
+	if (ALIGN_DOWN(gpa.v, PAGE_SIZE) == APIC_BASE_DEFAULT) {
+		if (is_fetch || is_walk)
+			return FAULT_REFUSED;
+		return vp_apic_page_access(vp, gpa);
+	}
+	if (host_memory_is_ours(HPA(gpa.v), 1)) {
+		static struct log_ratelimit bucket;
+
+		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
+				   "rip 0x%llx: touched the hypervisor's memory at 0x%llx: #GP",
+				   (unsigned long long)backend->rip(vp), (unsigned long long)gpa.v);
+		return FAULT_REFUSED;
+	}
+	if (gpa.v >> phys_bits)
+		return FAULT_REFUSED;
+	return map_device_memory(vp, gpa);
+}

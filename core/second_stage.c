@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Second-stage page tables. One recursive function applies an operation; it runs twice, first counting the table
+ * pages it will need, then, with these in hand, for real. So the second run can't fail, and the two can't
+ * disagree. The tables are kept in canonical form: whatever could be one large leaf is one, and no table is empty.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include <trivet/assert.h>
+#include <trivet/second_stage.h>
+
+#define ENTRIES 512u
+#define TOP_LEVEL 4u
+
+enum op_kind { OP_MAP, OP_UNMAP, OP_PROTECT };
+
+struct ss_op {
+	struct second_stage *ss;
+	enum op_kind kind;
+	bool counting;	    /* first run: nothing is changed */
+	bool hopeless;	    /* first run: more tables needed than the pool has pages */
+	bool live_changed;  /* an entry that a TLB may hold was changed */
+	uint64_t start_gpa;
+	uint64_t end_gpa;
+	uint64_t start_hpa; /* OP_MAP */
+	uint64_t perm_bits; /* OP_MAP, OP_PROTECT: in the entry's format */
+	uint64_t memtype_bits;
+	size_t tables;	    /* needed, then in hand */
+	size_t writes;	    /* entries changed so far */
+	void *stash;	    /* tables in hand, by page_link */
+};
+
+static uint64_t level_size(unsigned level)
+{
+	return PAGE_SIZE << (9 * (level - 1));
+}
+
+static bool is_present(const struct ss_format *f, uint64_t entry)
+{
+	return entry & f->present_mask;
+}
+
+static bool is_leaf(const struct ss_format *f, uint64_t entry, unsigned level)
+{
+	return is_present(f, entry) && (level == 1 || (entry & f->large_bit));
+}
+
+static bool is_table(const struct ss_format *f, uint64_t entry, unsigned level)
+{
+	return is_present(f, entry) && !is_leaf(f, entry, level);
+}
+
+static uint64_t load_entry(const uint64_t *entry)
+{
+	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+}
+
+static uint64_t *table_of(const struct ss_format *f, uint64_t entry)
+{
+	return hv_phys_to_virt(HPA(entry & f->addr_mask));
+}
+
+/* Can [hpa, hpa + level_size) be one leaf? */
+static bool can_be_leaf(const struct second_stage *ss, unsigned level, uint64_t hpa)
+{
+	unsigned max_level = ss->flags & SS_1G_PAGES ? 3 : 2;
+
+	return level <= max_level && IS_ALIGNED(hpa, level_size(level));
+}
+
+/* Entry `index` of the table that would say the same as `parent`, a hole or a leaf one level above `level`. */
+static uint64_t split_entry(const struct ss_format *f, uint64_t parent, unsigned level, unsigned index)
+{
+	if (!is_present(f, parent))
+		return 0;
+	if (level == 1)
+		parent &= ~f->large_bit;
+	return (parent & ~f->hardware_bits) + index * level_size(level);
+}
+
+static uint64_t target_hpa(const struct ss_op *op, uint64_t gpa)
+{
+	return op->start_hpa + (gpa - op->start_gpa);
+}
+
+/* The entry that the operation puts in place of `entry`, a hole or leaf that the operation covers from `gpa` on. */
+static uint64_t new_entry(const struct ss_op *op, uint64_t entry, unsigned level, uint64_t gpa)
+{
+	const struct ss_format *f = op->ss->format;
+
+	switch (op->kind) {
+	case OP_MAP:
+		return target_hpa(op, gpa) | op->perm_bits | op->memtype_bits | f->leaf_bits |
+		       (level > 1 ? f->large_bit : 0);
+	case OP_PROTECT:
+		if (is_present(f, entry))
+			return (entry & ~(f->perm_mask | f->hardware_bits)) | op->perm_bits;
+		return entry;
+	case OP_UNMAP:
+		break;
+	}
+	return 0;
+}
+
+/* Does [lo, ...) of the hole or leaf `entry` at `gpa` already look as the operation wants it? */
+static bool is_done(const struct ss_op *op, uint64_t entry, unsigned level, uint64_t gpa, uint64_t lo)
+{
+	const struct ss_format *f = op->ss->format;
+	uint64_t clean = entry & ~f->hardware_bits;
+
+	if (op->kind == OP_MAP)
+		return is_present(f, entry) && clean + (lo - gpa) == new_entry(op, entry, level, lo);
+	return !is_present(f, entry) || clean == new_entry(op, entry, level, lo);
+}
+
+/* Can a fully covered entry be dealt with here, without a table below it? */
+static bool fits_one_entry(const struct ss_op *op, uint64_t entry, unsigned level, uint64_t gpa)
+{
+	switch (op->kind) {
+	case OP_MAP:
+		return can_be_leaf(op->ss, level, target_hpa(op, gpa));
+	case OP_PROTECT:
+		return !is_table(op->ss->format, entry, level);
+	case OP_UNMAP:
+		break;
+	}
+	return true;
+}
+
+static void set_entry(struct ss_op *op, uint64_t *entry, uint64_t value, bool live)
+{
+	if (live && is_present(op->ss->format, load_entry(entry)))
+		op->live_changed = true;
+	op->writes++;
+	__atomic_store_n(entry, value, __ATOMIC_RELEASE);
+}
+
+/* Puts a table that is no longer linked on the retired list. It stays as it is: a processor may be reading it. */
+static void retire_table(struct ss_op *op, uint64_t *table)
+{
+	struct second_stage *ss = op->ss;
+
+	page_link_set(ss->pool, table, ss->retired);
+	ss->retired = table;
+	ss->retired_pages++;
+	ss->table_pages--;
+	op->live_changed = true;
+}
+
+static void retire_subtree(struct ss_op *op, uint64_t *table, unsigned level)
+{
+	for (unsigned i = 0; level > 1 && i < ENTRIES; i++)
+		if (is_table(op->ss->format, table[i], level))
+			retire_subtree(op, table_of(op->ss->format, table[i]), level - 1);
+	retire_table(op, table);
+}
+
+/*
+ * If the table of `level` says no more than one entry above it could, gives that entry (a leaf, or 0 for an empty
+ * table) and returns true.
+ */
+static bool merged_entry(const struct second_stage *ss, const uint64_t *table, unsigned level, uint64_t *merged)
+{
+	const struct ss_format *f = ss->format;
+	uint64_t first = load_entry(&table[0]) & ~f->hardware_bits;
+	uint64_t step = is_present(f, first) ? level_size(level) : 0;
+
+	if (step && (!is_leaf(f, first, level) || !can_be_leaf(ss, level + 1, first & f->addr_mask)))
+		return false;
+	for (unsigned i = 1; i < ENTRIES; i++)
+		if ((load_entry(&table[i]) & ~f->hardware_bits) != first + i * step)
+			return false;
+	*merged = step ? first | f->large_bit : 0;
+	return true;
+}
+
+/* Ends the counting once it is hopeless, so that a range that would need millions of tables costs little. */
+static bool too_many_tables(struct ss_op *op)
+{
+	if (op->counting && op->tables > page_pool_free_pages(op->ss->pool))
+		op->hopeless = true;
+	return op->hopeless;
+}
+
+static void apply(struct ss_op *op, uint64_t *table, uint64_t parent, unsigned level, uint64_t table_gpa,
+		  bool live);
+
+/* Replaces a hole or leaf by a table that says the same except for what the operation changes. */
+static void apply_split(struct ss_op *op, uint64_t *slot, uint64_t entry, unsigned level, uint64_t gpa, bool live)
+{
+	struct second_stage *ss = op->ss;
+	uint64_t *table;
+
+	if (op->counting) {
+		op->tables++;
+		apply(op, NULL, entry, level - 1, gpa, false);
+		return;
+	}
+	table = op->stash;
+	ASSERT(table && op->tables);
+	op->stash = page_link_get(ss->pool, table);
+	op->tables--;
+	ss->table_pages++;
+	for (unsigned i = 0; i < ENTRIES; i++)
+		table[i] = split_entry(ss->format, entry, level - 1, i);
+	apply(op, table, 0, level - 1, gpa, false);
+	set_entry(op, slot, hv_virt_to_phys(table).v | ss->format->table_bits, live);
+}
+
+/* Goes into the table that `slot` points to, and merges it back afterwards if it can be. */
+static void apply_below(struct ss_op *op, uint64_t *slot, uint64_t entry, unsigned level, uint64_t gpa)
+{
+	uint64_t *table = table_of(op->ss->format, entry);
+	size_t writes = op->writes;
+	uint64_t merged;
+
+	apply(op, table, 0, level - 1, gpa, true);
+	if (op->writes != writes && merged_entry(op->ss, table, level - 1, &merged)) {
+		set_entry(op, slot, merged, true);
+		retire_table(op, table);
+	}
+}
+
+/*
+ * The operation on the part of one table that it covers. `table` is NULL while counting below an entry that is still to
+ * be split; the entries then follow from `parent`. `live`: the table is linked, processors may be using it.
+ */
+static void apply(struct ss_op *op, uint64_t *table, uint64_t parent, unsigned level, uint64_t table_gpa,
+		  bool live)
+{
+	const struct ss_format *f = op->ss->format;
+	uint64_t size = level_size(level);
+	uint64_t first = op->start_gpa > table_gpa ? op->start_gpa : table_gpa;
+
+	if (op->counting && level == 1)
+		return;
+	for (uint64_t i = (first - table_gpa) / size; i < ENTRIES; i++) {
+		uint64_t gpa = table_gpa + i * size;
+		uint64_t lo = op->start_gpa > gpa ? op->start_gpa : gpa;
+		uint64_t hi = op->end_gpa < gpa + size ? op->end_gpa : gpa + size;
+		uint64_t entry = table ? load_entry(&table[i]) : split_entry(f, parent, level, (unsigned)i);
+		uint64_t *slot = table ? &table[i] : NULL;
+		bool is_linked_table = is_table(f, entry, level);
+
+		if (gpa >= op->end_gpa || too_many_tables(op))
+			return;
+		if (!is_linked_table && is_done(op, entry, level, gpa, lo))
+			continue;
+		if (hi - lo == size && fits_one_entry(op, entry, level, gpa)) {
+			if (op->counting)
+				continue;
+			set_entry(op, slot, new_entry(op, entry, level, gpa), live);
+			if (is_linked_table)
+				retire_subtree(op, table_of(f, entry), level - 1);
+		} else if (is_linked_table) {
+			apply_below(op, slot, entry, level, gpa);
+		} else {
+			apply_split(op, slot, entry, level, gpa, live);
+		}
+	}
+}
+
+static void free_list(struct page_pool *pool, void *page)
+{
+	while (page) {
+		void *next = page_link_get(pool, page);
+
+		page_free(pool, page, 0);
+		page = next;
+	}
+}
+
+/* Allocates the tables that the first run counted; all or nothing. */
+static int fill_stash(struct ss_op *op)
+{
+	struct page_pool *pool = op->ss->pool;
+
+	if (op->hopeless)
+		return -ENOMEM;
+	for (size_t i = 0; i < op->tables; i++) {
+		void *page = page_alloc(pool, 0);
+
+		if (!page) {
+			free_list(pool, op->stash);
+			return -ENOMEM;
+		}
+		page_link_set(pool, page, op->stash);
+		op->stash = page;
+	}
+	return 0;
+}
+
+static int run(struct ss_op *op)
+{
+	struct second_stage *ss = op->ss;
+	int err;
+
+	op->counting = true;
+	apply(op, ss->root, 0, TOP_LEVEL, 0, true);
+	err = fill_stash(op);
+	if (err)
+		return err;
+	op->counting = false;
+	op->writes = 0;
+	apply(op, ss->root, 0, TOP_LEVEL, 0, true);
+	ASSERT(op->tables == 0 && !op->stash);
+	if (op->live_changed)
+		__atomic_store_n(&ss->generation, ss->generation + 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+/* Is [start, start + size) page aligned, not empty, and below 2^bits? */
+static bool range_ok(uint64_t start, uint64_t size, unsigned bits)
+{
+	return IS_ALIGNED(start | size, PAGE_SIZE) && size && size <= BIT(bits) && start <= BIT(bits) - size;
+}
+
+static bool perm_ok(const struct ss_format *f, unsigned perm)
+{
+	return perm && perm <= SS_RWX && f->perm_bits[perm];
+}
+
+int ss_map(struct second_stage *ss, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned perm, unsigned memtype)
+{
+	const struct ss_format *f = ss->format;
+	struct ss_op op = { .ss = ss, .kind = OP_MAP };
+
+	if (!range_ok(gpa.v, size, SS_GPA_BITS) || !range_ok(hpa.v, size, SS_HPA_BITS) || !perm_ok(f, perm) ||
+	    memtype > f->memtype_mask >> f->memtype_shift)
+		return -EINVAL;
+	op.start_gpa = gpa.v;
+	op.end_gpa = gpa.v + size;
+	op.start_hpa = hpa.v;
+	op.perm_bits = f->perm_bits[perm];
+	op.memtype_bits = (uint64_t)memtype << f->memtype_shift;
+	return run(&op);
+}
+
+int ss_unmap(struct second_stage *ss, gpa_t gpa, uint64_t size)
+{
+	struct ss_op op = { .ss = ss, .kind = OP_UNMAP };
+
+	if (!range_ok(gpa.v, size, SS_GPA_BITS))
+		return -EINVAL;
+	op.start_gpa = gpa.v;
+	op.end_gpa = gpa.v + size;
+	return run(&op);
+}
+
+int ss_protect(struct second_stage *ss, gpa_t gpa, uint64_t size, unsigned perm)
+{
+	struct ss_op op = { .ss = ss, .kind = OP_PROTECT };
+
+	if (!range_ok(gpa.v, size, SS_GPA_BITS) || !perm_ok(ss->format, perm))
+		return -EINVAL;
+	op.start_gpa = gpa.v;
+	op.end_gpa = gpa.v + size;
+	op.perm_bits = ss->format->perm_bits[perm];
+	return run(&op);
+}
+
+static unsigned perm_of(const struct ss_format *f, uint64_t entry)
+{
+	unsigned perm = SS_RWX;
+
+	while (perm && (!f->perm_bits[perm] || (entry & f->perm_mask) != f->perm_bits[perm]))
+		perm--;
+	return perm;
+}
+
+bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out)
+{
+	const struct ss_format *f = ss->format;
+	const uint64_t *table = ss->root;
+	unsigned level = TOP_LEVEL;
+	uint64_t entry, size;
+
+	if (gpa.v >= BIT(SS_GPA_BITS))
+		return false;
+	for (;;) {
+		size = level_size(level);
+		entry = load_entry(&table[gpa.v / size % ENTRIES]);
+		if (!is_table(f, entry, level))
+			break;
+		table = table_of(f, entry);
+		level--;
+	}
+	if (!is_present(f, entry))
+		return false;
+	if (out) {
+		out->hpa = HPA((entry & f->addr_mask) + (gpa.v & (size - 1)));
+		out->perm = perm_of(f, entry);
+		out->memtype = (unsigned)((entry & f->memtype_mask) >> f->memtype_shift);
+		out->page_size = size;
+	}
+	return true;
+}
+
+int ss_init(struct second_stage *ss, const struct ss_format *format, struct page_pool *pool, uint64_t flags)
+{
+	if (flags & ~SS_1G_PAGES)
+		return -EINVAL;
+	*ss = (struct second_stage){ .format = format, .pool = pool, .flags = flags };
+	ss->root = page_alloc(pool, 0);
+	if (!ss->root)
+		return -ENOMEM;
+	ss->table_pages = 1;
+	return 0;
+}
+
+static void free_subtree(struct second_stage *ss, uint64_t *table, unsigned level)
+{
+	for (unsigned i = 0; level > 1 && i < ENTRIES; i++)
+		if (is_table(ss->format, table[i], level))
+			free_subtree(ss, table_of(ss->format, table[i]), level - 1);
+	page_free(ss->pool, table, 0);
+	ss->table_pages--;
+}
+
+void ss_destroy(struct second_stage *ss)
+{
+	free_list(ss->pool, ss->retired);
+	free_subtree(ss, ss->root, TOP_LEVEL);
+	ASSERT(ss->table_pages == 0);
+	ss->retired = NULL;
+	ss->retired_pages = 0;
+	ss->root = NULL;
+}
+
+hpa_t ss_root_hpa(const struct second_stage *ss)
+{
+	return hv_virt_to_phys(ss->root);
+}
+
+void ss_note_flush(struct second_stage *ss, uint64_t generation)
+{
+	ASSERT(generation <= ss->generation);
+	if (generation > ss->flushed_generation)
+		ss->flushed_generation = generation;
+}
+
+size_t ss_reclaim(struct second_stage *ss)
+{
+	size_t pages = ss->retired_pages;
+
+	ASSERT(!ss_needs_flush(ss));
+	free_list(ss->pool, ss->retired);
+	ss->retired = NULL;
+	ss->retired_pages = 0;
+	return pages;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* Virtual processors: creation, CPUID and MSRs as the root sees them, INIT and start-up. */
+#include "safe_msr.h"
+#include <errno.h>
+#include <trivet/backend.h>
+#include <trivet/host_memory.h>
+#include <trivet/io.h>
+#include <trivet/log.h>
+#include <trivet/partition.h>
+#include <trivet/vp.h>
+
+#define CR4_OSXSAVE BIT(18)
+#define CR4_PKE BIT(22)
+#define CPUID_1_ECX_OSXSAVE BIT(27)
+#define CPUID_1_EDX_APIC BIT(9)
+#define CPUID_7_ECX_OSPKE BIT(4)
+
+int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out)
+{
+	struct vp *vp = page_alloc(&host_pool, page_order_for(sizeof(*vp)));
+	int err;
+
+	if (!vp)
+		return -ENOMEM;
+	vp->partition = partition;
+	vp->index = index;
+	vp->lp = lp;
+	vp->state = VP_WAIT_SIPI;
+	vp_post(vp, VP_PENDING_FLUSH); /* whatever this LP's TLB holds under our ASID is not ours */
+	err = backend->vp_create(vp);
+	if (err) {
+		page_free(&host_pool, vp, page_order_for(sizeof(*vp)));
+		return err;
+	}
+	lp->vp = vp;
+	lp->trace.vp_index = index;
+	*out = vp;
+	return 0;
+}
+
+uint64_t vp_memory_bytes(void)
+{
+	return (PAGE_SIZE << page_order_for(sizeof(struct vp))) + backend->vp_control_bytes;
+}
+
+void vp_cpuid(struct vp *vp, uint64_t cr4)
+{
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+	struct cpuid_regs r = cpuid(leaf, (uint32_t)vp->gpr[GPR_RCX]);
+
+	/* The processor answers from the hypervisor's CR4 and APIC; these bits are the VP's. */
+	if (leaf == 1) {
+		r.ecx &= ~(uint32_t)CPUID_1_ECX_OSXSAVE;
+		if (cr4 & CR4_OSXSAVE)
+			r.ecx |= CPUID_1_ECX_OSXSAVE;
+		if (!(vp->apic.base & APIC_BASE_EN))
+			r.edx &= ~(uint32_t)CPUID_1_EDX_APIC;
+	} else if (leaf == 7) {
+		r.ecx &= ~(uint32_t)CPUID_7_ECX_OSPKE;
+		if (cr4 & CR4_PKE)
+			r.ecx |= CPUID_7_ECX_OSPKE;
+	}
+	vp->gpr[GPR_RAX] = r.eax;
+	vp->gpr[GPR_RBX] = r.ebx;
+	vp->gpr[GPR_RCX] = r.ecx;
+	vp->gpr[GPR_RDX] = r.edx;
+}
+
+int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
+{
+	if (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST)
+		return apic_msr_read(&vp->apic, msr, value);
+	if (msr == APIC_MSR_BASE) {
+		*value = apic_base_read(&vp->apic);
+		return 0;
+	}
+	if (msr == APIC_MSR_TSC_DEADLINE)
+		return apic_tsc_deadline_read(&vp->apic, value);
+	return safe_rdmsr(msr, value) ? 0 : -EINVAL;
+}
+
+int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value)
+{
+	if (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST)
+		return apic_msr_write(&vp->apic, msr, value);
+	if (msr == APIC_MSR_BASE)
+		return apic_base_write(&vp->apic, value);
+	if (msr == APIC_MSR_TSC_DEADLINE)
+		return apic_tsc_deadline_write(&vp->apic, value);
+	return safe_wrmsr(msr, value) ? 0 : -EINVAL;
+}
+
+static void handle_init(struct vp *vp)
+{
+	/* The processor that firmware started first goes to the reset vector, the others wait (SDM3 9.4.4). */
+	vp->state = vp->apic.base & APIC_BASE_BSP ? VP_RUNNING : VP_WAIT_SIPI;
+	vp->nmi_masked = false;
+	vp->nmi_iret_step = false;
+	for (int i = 0; i < 4; i++)
+		vp->extint[i] = 0;
+	vp->extint_count = 0;
+	vp_clear_pending(vp, VP_PENDING_NMI);
+	apic_reset_init(&vp->apic);
+	backend->vp_reset(vp);
+	log_vp_debug(vp->partition->id, vp->index, "INIT");
+}
+
+static void handle_sipi(struct vp *vp)
+{
+	if (vp->state != VP_WAIT_SIPI)
+		return;
+	vp->state = VP_RUNNING;
+	backend->vp_start(vp, vp->sipi_vector);
+	log_vp_debug(vp->partition->id, vp->index, "starts at 0x%05x", vp->sipi_vector << 12);
+}
+
+void vp_handle_startup(struct vp *vp)
+{
+	for (;;) {
+		uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+
+		/* INIT first: a start-up IPI that came with it belongs to what follows. */
+		if (pending & VP_PENDING_INIT) {
+			vp_clear_pending(vp, VP_PENDING_INIT);
+			handle_init(vp);
+		} else if (pending & VP_PENDING_SIPI) {
+			vp_clear_pending(vp, VP_PENDING_SIPI);
+			handle_sipi(vp);
+		} else if (vp->state == VP_RUNNING) {
+			return;
+		} else {
+			backend->lp_idle(vp->lp);
+			lp_handle_interrupts(vp->lp);
+		}
+	}
+}

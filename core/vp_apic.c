@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a VP's local APIC model asks of the machine: interrupts to other VPs, the physical timer, and settings that the
+ * physical local APIC must follow, because the root's devices address it.
+ */
+#include <errno.h>
+#include <trivet/assert.h>
+#include <trivet/backend.h>
+#include <trivet/emulate.h>
+#include <trivet/host_memory.h>
+#include <trivet/io.h>
+#include <trivet/log.h>
+#include <trivet/partition.h>
+#include <trivet/vp.h>
+
+static struct vp *vp_of(struct apic *apic)
+{
+	return container_of(apic, struct vp, apic);
+}
+
+uint64_t apic_host_now_tsc(struct apic *apic)
+{
+	(void)apic;
+	return rdtsc();
+}
+
+void apic_host_timer_changed(struct apic *apic)
+{
+	lp_timer_update(vp_of(apic)->lp);
+}
+
+void apic_host_level_eoi(struct apic *apic, uint8_t vector)
+{
+	lp_complete_level(vp_of(apic)->lp, vector);
+}
+
+void apic_host_lvt_changed(struct apic *apic, enum apic_lvt which, uint32_t value)
+{
+	static const uint16_t reg[APIC_LVT_COUNT] = {
+		[APIC_LVT_LINT0] = LAPIC_LVT_LINT0,
+		[APIC_LVT_LINT1] = LAPIC_LVT_LINT1,
+		[APIC_LVT_PMC] = LAPIC_LVT_PMC,
+		[APIC_LVT_THERMAL] = LAPIC_LVT_THERMAL,
+		[APIC_LVT_CMCI] = LAPIC_LVT_CMCI,
+	};
+
+	if (reg[which])
+		lapic_write(&vp_of(apic)->lp->lapic, reg[which], value);
+}
+
+/* Devices address the physical APIC: its mode and logical id follow the model's; it is never disabled. */
+void apic_host_mode_changed(struct apic *apic)
+{
+	struct vp *vp = vp_of(apic);
+	struct lapic *lapic = &vp->lp->lapic;
+
+	if ((apic->base & ~0xfffull) != APIC_BASE_DEFAULT)
+		log_vp_warn(vp->partition->id, vp->index, "local APIC moved to 0x%llx: only 0x%llx is emulated",
+			    (unsigned long long)(apic->base & ~0xfffull), APIC_BASE_DEFAULT);
+	if (apic->x2 && !lapic->x2apic) {
+		wrmsr(LAPIC_MSR_BASE, rdmsr(LAPIC_MSR_BASE) | LAPIC_BASE_X2APIC);
+		lapic->x2apic = true;
+	} else if (!apic->x2 && lapic->x2apic) {
+		/* Back to xAPIC only through disabled, which loses the registers (SDM3 11.12.5). */
+		uint64_t base = rdmsr(LAPIC_MSR_BASE) & ~(LAPIC_BASE_X2APIC | LAPIC_BASE_ENABLE);
+
+		wrmsr(LAPIC_MSR_BASE, base);
+		wrmsr(LAPIC_MSR_BASE, base | LAPIC_BASE_ENABLE);
+		lapic->x2apic = false;
+		lp_local_apic_start(vp->lp);
+		vp->lp->timer_deadline_tsc = UINT64_MAX;
+		lp_timer_update(vp->lp);
+	}
+	if (!lapic->x2apic) {
+		lapic_write(lapic, LAPIC_DFR, apic->dfr);
+		lapic_write(lapic, LAPIC_LDR, apic->ldr);
+	}
+}
+
+static void deliver_to(struct vp *target, struct vp *sender, const struct apic_ipi *ipi)
+{
+	switch (ipi->mode) {
+	case APIC_MODE_FIXED:
+	case APIC_MODE_LOWEST:
+		if (target == sender) {
+			if (apic_accept(&target->apic, ipi->vector, false))
+				vp_post_self(target, VP_PENDING_EVENT);
+			return;
+		}
+		if (apic_post(&target->apic, ipi->vector, false)) {
+			vp_post(target, VP_PENDING_EVENT);
+			lp_kick(target->lp);
+		}
+		return;
+	case APIC_MODE_NMI:
+		vp_post(target, VP_PENDING_NMI);
+		if (target != sender)
+			lp_kick(target->lp);
+		return;
+	case APIC_MODE_INIT:
+		vp_send_init(target);
+		return;
+	case APIC_MODE_SIPI:
+		vp_send_sipi(target, ipi->vector);
+		return;
+	case APIC_MODE_SMI:
+		/* System management is the machine's own: pass it on. */
+		lapic_icr(&sender->lp->lapic, target->lp->apic_id, LAPIC_ICR_SMI | LAPIC_ICR_ASSERT);
+		return;
+	default:
+		return;
+	}
+}
+
+static struct vp *vp_by_apic_id(uint32_t apic_id)
+{
+	struct lp *lp = lp_by_apic_id(apic_id);
+
+	return lp ? lp->vp : NULL;
+}
+
+void apic_host_send_ipi(struct apic *apic, const struct apic_ipi *ipi)
+{
+	struct vp *sender = vp_of(apic);
+	struct partition *partition = sender->partition;
+	bool all = ipi->dest == (ipi->from_x2apic ? UINT32_MAX : 0xffu);
+
+	/* One destination by id: the usual case, without a walk over all VPs. */
+	if (ipi->shorthand == APIC_DEST_FIELD && !ipi->logical && !all) {
+		struct vp *target = vp_by_apic_id(ipi->dest);
+
+		if (target && target->partition == partition && (target->apic.base & APIC_BASE_EN))
+			deliver_to(target, sender, ipi);
+		return;
+	}
+	for (uint32_t i = 0; i < partition->vp_count; i++) {
+		struct vp *target = partition->vps[i];
+
+		if (target == sender && ipi->shorthand == APIC_DEST_OTHERS)
+			continue;
+		if (ipi->shorthand == APIC_DEST_FIELD &&
+		    !apic_matches(&target->apic, ipi->dest, ipi->logical, ipi->from_x2apic))
+			continue;
+		if (ipi->mode == APIC_MODE_LOWEST && !target->apic.enabled)
+			continue;
+		deliver_to(target, sender, ipi);
+		if (ipi->mode == APIC_MODE_LOWEST)
+			return;
+	}
+}
+
+/* ---- Start-up of the root's processors ---- */
+
+/*
+ * The first INIT and start-up IPIs for a processor go to the processor itself, with our trampoline for the root's start
+ * address; so the root's own delays and repetitions are the ones the hardware needs. Once it runs the hypervisor
+ * they concern the VP alone.
+ */
+void vp_send_init(struct vp *vp)
+{
+	struct lp *lp = vp->lp;
+
+	vp_clear_pending(vp, VP_PENDING_SIPI); /* one sent before this INIT found a running processor */
+	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) == LP_ONLINE) {
+		vp_post(vp, VP_PENDING_INIT);
+		if (lp != this_lp())
+			lp_kick(lp);
+		return;
+	}
+	lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_INIT | LAPIC_ICR_ASSERT | LAPIC_ICR_LEVEL);
+	lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_INIT | LAPIC_ICR_LEVEL);
+}
+
+void vp_send_sipi(struct vp *vp, uint8_t vector)
+{
+	struct lp *lp = vp->lp;
+
+	/* A repeated start-up IPI must not change the address under a VP that is already on its way. */
+	if (!(atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_SIPI))
+		vp->sipi_vector = vector;
+	vp_post(vp, VP_PENDING_SIPI);
+	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) == LP_ONLINE) {
+		if (lp != this_lp())
+			lp_kick(lp);
+	} else if (lp_trampoline_vector()) {
+		lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_SIPI | LAPIC_ICR_ASSERT | lp_trampoline_vector());
+	}
+}
+
+/* ---- The xAPIC page ---- */
+
+struct page_access {
+	struct vp *vp;
+	uint32_t offset;
+};
+
+static int page_read(void *ctx, unsigned int size, uint64_t *value)
+{
+	struct page_access *access = ctx;
+	int err = apic_mmio_read(&access->vp->apic, access->offset, size, value);
+
+	if (err == -ENODEV) {
+		*value = UINT64_MAX; /* nobody answers there */
+		return 0;
+	}
+	return err;
+}
+
+static int page_write(void *ctx, unsigned int size, uint64_t value)
+{
+	struct page_access *access = ctx;
+	int err = apic_mmio_write(&access->vp->apic, access->offset, size, value);
+
+	return err == -ENODEV ? 0 : err;
+}
+
+enum fault_result vp_apic_page_access(struct vp *vp, gpa_t gpa)
+{
+	struct page_access access = { .vp = vp, .offset = (uint32_t)(gpa.v & (PAGE_SIZE - 1)) };
+	struct mmio_access io = { .ctx = &access, .read = page_read, .write = page_write };
+	struct vp_context context;
+	struct insn insn;
+	uint8_t bytes[INSN_LENGTH_MAX];
+	size_t count;
+	int err;
+
+	backend->get_context(vp, &context);
+	count = guest_fetch(&context.paging, vp, GVA(context.rip + context.segment_base[INSN_SEG_CS]), bytes,
+			    sizeof(bytes));
+	err = insn_decode(bytes, count, (enum insn_mode)context.mode, &insn);
+	if (!err && access.offset + insn.mem_size > PAGE_SIZE)
+		err = -ENOTSUP;
+	if (!err)
+		err = emulate_mmio(&insn, vp->gpr, &context.rflags, &io);
+	if (err < 0) {
+		static struct log_ratelimit bucket;
+
+		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
+				   "rip 0x%llx: access to the local APIC page at 0x%x not understood (%d): #GP",
+				   (unsigned long long)context.rip, access.offset, err);
+		return FAULT_REFUSED;
+	}
+	if (err == EMULATE_DONE)
+		context.rip += insn.length;
+	backend->set_context(vp, &context);
+	vp_post_self(vp, VP_PENDING_EVENT);
+	return FAULT_EMULATED;
+}

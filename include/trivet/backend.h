@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The vendor interface: all that core/ knows of SVM or VMX. Bound once at boot. A back end runs the exit loop of
+ * its VP and calls the neutral handlers of vp.h and partition.h directly; what core/ asks of it goes through here.
+ */
+#ifndef TRIVET_BACKEND_H
+#define TRIVET_BACKEND_H
+
+#include <trivet/boot_handoff.h>
+#include <trivet/second_stage.h>
+#include <trivet/types.h>
+#include <trivet/vp.h>
+
+/* What the loader's processor state was, before the hypervisor changed anything. */
+struct boot_cpu_state {
+	struct {
+		uint16_t limit;
+		uint64_t base;
+	} __attribute__((packed)) gdtr, idtr;
+	uint16_t es, cs, ss, ds, fs, gs, tr, ldtr;
+	uint64_t cr0, cr4, efer;
+};
+
+struct backend {
+	const char *name;
+	const struct ss_format *ss_format;
+	uint64_t vp_control_bytes;   /* pages of a VP's control block */
+	bool x2apic_has_arbitration; /* x2APIC MSRs 809h and 80Ch read as 0 instead of faulting */
+	/* 0 when this processor can run Trivet; else -ENODEV and the reason for the user in `why`. */
+	int (*probe)(char *why, size_t size);
+	/* The features found, for the log. */
+	void (*describe)(char *text, size_t size);
+	/* Once, on the boot LP, after the pool is there: permission maps and the like. -ENOMEM. */
+	int (*init)(void);
+	/* On each LP: turn virtualization on. `lp` area's LP_BACKEND_PAGE is the back end's. */
+	void (*lp_start)(struct lp *lp);
+	/* Control block of a VP in its reset state. -ENOMEM. */
+	int (*vp_create)(struct vp *vp);
+	/* The VP goes on where the loader called, on this LP. */
+	void (*vp_launch)(struct vp *vp, const struct boot_cpu_state *state, const struct boot_context *context);
+	/* State after INIT; SDM3 table 9-1, APM2 14.1.3. */
+	void (*vp_reset)(struct vp *vp);
+	/* Real-mode start at `vector` << 12. */
+	void (*vp_start)(struct vp *vp, uint8_t vector);
+	/* The exit loop, for good, on the LP of the VP. */
+	void (*vp_run)(struct vp *vp) __attribute__((__noreturn__));
+	/* Waits in the hypervisor for an interrupt, which lands in lp->acked. */
+	void (*lp_idle)(struct lp *lp);
+	/* RSP goes to and comes from vp->gpr[GPR_RSP] with these. set writes RIP and RFLAGS only. */
+	void (*get_context)(struct vp *vp, struct vp_context *context);
+	void (*set_context)(struct vp *vp, const struct vp_context *context);
+	/* RIP without the rest, for traces and panics. */
+	uint64_t (*rip)(const struct vp *vp);
+	/* Stops intercepting `count` ports from `port` on, in every VP of the root. */
+	void (*allow_ports)(uint16_t port, uint16_t count);
+	void (*hide_ports)(uint16_t port, uint16_t count);
+	/* "cpuid", "npf"...; never NULL. */
+	const char *(*exit_name)(uint32_t code);
+};
+
+extern const struct backend *backend;
+extern const struct backend svm_backend;
+
+#endif

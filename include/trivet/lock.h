@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Spinlocks, and the one list of their ranks. A processor takes locks in rising rank only; debug builds check it.
+ * Nothing on the exit path takes one: they are for set-up, second-stage changes and the log.
+ */
+#ifndef TRIVET_LOCK_H
+#define TRIVET_LOCK_H
+
+#include <stdatomic.h>
+#include <trivet/types.h>
+
+enum lock_rank {
+	LOCK_RANK_PARTITION = 1, /* a partition's GPA space */
+	LOCK_RANK_HOST_PAGING = 2,
+	LOCK_RANK_POOL = 3, /* page pools; nothing but the log below it */
+};
+
+struct spinlock {
+	atomic_flag held;
+	uint8_t rank; /* enum lock_rank */
+};
+
+#define SPINLOCK_INIT(r) { .held = ATOMIC_FLAG_INIT, .rank = (r) }
+
+#ifdef TRIVET_DEBUG
+/* Panics when the caller already holds a lock of this or a higher rank. */
+void lock_rank_enter(enum lock_rank rank);
+void lock_rank_leave(enum lock_rank rank);
+#else
+static inline void lock_rank_enter(enum lock_rank rank)
+{
+	(void)rank;
+}
+static inline void lock_rank_leave(enum lock_rank rank)
+{
+	(void)rank;
+}
+#endif
+
+static inline void spin_lock(struct spinlock *lock)
+{
+	lock_rank_enter((enum lock_rank)lock->rank);
+	while (atomic_flag_test_and_set_explicit(&lock->held, memory_order_acquire))
+		__builtin_ia32_pause();
+}
+
+static inline void spin_unlock(struct spinlock *lock)
+{
+	atomic_flag_clear_explicit(&lock->held, memory_order_release);
+	lock_rank_leave((enum lock_rank)lock->rank);
+}
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A logical processor (LP): one hardware thread. Everything it needs lies in one naturally aligned block of
+ * LP_AREA_SIZE bytes, stacks included, so that the stack pointer alone tells which LP this is: on a VM exit no
+ * segment register has to be the hypervisor's for that.
+ *
+ *   0x0000 struct lp    0x3000 guard    0x4000 main stack (16 KiB)    0x8000 guard
+ *   0x9000 NMI stack (8 KiB)    0xb000 guard    0xc000 #DF stack (4 KiB)    0xd000 #MC stack (8 KiB)
+ *   0xf000 page of the back end
+ */
+#ifndef TRIVET_LP_H
+#define TRIVET_LP_H
+
+#include <stdatomic.h>
+#include <trivet/lapic.h>
+#include <trivet/trace.h>
+#include <trivet/types.h>
+
+#define LP_AREA_SIZE 0x10000ull
+#define LP_AREA_ORDER 4
+#define LP_GUARD_MAIN 0x3000
+#define LP_STACK_TOP 0x8000
+#define LP_GUARD_NMI 0x8000
+#define LP_NMI_STACK_TOP 0xb000
+#define LP_GUARD_DF 0xb000
+#define LP_DF_STACK_TOP 0xd000
+#define LP_MC_STACK_TOP 0xf000
+#define LP_BACKEND_PAGE 0xf000
+
+enum lp_state {
+	LP_OFFLINE, /* never started through us; firmware may have it parked */
+	LP_ONLINE,  /* runs the hypervisor, for good */
+};
+
+/* Vectors the hypervisor keeps for itself in the physical local APIC. A device interrupt of the root may carry the same
+ * number: lp_interrupts.c tells them apart. In the highest class, so that no interrupt in service holds them up. */
+#define HV_VECTOR_TIMER 0xf0
+#define HV_VECTOR_KICK 0xf1
+#define HV_VECTOR_SPURIOUS 0xff
+
+struct vp;
+
+struct lp {
+	struct lp *self;	    /* offset 0: a check that a stack pointer belongs here */
+	uint64_t acked[4];	    /* vectors taken since the last look; set by the interrupt stubs */
+	_Atomic uint32_t kicked;    /* somebody sent HV_VECTOR_KICK */
+	_Atomic uint32_t nmi_taken; /* an NMI arrived while the hypervisor ran */
+	_Atomic uint32_t state;	    /* enum lp_state */
+	uint32_t index;
+	uint32_t apic_id;
+	struct vp *vp; /* the VP that runs here */
+	struct lapic lapic;
+	uint64_t timer_deadline_tsc; /* what the physical timer is set to; UINT64_MAX: nothing */
+	/* Physical interrupts in service whose EOI waits for the guest's, and those of them that got it. */
+	uint64_t in_service[4];
+	uint64_t eoi_wanted[4];
+	uint32_t in_service_count;
+	uint32_t lock_ranks; /* bit n: holds a lock of rank n (debug builds) */
+	uint64_t gdt[8];
+	uint8_t tss[104];
+	struct trace_ring trace;
+};
+static_assert(sizeof(struct lp) <= LP_GUARD_MAIN, "struct lp must end below its guard page");
+static_assert(offsetof(struct lp, self) == 0, "this_lp() and the interrupt stubs");
+static_assert(offsetof(struct lp, acked) == 8, "core/entry.asm");
+
+static inline struct lp *this_lp(void)
+{
+	uint64_t sp;
+
+	__asm__("movq %%rsp, %0" : "=r"(sp));
+	return (struct lp *)(ALIGN_DOWN(sp, LP_AREA_SIZE));
+}
+
+/* The LPs the firmware's tables name; index 0 is the boot LP. Set once at boot. */
+extern struct lp **lp_table;
+extern uint32_t lp_count;
+
+/* Makes the LP areas from the MADT (or just one when there is none). `rsdp_hpa` may be 0. -ENOMEM. */
+int lp_table_init(hpa_t rsdp_hpa, uint32_t boot_apic_id);
+
+/* NULL when no LP has that local APIC id. Constant time. */
+struct lp *lp_by_apic_id(uint32_t apic_id);
+
+/* Loads this LP's GDT, TSS and IDT and the control registers every LP shares. */
+void lp_load_tables(struct lp *lp);
+
+/* What CR0 and CR4 the hypervisor runs with, from what they are now (CR4.MCE and so on stay). */
+void lp_set_control_registers(void);
+
+/* Puts the trampoline in place; after this LPs can be started. */
+void lp_trampoline_init(hpa_t page);
+
+/* A start-up IPI's vector for the trampoline, 0 when there is none. */
+uint8_t lp_trampoline_vector(void);
+
+/* Maps the physical local APIC and notes its mode. -ENODEV: disabled; -EINVAL: the page can't be mapped. */
+int lp_apic_find(struct lp *lp);
+
+/* The running physical local APIC of this LP becomes its VP's, and is then set up for the hypervisor. */
+void lp_apic_adopt(struct lp *lp);
+
+/* Sets the physical local APIC of this LP up for the hypervisor, in the mode it is in; its LINT pins stay as they are. */
+void lp_local_apic_start(struct lp *lp);
+
+/* What was measured at boot, for lp_local_apic_start(). */
+void lp_set_timer_frequencies(uint64_t tsc_hz, uint64_t apic_timer_hz);
+
+/* Sends an interrupt that makes `lp` pass through its exit loop soon. Safe from any LP. */
+void lp_kick(struct lp *lp);
+
+/* Sorts what the interrupt stubs collected: ours are handled, the rest goes to the VP's local APIC. */
+void lp_handle_interrupts(struct lp *lp);
+
+/* The guest's EOI for a level-triggered `vector`: completes it at the physical local APIC as soon as order permits. */
+void lp_complete_level(struct lp *lp, uint8_t vector);
+
+/* Sets the LP's one timer to the earliest deadline of those who want it. */
+void lp_timer_update(struct lp *lp);
+
+/* Entry of a started LP on its own stack. */
+_Noreturn void lp_main(struct lp *lp);
+
+#endif

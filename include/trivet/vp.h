@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A virtual processor (VP). Its live state is touched only by the LP that runs it; others set bits in `pending`
+ * and kick that LP.
+ */
+#ifndef TRIVET_VP_H
+#define TRIVET_VP_H
+
+#include <stdatomic.h>
+#include <trivet/apic.h>
+#include <trivet/guest_walk.h>
+#include <trivet/lp.h>
+#include <trivet/types.h>
+
+/* Bits of vp->pending: work to do before the next entry. One test on the exit path covers them all. */
+#define VP_PENDING_EVENT BIT(0)	   /* an interrupt may be deliverable */
+#define VP_PENDING_NMI BIT(1)
+#define VP_PENDING_INIT BIT(2)
+#define VP_PENDING_SIPI BIT(3)
+#define VP_PENDING_FLUSH BIT(4)	   /* second-stage translations changed */
+#define VP_PENDING_SHUTDOWN BIT(5) /* the guest shut the processor down (triple fault) */
+
+enum vp_state {
+	VP_RUNNING,
+	VP_WAIT_SIPI, /* after INIT: waits for a start-up IPI */
+};
+
+struct vp {
+	uint64_t gpr[GPR_COUNT]; /* RAX valid at every exit; RSP only between backend get_context/set_context */
+	void *control;		 /* the back end's control block (VMCB, VMCS) */
+	uint64_t control_hpa;
+	_Atomic uint64_t pending; /* VP_PENDING_* */
+	struct lp *lp;
+	struct partition *partition;
+	uint32_t index;
+	uint32_t state; /* enum vp_state */
+	/* External interrupts the 8259s delivered through LINT0: taken already, wait for the guest's IF. */
+	uint64_t extint[4];
+	uint32_t extint_count;
+	bool nmi_masked;    /* an NMI is being handled: until IRET */
+	bool nmi_iret_step; /* IRET was reached: the NMI is over once it completed */
+	bool launched;
+	uint8_t sipi_vector;
+	uint64_t iret_rip;
+	_Atomic uint64_t flush_seen; /* partition->flush_generation that this VP's LP has flushed for */
+	uint64_t flushes;
+	struct apic apic;
+	uint64_t exit_counts[256]; /* by the back end's compact exit code */
+};
+static_assert(offsetof(struct vp, gpr) == 0, "the back ends' entry.asm");
+static_assert(offsetof(struct vp, control) == 128, "the back ends' entry.asm");
+static_assert(offsetof(struct vp, control_hpa) == 136, "the back ends' entry.asm");
+
+/* A copy of the state that instruction emulation needs; vendor neutral. */
+struct vp_context {
+	uint64_t rip;
+	uint64_t rflags;
+	uint64_t segment_base[6]; /* ES CS SS DS FS GS: their numbers in an instruction */
+	uint8_t mode;		  /* enum insn_mode */
+	uint8_t cpl;
+	struct guest_paging paging;
+};
+
+/* -ENOMEM. The VP waits for its start-up IPI. */
+int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
+
+static inline void vp_post(struct vp *vp, uint64_t bits)
+{
+	atomic_fetch_or_explicit(&vp->pending, bits, memory_order_seq_cst);
+}
+
+/* The same from the LP that runs the VP, without the locked instruction when nothing changes. */
+static inline void vp_post_self(struct vp *vp, uint64_t bits)
+{
+	if ((atomic_load_explicit(&vp->pending, memory_order_relaxed) & bits) != bits)
+		vp_post(vp, bits);
+}
+
+static inline void vp_clear_pending(struct vp *vp, uint64_t bits)
+{
+	atomic_fetch_and_explicit(&vp->pending, ~bits, memory_order_seq_cst);
+}
+
+/*
+ * CPUID as the machine answers it, with the bits that follow the VP's own CR4. The back end then hides itself.
+ * In and out: vp->gpr RAX, RBX, RCX, RDX.
+ */
+void vp_cpuid(struct vp *vp, uint64_t cr4);
+
+/* RDMSR and WRMSR of everything that isn't the back end's own: 0, or -EINVAL for #GP(0). */
+int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value);
+int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value);
+
+/* INIT and start-up IPIs for a VP, from any LP. The start-up IPI's `vector` is the page it starts at. */
+void vp_send_init(struct vp *vp);
+void vp_send_sipi(struct vp *vp, uint8_t vector);
+
+/* Starts and resets, on the VP's own LP, for VP_PENDING_INIT and VP_PENDING_SIPI. Returns when the VP is to run. */
+void vp_handle_startup(struct vp *vp);
+
+/* An access to the local APIC's page at offset `gpa` & 0xfff: decodes the instruction at RIP and carries it out. */
+enum fault_result vp_apic_page_access(struct vp *vp, gpa_t gpa);
+
+/* The LP's last exits, to the log. */
+void vp_log_history(struct vp *vp);
+
+/* What one VP costs in pages, in bytes. */
+uint64_t vp_memory_bytes(void);
+
+/* The guest shut this processor down (triple fault): logs why and resets the machine. */
+_Noreturn void vp_shutdown(struct vp *vp);
+
+#endif

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+#
+# The part of the Makefile that builds and runs tests. A host test names what it links in its first line,
+# `/* unit: core/a.c core/b.c */` or `/* fuzz: core/a.c */`, and may name libraries in its second,
+# `/* libs: Zydis */` (`newlib` means our libc.a, its symbols prefixed with newlib_).
+
+UNIT_CC ?= gcc
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 20
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+U := $(OUT)/unit/$(notdir $(UNIT_CC))
+F := $(OUT)/fuzz
+RESULTS := $(OUT)/results
+
+# ---------------------------------------------------------------------------------------------------
+# Unit tests: product sources and tests compiled once each for the host with ASan and UBSan
+
+UNIT_TESTS := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_BINS := $(UNIT_TESTS:tests/unit/%.c=$(U)/%)
+UNIT_CFLAGS := -std=gnu17 -g -O1 -Wall -Wextra -Werror -Wconversion -fno-omit-frame-pointer $(SANITIZE) -Iinclude -I.
+NEWLIB_PREFIXED := $(NEWLIB)/libc-prefixed.a
+
+# One line for each test, "test|sources|libraries", made a rule by link_rule.
+first_lines = $(shell awk -v kind=$(1) 'FNR == 1 { name = FILENAME; gsub(/.*\/|\.c$$/, "", name); src = ""; libs = "" } \
+	FNR <= 2 && match($$0, "^/\\* *" kind ":") { src = $$0; sub("^/\\* *" kind ":", "", src); sub(/\*\/.*/, "", src) } \
+	FNR <= 2 && match($$0, /^\/\* *libs:/) { libs = $$0; sub(/^\/\* *libs:/, "", libs); sub(/\*\/.*/, "", libs) } \
+	FNR == 2 { gsub(/[ \t]+/, ",", src); gsub(/[ \t]+/, ",", libs); print name "|" src "|" libs }' $(2) /dev/null)
+comma := ,
+field = $(subst $(comma), ,$(word $(1),$(subst |, ,$(subst ||,| |,$(subst |,|$(comma),$(2)))$(comma))))
+link_libs = $(patsubst %,-l%,$(filter-out newlib,$(1))) $(if $(filter newlib,$(1)),$(NEWLIB_PREFIXED))
+
+define unit_rule
+$(U)/$(strip $(call field,1,$(1))): $(patsubst %,$(U)/obj/%.o,$(call field,2,$(1))) $(if $(filter newlib,$(call field,3,$(1))),$(NEWLIB_PREFIXED))
+$(U)/$(strip $(call field,1,$(1))): LIBS := $(call link_libs,$(call field,3,$(1)))
+endef
+$(foreach line,$(if $(UNIT_TESTS),$(call first_lines,unit,$(UNIT_TESTS))),$(eval $(call unit_rule,$(line))))
+
+$(U)/.flags: FORCE | $(SETUP)
+	@mkdir -p $(@D)
+	@echo '$(UNIT_CC) $(UNIT_CFLAGS)' | $(call update,$@)
+
+$(U)/obj/%.c.o: %.c $(U)/.flags
+	@mkdir -p $(@D)
+	$(call say,UNIT-CC,$<)
+	$(Q)$(UNIT_CC) $(UNIT_CFLAGS) -MMD -MP -c $< -o $@
+
+$(UNIT_BINS): $(U)/%: $(U)/obj/tests/unit/%.c.o
+	$(call say,LINK,$@)
+	$(Q)$(UNIT_CC) $(UNIT_CFLAGS) $(filter %.o,$^) -lcmocka $(LIBS) -o $@
+
+$(NEWLIB_PREFIXED): $(LIBC)
+	$(Q)$(OBJCOPY) --prefix-symbols=newlib_ $< $@
+
+.PHONY: unit-build test-unit
+unit-build: $(UNIT_BINS)
+
+#: make test-unit           host tests with ASan and UBSan (UNIT_CC=clang for the other compiler)
+test-unit: $(UNIT_BINS)
+	@$(PYTHON) scripts/run-unit.py --xml $(RESULTS)/unit.xml $(UNIT_BINS)
+
+# ---------------------------------------------------------------------------------------------------
+# Fuzzing
+
+FUZZ_TESTS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_BINS := $(FUZZ_TESTS:tests/fuzz/%.c=$(F)/%)
+FUZZ_CFLAGS := $(UNIT_CFLAGS) -fsanitize=fuzzer-no-link
+
+define fuzz_rule
+$(F)/$(strip $(call field,1,$(1))): $(patsubst %,$(F)/obj/%.o,$(call field,2,$(1)))
+$(F)/$(strip $(call field,1,$(1))): LIBS := $(call link_libs,$(call field,3,$(1)))
+endef
+$(foreach line,$(if $(FUZZ_TESTS),$(call first_lines,fuzz,$(FUZZ_TESTS))),$(eval $(call fuzz_rule,$(line))))
+
+$(F)/.flags: FORCE | $(SETUP)
+	@mkdir -p $(@D)
+	@echo '$(FUZZ_CC) $(FUZZ_CFLAGS)' | $(call update,$@)
+
+$(F)/obj/%.c.o: %.c $(F)/.flags
+	@mkdir -p $(@D)
+	$(call say,FUZZ-CC,$<)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
+
+$(FUZZ_BINS): $(F)/%: $(F)/obj/tests/fuzz/%.c.o
+	$(call say,LINK,$@)
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(filter %.o,$^) $(LIBS) -o $@
+
+.PHONY: fuzz
+#: make fuzz                libFuzzer targets, FUZZ_SECONDS=20 each
+fuzz: $(FUZZ_BINS)
+	@$(PYTHON) scripts/run-fuzz.py --seconds $(FUZZ_SECONDS) --corpus $(F)/corpus --xml $(RESULTS)/fuzz.xml $(FUZZ_BINS)
+
+# ---------------------------------------------------------------------------------------------------
+# Bare-metal guests: each tests/guests/test_*.c and tests/bench/bench_*.c is a UEFI application with the library
+
+G := $(OUT)/guests
+GUEST_APPS := $(sort $(wildcard tests/guests/test_*.c tests/bench/bench_*.c))
+GUEST_LIB := $(sort $(wildcard tests/guests/lib/*.c tests/guests/lib/*.asm))
+GUEST_EFIS := $(patsubst %.c,$(G)/%.efi,$(notdir $(GUEST_APPS)))
+GUEST_LIB_OBJS := $(GUEST_LIB:%=$(G)/obj/%.o)
+# Guests use every register of the machine as they like, and casts between widths are their daily bread.
+GUEST_CFLAGS = $(EFI_CFLAGS) -Wno-conversion -Wno-sign-conversion -Wno-missing-prototypes
+GUEST_CPPFLAGS = $(EFI_CPPFLAGS) -Itests/guests/lib -Itests/guests -I.
+.SECONDARY: $(GUEST_LIB_OBJS) $(GUEST_APPS:%=$(G)/obj/%.o)
+vpath test_%.c tests/guests
+vpath bench_%.c tests/bench
+
+$(G)/.flags: FORCE | $(SETUP)
+	@mkdir -p $(@D)
+	@echo '$(CC) $(GUEST_CFLAGS) $(GUEST_CPPFLAGS) $(EFI_LDFLAGS)' | $(call update,$@)
+
+$(G)/obj/%.c.o: %.c $(G)/.flags $(NEWLIB_STAMP)
+	@mkdir -p $(@D)
+	$(call say,GUEST-CC,$<)
+	$(Q)$(CC) $(GUEST_CFLAGS) $(GUEST_CPPFLAGS) $(VERSION_DEFINE) -MMD -MP -c $< -o $@
+
+$(G)/obj/%.asm.o: %.asm $(G)/.flags
+	@mkdir -p $(@D)
+	$(call say,NASM,$<)
+	$(Q)$(NASM) -f elf64 -Iinclude/ -I$(dir $<) -Werror -MD $(@:.o=.d) -MP -MT $@ $< -o $@
+
+define guest_rule
+$(G)/$(notdir $(1:.c=.efi)): $(G)/obj/$(1).o $(GUEST_LIB_OBJS) $(LIBC) scripts/check-efi.py
+	$$(call say,EFI,$$@)
+	$$(Q)$$(call efi_link,$$(@:.efi=.so),$(G)/obj/$(1).o $(GUEST_LIB_OBJS))
+	$$(Q)$$(call efi_convert,$$(@:.efi=.so),$$@)
+endef
+$(foreach app,$(GUEST_APPS),$(eval $(call guest_rule,$(app))))
+
+#: make test-scripts        the build's own checks, each given something that it must refuse
+.PHONY: test-scripts
+test-scripts: $(SETUP)
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) -q --junitxml=$(RESULTS)/scripts.xml $(ARGS) scripts
+
+.PHONY: guests test-guests test-linux test-matrix test bench
+guests: $(GUEST_EFIS)
+
+# What the emulator suites find in their environment; QEMU, OVMF_CODE and OVMF_VARS reach them too when they are given.
+SUITE_ENV = TRIVET_EFI=$(abspath $(OUT)/trivet.efi) TRIVET_OUT=$(abspath $(OUT)) \
+	LINUX_KERNELS=$(abspath $(OUT)/linux) LINUX_LOGS=$(abspath $(OUT)/linux-logs) PYTHONDONTWRITEBYTECODE=1
+PYTEST = $(SUITE_ENV) $(PYTHON) -m pytest -p no:cacheprovider --tb=short
+
+#: make test-guests         bare-metal guests under the hypervisor (ARGS='-k name -v' goes to pytest)
+test-guests: efi guests
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) --junitxml=$(RESULTS)/guests.xml $(ARGS) tests/guests
+
+#: make test-linux          stock Debian kernels under the hypervisor (ARGS as above)
+test-linux: efi
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) --junitxml=$(RESULTS)/linux.xml $(ARGS) tests/linux
+
+#: make test                everything: lint, scripts, unit, guests, linux; last line `N passed, N failed, N skipped`
+test: $(SETUP)
+	@$(PYTHON) scripts/run-tests.py --make '$(MAKE)' --results $(RESULTS) lint scripts unit guests linux
+
+#: make test-matrix         the emulator suites again on a newer QEMU from a private folder
+test-matrix: efi guests
+	@scripts/fetch-qemu.sh $(OUT)/qemu
+	@QEMU=$(abspath $(OUT)/qemu/bin/qemu-system-x86_64) $(PYTHON) scripts/run-tests.py --make '$(MAKE)' \
+		--results $(RESULTS)/matrix guests linux
+
+#: make bench               speed and size figures: build/bench.tsv
+bench: efi guests kernel
+	@$(SUITE_ENV) $(PYTHON) tests/bench/bench.py
+
+# ---------------------------------------------------------------------------------------------------
+# A machine to look at
+
+KERNEL_DIR := $(OUT)/linux/cloud
+KERNEL ?= $(KERNEL_DIR)/vmlinuz
+# Our initrd has the modules of our kernel: another kernel comes with its own, or none.
+INITRD ?= $(if $(filter $(KERNEL_DIR)/%,$(KERNEL)),$(KERNEL_DIR)/initrd)
+CMDLINE ?= console=ttyS0
+SMP ?= 2
+MEM ?= 1024
+LOG ?=
+RUN := $(OUT)/run
+
+.PHONY: kernel run image
+kernel: $(SETUP)
+	@scripts/fetch-kernel.sh $(KERNEL_DIR)
+	@scripts/make-initramfs.sh $(KERNEL_DIR)
+
+# The stock kernel is only fetched when no other was given.
+image_of = CMDLINE='$(CMDLINE)' LOG='$(LOG)' scripts/make-image.sh $(1) $(OUT)/trivet.efi $(KERNEL) $(INITRD)
+
+#: make run                 a stock Debian kernel on Trivet, console here (Ctrl-A x leaves); variables:
+#:                          SMP=2 MEM=1024 KERNEL= INITRD= CMDLINE= LOG=error|warn|info|debug CPU=EPYC
+run: efi $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel)
+	@mkdir -p $(RUN)
+	@$(call image_of,$(RUN)/disk.img)
+	@: > $(RUN)/trivet.log
+	@echo "  The hypervisor's log: tail -f $(RUN)/trivet.log"
+	@echo "  The root's console follows; Ctrl-A x leaves."
+	@SMP='$(SMP)' MEM='$(MEM)' scripts/qemu.sh $(RUN)/disk.img $(RUN)/trivet.log
+
+#: make image               build/trivet.img, a disk image with the same content
+image: efi $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel)
+	@$(call image_of,$(OUT)/trivet.img)
+	@printf '  %-8s %s, %d MiB\n' IMAGE $(OUT)/trivet.img $$(( $$(stat -c %s $(OUT)/trivet.img) >> 20 ))
+
+# ---------------------------------------------------------------------------------------------------
+# Reading the source
+
+FORMATTED = $(sort $(shell find boot core drivers svm vmx sched include tests -name '*.[ch]' -not -name '*.def' 2>/dev/null))
+SHELL_SCRIPTS = $(sort $(wildcard scripts/*.sh .ci/run scripts/initramfs/* scripts/initramfs/bin/*))
+PYTHON_FILES = $(sort $(shell find scripts tests -name '*.py'))
+TIDY_FILES = $(HV_C) $(BOOT_C)
+
+.PHONY: lint lint-quick format
+#: make lint                style, clang-tidy, scripts
+lint: lint-quick compile_commands.json
+	@printf '%s\0' $(TIDY_FILES) | xargs -0 -n 4 -P $$(nproc) clang-tidy --quiet -p $(OUT) 2> $(OUT)/tidy.log || \
+		{ grep -v 'warnings generated' $(OUT)/tidy.log; exit 1; }
+
+lint-quick: $(SETUP)
+	@clang-format --dry-run -Werror $(FORMATTED)
+	@for script in $(SHELL_SCRIPTS); do [ ! -f $$script ] || case "$$(head -n 1 $$script)" in \
+		*bash*) bash -n $$script || exit 1;; *'/sh'*) sh -n $$script || exit 1;; esac; done
+	@PYTHONPYCACHEPREFIX=$(abspath $(OUT)/pycache) $(PYTHON) -m py_compile $(PYTHON_FILES)
+	@scripts/check-source.py
+
+#: make format              apply the style to every C file
+format:
+	clang-format -i $(FORMATTED)
+
+.PHONY: compile_commands.json
+#: make compile_commands.json   for editors and clang-tidy (so always with clang's flags and headers)
+ifneq ($(notdir $(CC)),clang)
+compile_commands.json:
+	@$(MAKE) --no-print-directory CC=clang UNIT_CC=clang $@
+else
+quoted = $(subst ','\'',$(1))
+list_commands = printf '%s|$(subst %,%%,$(call quoted,$(2) $(VERSION_DEFINE)))\n' $(or $(1),/dev/null)
+compile_commands.json: $(NEWLIB_STAMP)
+	@mkdir -p $(OUT)
+	@{ $(call list_commands,$(HV_C) core/libc_glue.c,$(CC) $(HV_CFLAGS) $(HV_CPPFLAGS)); \
+	   $(call list_commands,$(BOOT_C),$(CC) $(EFI_CFLAGS) $(EFI_CPPFLAGS)); \
+	   $(call list_commands,$(GUEST_APPS) $(filter %.c,$(GUEST_LIB)),$(CC) $(GUEST_CFLAGS) $(GUEST_CPPFLAGS)); \
+	   $(call list_commands,$(UNIT_TESTS) $(FUZZ_TESTS),$(UNIT_CC) $(UNIT_CFLAGS)); } | \
+	   $(PYTHON) scripts/compile-commands.py | $(call update,$(OUT)/compile_commands.json)
+	@[ "$(OUT)" != build ] || ln -sf build/compile_commands.json compile_commands.json
+endif
+
+-include $(GUEST_LIB_OBJS:.o=.d) $(GUEST_APPS:%=$(G)/obj/%.d)
+-include $(wildcard $(U)/obj/tests/unit/*.d $(U)/obj/*/*.d $(F)/obj/tests/fuzz/*.d $(F)/obj/*/*.d)

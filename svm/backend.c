@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* The SVM back end as core/ sees it. */
+#include "npt.h"
+#include "svm.h"
+
+static _Noreturn void run(struct vp *vp)
+{
+	__asm__ volatile("vmload" ::"a"(vp->control_hpa) : "memory");
+	svm_handle_pending(vp);
+	svm_run_loop(vp);
+}
+
+static void idle(struct lp *lp)
+{
+	svm_halt(lp->vp->control_hpa, svm_host_vmcb(lp));
+}
+
+static uint64_t rip(const struct vp *vp)
+{
+	return vmcb_of(vp)->rip;
+}
+
+const struct backend svm_backend = {
+	.name = "AMD SVM",
+	.ss_format = &ss_format_npt,
+	.vp_control_bytes = 2 * PAGE_SIZE,
+	.x2apic_has_arbitration = true,
+	.probe = svm_probe,
+	.describe = svm_describe,
+	.init = svm_permission_maps_init,
+	.lp_start = svm_lp_start,
+	.vp_create = svm_vp_create,
+	.vp_launch = svm_vp_launch,
+	.vp_reset = svm_vp_reset,
+	.vp_start = svm_vp_start,
+	.vp_run = run,
+	.lp_idle = idle,
+	.get_context = svm_get_context,
+	.set_context = svm_set_context,
+	.rip = rip,
+	.allow_ports = svm_allow_ports,
+	.hide_ports = svm_hide_ports,
+	.exit_name = svm_exit_name,
+};

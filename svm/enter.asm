@@ -1,0 +1,107 @@
+; SPDX-License-Identifier: MIT
+; World switch (APM2 15.5). VMRUN and #VMEXIT swap RAX, RSP, RIP, RFLAGS and the control registers through the VMCB and the
+; host save area; this swaps the other general registers and nothing else. FS, GS, TR, LDTR and the system-call
+; MSRs stay the guest's while the hypervisor runs, except in svm_open_window.
+;
+; The global interrupt flag is clear from here to the next VMRUN; RFLAGS.IF is set all the time, so that a physical
+; interrupt ends guest mode whatever the guest's own IF is (APM2 15.21.1).
+
+bits 64
+default rel
+
+%define VP_CONTROL 128
+%define VP_CONTROL_HPA 136
+%define VMCB_RAX 0x5f8
+
+extern svm_handle_exit
+
+section .text
+
+; svm_run_loop(vp), never returns. [rsp]: vp. Entered with GIF and IF clear.
+global svm_run_loop
+svm_run_loop:
+	push rdi
+	sti
+	nop			; QEMU 7.2 carries the shadow of STI into the guest
+align 16
+.enter:
+	mov rdi, [rsp]
+	mov rax, [rdi + VP_CONTROL]
+	mov rcx, [rdi]
+	mov [rax + VMCB_RAX], rcx
+	mov rax, [rdi + VP_CONTROL_HPA]
+	mov rcx, [rdi + 1 * 8]
+	mov rdx, [rdi + 2 * 8]
+	mov rbx, [rdi + 3 * 8]
+	mov rbp, [rdi + 5 * 8]
+	mov rsi, [rdi + 6 * 8]
+	mov r8, [rdi + 8 * 8]
+	mov r9, [rdi + 9 * 8]
+	mov r10, [rdi + 10 * 8]
+	mov r11, [rdi + 11 * 8]
+	mov r12, [rdi + 12 * 8]
+	mov r13, [rdi + 13 * 8]
+	mov r14, [rdi + 14 * 8]
+	mov r15, [rdi + 15 * 8]
+	mov rdi, [rdi + 7 * 8]
+	vmrun
+	push rdi
+	mov rdi, [rsp + 8]
+	mov [rdi + 1 * 8], rcx
+	pop rcx
+	mov [rdi + 2 * 8], rdx
+	mov [rdi + 3 * 8], rbx
+	mov [rdi + 5 * 8], rbp
+	mov [rdi + 6 * 8], rsi
+	mov [rdi + 7 * 8], rcx
+	mov [rdi + 8 * 8], r8
+	mov [rdi + 9 * 8], r9
+	mov [rdi + 10 * 8], r10
+	mov [rdi + 11 * 8], r11
+	mov [rdi + 12 * 8], r12
+	mov [rdi + 13 * 8], r13
+	mov [rdi + 14 * 8], r14
+	mov [rdi + 15 * 8], r15
+	mov rsi, [rdi + VP_CONTROL]
+	mov rax, [rsi + VMCB_RAX]
+	mov [rdi], rax
+	xor ebp, ebp		; back traces end here; nothing of the guest's is left for speculation
+	xor ebx, ebx
+	call svm_handle_exit	; (vp, vmcb)
+	jmp .enter
+
+; svm_open_window(guest_vmcb_hpa, host_vmcb_hpa): lets pending interrupts, NMIs and machine checks in, once. Their handlers
+; need our TR, which VMLOAD brings back. Called with GIF clear and IF set.
+global svm_open_window
+svm_open_window:
+	mov rax, rdi
+	vmsave
+	mov rax, rsi
+	vmload
+	stgi
+	nop
+	clgi
+	mov rax, rdi
+	vmload
+	ret
+
+; svm_halt(guest_vmcb_hpa, host_vmcb_hpa): the same, but waits for something to come.
+global svm_halt
+svm_halt:
+	mov rax, rdi
+	vmsave
+	mov rax, rsi
+	vmload
+	cli
+	stgi
+	sti
+	hlt
+	cli
+	clgi
+	sti
+	nop
+	mov rax, rdi
+	vmload
+	ret
+
+section .note.GNU-stack noalloc noexec nowrite progbits

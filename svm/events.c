@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events into the guest (APM2 15.20, 15.21): exceptions, NMIs and interrupts, one per entry, and the windows that end guest
+ * mode as soon as the next one can be taken. One producer: nothing else writes event_injection.
+ */
+#include "svm.h"
+#include <trivet/assert.h>
+#include <trivet/exceptions.h>
+#include <trivet/log.h>
+#include <trivet/partition.h>
+
+static bool is_contributory(uint8_t vector)
+{
+	return vector == 0 || (vector >= 10 && vector <= 13);
+}
+
+void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
+{
+	struct vmcb *vmcb = vmcb_of(vp);
+	uint64_t first = vmcb->event_injection;
+
+	if ((first & EVENT_VALID) && (first & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION) {
+		uint8_t old = first & EVENT_VECTOR_MASK;
+
+		if (old == VECTOR_DF) {
+			vp_post_self(vp, VP_PENDING_SHUTDOWN);
+			return;
+		}
+		if ((is_contributory(old) && is_contributory(vector)) ||
+		    (old == VECTOR_PF && (is_contributory(vector) || vector == VECTOR_PF))) {
+			vector = VECTOR_DF;
+			has_error = true;
+			error = 0;
+		}
+	}
+	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector | (has_error ? EVENT_ERROR_VALID : 0) |
+				(uint64_t)error << EVENT_ERROR_SHIFT;
+}
+
+void svm_requeue_event(struct vmcb *vmcb)
+{
+	uint64_t event = vmcb->exit_int_info;
+	uint64_t vector = event & EVENT_VECTOR_MASK;
+
+	/* INT n, INT3 and INTO run again: RIP still points at them. */
+	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_SOFT_INT)
+		return;
+	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION && (vector == 3 || vector == 4))
+		return;
+	vmcb->event_injection = event;
+}
+
+/* An exit as soon as RFLAGS.IF, the shadow and (unless `ignore_tpr`) TPR let a vector of this priority in. */
+static void open_window(struct vmcb *vmcb, unsigned int priority, bool ignore_tpr)
+{
+	uint64_t control = vmcb->interrupt_control & ~(V_PRIORITY_MASK | V_IGNORE_TPR);
+
+	vmcb->interrupt_control = control | V_IRQ | (uint64_t)priority << V_PRIORITY_SHIFT | (ignore_tpr ? V_IGNORE_TPR : 0);
+	vmcb->intercepts1 |= (uint32_t)INTERCEPT1_VINTR;
+}
+
+static void close_window(struct vmcb *vmcb)
+{
+	vmcb->interrupt_control &= ~V_IRQ;
+	vmcb->intercepts1 &= ~(uint32_t)INTERCEPT1_VINTR;
+}
+
+static bool can_inject(const struct vmcb *vmcb)
+{
+	return (vmcb->rflags & RFLAGS_IF) && !(vmcb->interrupt_shadow & INTERRUPT_SHADOW) &&
+	       !(vmcb->event_injection & EVENT_VALID);
+}
+
+static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
+{
+	if (vp->nmi_masked || (vmcb->event_injection & EVENT_VALID) || (vmcb->interrupt_shadow & INTERRUPT_SHADOW))
+		return; /* the bit stays: tried again at every exit, and IRET is one */
+	vp_clear_pending(vp, VP_PENDING_NMI);
+	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI;
+	vp->nmi_masked = true;
+	vmcb->intercepts1 |= (uint32_t)INTERCEPT1_IRET;
+}
+
+/* Only while extint_count is not 0. */
+static uint8_t take_extint(struct vp *vp)
+{
+	unsigned int word = 3;
+	unsigned int bit;
+
+	while (vp->extint[word] == 0 && word > 0)
+		word--;
+	bit = 63u - (unsigned int)__builtin_clzll(vp->extint[word]);
+	vp->extint[word] &= ~BIT(bit);
+	vp->extint_count--;
+	return (uint8_t)(word * 64 + bit);
+}
+
+static void inject_interrupt(struct vmcb *vmcb, uint8_t vector)
+{
+	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_INTR | vector;
+}
+
+static void deliver_interrupt(struct vp *vp, struct vmcb *vmcb)
+{
+	struct apic *apic = &vp->apic;
+	int vector;
+
+	apic_sync_posted(apic);
+	vmcb->interrupt_control = (vmcb->interrupt_control & ~V_TPR_MASK) | apic_cr8(apic);
+	if (can_inject(vmcb)) {
+		if (unlikely(vp->extint_count != 0)) {
+			inject_interrupt(vmcb, take_extint(vp)); /* doesn't pass through the model */
+		} else if ((vector = apic_next_vector(apic)) >= 0) {
+			apic_take(apic, (uint8_t)vector);
+			inject_interrupt(vmcb, (uint8_t)vector);
+		}
+	}
+	vector = apic_pending_vector(apic);
+	if (unlikely(vp->extint_count))
+		open_window(vmcb, 15, true);
+	else if (vector >= 0 && vector >> 4 > (apic->isr_top >> 4))
+		open_window(vmcb, (unsigned int)vector >> 4, false);
+	else if (unlikely(vmcb->interrupt_control & V_IRQ))
+		close_window(vmcb);
+}
+
+static void flush(struct vp *vp, struct vmcb *vmcb)
+{
+	vp_clear_pending(vp, VP_PENDING_FLUSH);
+	atomic_store(&vp->flush_seen, atomic_load(&vp->partition->flush_generation));
+	vmcb->tlb_control = svm.features & SVM_FEATURE_FLUSH_BY_ASID ? TLB_CONTROL_ASID : TLB_CONTROL_ALL;
+	vp->flushes++;
+}
+
+void svm_handle_pending(struct vp *vp)
+{
+	struct vmcb *vmcb = vmcb_of(vp);
+	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+
+	if (unlikely(pending & VP_PENDING_SHUTDOWN))
+		vp_shutdown(vp);
+	if (unlikely(pending & (VP_PENDING_INIT | VP_PENDING_SIPI)) || unlikely(vp->state != VP_RUNNING)) {
+		vp_handle_startup(vp);
+		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+	}
+	if (unlikely(pending & VP_PENDING_FLUSH))
+		flush(vp, vmcb);
+	if (unlikely(pending & VP_PENDING_NMI))
+		deliver_nmi(vp, vmcb);
+	if (pending & VP_PENDING_EVENT) {
+		vp_clear_pending(vp, VP_PENDING_EVENT);
+		deliver_interrupt(vp, vmcb);
+	}
+#ifdef TRIVET_DEBUG
+	/* No entry with translations older than the last change that needed a flush, unless the request is on its way. */
+	ASSERT(atomic_load(&vp->flush_seen) == atomic_load(&vp->partition->flush_generation) ||
+	       (atomic_load(&vp->pending) & VP_PENDING_FLUSH));
+#endif
+}
+
+void svm_handle_vintr(struct vp *vp)
+{
+	close_window(vmcb_of(vp));
+	vp_post_self(vp, VP_PENDING_EVENT);
+}
+
+/* The handler of an NMI is about to return. NMIs open up when IRET has completed: step over it. */
+void svm_handle_iret(struct vp *vp)
+{
+	struct vmcb *vmcb = vmcb_of(vp);
+
+	vmcb->intercepts1 &= ~(uint32_t)INTERCEPT1_IRET;
+	vmcb->intercept_exceptions |= BIT(VECTOR_DB);
+	vmcb->rflags |= RFLAGS_TF;
+	vp->nmi_iret_step = true;
+}
+
+void svm_handle_step(struct vp *vp)
+{
+	struct vmcb *vmcb = vmcb_of(vp);
+
+	if (!vp->nmi_iret_step) {
+		svm_inject_exception(vp, VECTOR_DB, false, 0);
+		return;
+	}
+	vp->nmi_iret_step = false;
+	vp->nmi_masked = false;
+	vmcb->intercept_exceptions &= ~(uint32_t)BIT(VECTOR_DB);
+	vmcb->dr6 &= ~BIT(14); /* BS was our step's */
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The exit path: why guest mode ended, and what to do about it. Runs on the LP's stack with GIF clear; it must not
+ * wait. The hot ones are CPUID, local APIC MSRs and interrupts: no lock, no log, no list.
+ */
+#include "svm.h"
+#include <trivet/assert.h>
+#include <trivet/decode.h>
+#include <trivet/exceptions.h>
+#include <trivet/guest_walk_fast.h>
+#include <trivet/log.h>
+#include <trivet/partition.h>
+
+/* CPUID of the back end's own: 80000001.ECX SVM and SKINIT; the leaves of SVM and of memory encryption, whose key bit a
+ * guest's page tables can't carry through nested paging. */
+#define CPUID_EXTENDED 0x80000001u
+#define CPUID_SVM 0x8000000au
+#define CPUID_ENCRYPTION 0x8000001fu
+#define CPUID_SVM_ECX (BIT(2) | BIT(12))
+
+/* The instruction's end where the processor doesn't tell (no NRIPS), the long way. */
+static uint64_t decode_next_rip(struct vp *vp, unsigned int usual_length)
+{
+	struct vp_context context;
+	struct insn insn;
+	uint8_t bytes[INSN_LENGTH_MAX];
+	size_t count;
+
+	svm_get_context(vp, &context);
+	count = guest_fetch(&context.paging, vp, GVA(context.rip + context.segment_base[INSN_SEG_CS]), bytes,
+			    sizeof(bytes));
+	/* Code in a ROM isn't readable through the RAM window; firmware uses no prefixes there. */
+	if (insn_decode(bytes, count, (enum insn_mode)context.mode, &insn) != 0)
+		return context.rip + usual_length;
+	return context.rip + insn.length;
+}
+
+static inline uint64_t next_rip(struct vp *vp, const struct vmcb *vmcb, uint32_t opcode)
+{
+	uint64_t bytes;
+
+	if (svm.features & SVM_FEATURE_NRIPS)
+		return vmcb->next_rip;
+	if (likely(vmcb->cs.attributes & BIT(9)) && likely((vmcb->efer & EFER_LMA) && !(vmcb->cr4 & CR4_LA57)) &&
+	    likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) && likely(insn_match2(bytes, opcode)))
+		return vmcb->rip + 2;
+	return decode_next_rip(vp, 2);
+}
+
+/* The instruction is done: what the processor does at its end. */
+static inline void complete(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
+{
+	vmcb->rip = rip;
+	vmcb->interrupt_shadow = 0;
+	if (unlikely(vmcb->rflags & (RFLAGS_TF | RFLAGS_RF))) {
+		vmcb->rflags &= ~RFLAGS_RF;
+		if ((vmcb->rflags & RFLAGS_TF) && !vp->nmi_iret_step) {
+			vmcb->dr6 |= BIT(14);
+			svm_inject_exception(vp, VECTOR_DB, false, 0);
+		}
+	}
+}
+
+static void handle_cpuid(struct vp *vp, struct vmcb *vmcb)
+{
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+	uint64_t rip = next_rip(vp, vmcb, INSN_BYTES_CPUID);
+
+	vp_cpuid(vp, vmcb->cr4);
+	if (leaf == CPUID_EXTENDED)
+		vp->gpr[GPR_RCX] &= ~CPUID_SVM_ECX;
+	else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
+		vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
+	complete(vp, vmcb, rip);
+}
+
+static bool write_efer(struct vmcb *vmcb, uint64_t value)
+{
+	uint64_t changed = value ^ vmcb->efer;
+
+	if (value & ~svm.efer_writable)
+		return false;
+	if ((changed & EFER_LME) && (vmcb->cr0 & CR0_PG))
+		return false;
+	/* LMA is the processor's; SVME stays set underneath. */
+	vmcb->efer = (value & ~EFER_LMA) | (vmcb->efer & EFER_LMA) | EFER_SVME;
+	return true;
+}
+
+static bool read_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t *value)
+{
+	switch (msr) {
+	case MSR_EFER:
+		*value = vmcb->efer & ~EFER_SVME;
+		return true;
+	case MSR_VM_CR:
+	case MSR_SMM_CTL:
+	case MSR_VM_HSAVE_PA:
+	case MSR_SVM_KEY:
+		return false;
+	default:
+		return vp_msr_read(vp, msr, value) == 0;
+	}
+}
+
+static bool write_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t value)
+{
+	switch (msr) {
+	case MSR_EFER:
+		vp_post_self(vp, VP_PENDING_FLUSH); /* NXE changes what cached translations mean */
+		return write_efer(vmcb, value);
+	case MSR_VM_CR:
+	case MSR_SMM_CTL:
+	case MSR_VM_HSAVE_PA:
+	case MSR_SVM_KEY:
+		return false;
+	default:
+		vp_post_self(vp, VP_PENDING_EVENT);
+		return vp_msr_write(vp, msr, value) == 0;
+	}
+}
+
+static void handle_msr_slow(struct vp *vp, struct vmcb *vmcb, uint32_t msr, bool is_write)
+{
+	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
+	uint64_t rip = next_rip(vp, vmcb, is_write ? INSN_BYTES_WRMSR : INSN_BYTES_RDMSR);
+
+	if (is_write ? !write_msr(vp, vmcb, msr, value) : !read_msr(vp, vmcb, msr, &value)) {
+		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	if (!is_write) {
+		vp->gpr[GPR_RAX] = (uint32_t)value;
+		vp->gpr[GPR_RDX] = value >> 32;
+	}
+	complete(vp, vmcb, rip);
+}
+
+static void handle_msr(struct vp *vp, struct vmcb *vmcb)
+{
+	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
+	bool is_write = vmcb->exit_info1 & 1;
+	struct apic *apic = &vp->apic;
+
+	trace_info(&vp->lp->trace, msr);
+	/* EOI and ICR of a VP in x2APIC mode, when the value is in order. */
+	if (likely(is_write) && likely(apic->x2)) {
+		if (msr == APIC_MSR_EOI && (uint32_t)vp->gpr[GPR_RAX] == 0 && (uint32_t)vp->gpr[GPR_RDX] == 0) {
+			apic_eoi(apic);
+			if (apic_pending_vector(apic) >= 0)
+				vp_post_self(vp, VP_PENDING_EVENT);
+			complete(vp, vmcb, next_rip(vp, vmcb, INSN_BYTES_WRMSR));
+			return;
+		}
+		if (msr == APIC_MSR_ICR &&
+		    apic_icr_write(apic, vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX]) == 0) {
+			if (apic_pending_vector(apic) >= 0)
+				vp_post_self(vp, VP_PENDING_EVENT);
+			complete(vp, vmcb, next_rip(vp, vmcb, INSN_BYTES_WRMSR));
+			return;
+		}
+	}
+	handle_msr_slow(vp, vmcb, msr, is_write);
+}
+
+static void handle_io(struct vp *vp, struct vmcb *vmcb)
+{
+	uint64_t info = vmcb->exit_info1;
+	uint16_t port = (uint16_t)(info >> 16);
+	unsigned int size = (info >> IOIO_SIZE_SHIFT) & 7;
+
+	trace_info(&vp->lp->trace, port);
+	if (root_takes_port(port))
+		return; /* the root drives it from now on: run the instruction again */
+	if (info & IOIO_STRING) {
+		static struct log_ratelimit bucket;
+
+		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
+				   "string I/O to the hypervisor's port 0x%x: #GP", port);
+		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	/* Nobody answers: a read floats high, a write is lost. */
+	if (info & IOIO_IN) {
+		if (size == 4)
+			vp->gpr[GPR_RAX] = UINT32_MAX;
+		else
+			vp->gpr[GPR_RAX] |= BIT(8 * size) - 1;
+	}
+	complete(vp, vmcb, vmcb->exit_info2);
+}
+
+static void handle_npf(struct vp *vp, struct vmcb *vmcb)
+{
+	uint64_t info = vmcb->exit_info1;
+
+	trace_info(&vp->lp->trace, vmcb->exit_info2);
+	if (root_second_stage_fault(vp, GPA(vmcb->exit_info2), info & NPF_FETCH, info & NPF_WALK) == FAULT_REFUSED)
+		svm_inject_exception(vp, VECTOR_GP, true, 0);
+}
+
+static void handle_interrupt(struct vp *vp)
+{
+	svm_open_window(vp->control_hpa, svm_host_vmcb(vp->lp));
+	lp_handle_interrupts(vp->lp);
+}
+
+static void handle_rare(struct vp *vp, struct vmcb *vmcb)
+{
+	switch (vmcb->exit_code) {
+	case SVM_EXIT_NPF:
+		handle_npf(vp, vmcb);
+		return;
+	case SVM_EXIT_NMI:
+		handle_interrupt(vp);
+		return;
+	case SVM_EXIT_IRET:
+		svm_handle_iret(vp);
+		return;
+	case SVM_EXIT_EXCEPTION_DB:
+		svm_handle_step(vp);
+		return;
+	case SVM_EXIT_IOIO:
+		handle_io(vp, vmcb);
+		return;
+	case SVM_EXIT_INVLPGA:
+	case SVM_EXIT_VMRUN:
+	case SVM_EXIT_VMLOAD:
+	case SVM_EXIT_VMSAVE:
+	case SVM_EXIT_STGI:
+	case SVM_EXIT_CLGI:
+	case SVM_EXIT_SKINIT:
+		svm_inject_exception(vp, VECTOR_UD, false, 0);
+		return;
+	case SVM_EXIT_SHUTDOWN:
+		vp_post_self(vp, VP_PENDING_SHUTDOWN);
+		return;
+	default:
+		panic("p%llu/vp%u: unexpected #VMEXIT 0x%llx (info 0x%llx 0x%llx) at rip 0x%llx",
+		      (unsigned long long)vp->partition->id, vp->index, (unsigned long long)vmcb->exit_code,
+		      (unsigned long long)vmcb->exit_info1, (unsigned long long)vmcb->exit_info2,
+		      (unsigned long long)vmcb->rip);
+	}
+}
+
+void svm_handle_exit(struct vp *vp, struct vmcb *vmcb)
+{
+	uint64_t code = vmcb->exit_code;
+
+	trace_exit(&vp->lp->trace, (uint32_t)code, vmcb->rip, vmcb->exit_info1);
+	vp->exit_counts[code & 0xff]++;
+	vmcb->tlb_control = TLB_CONTROL_NONE;
+	vmcb->event_injection = 0;
+	if (unlikely(vmcb->exit_int_info & EVENT_VALID))
+		svm_requeue_event(vmcb);
+	/* CR8 goes to V_TPR without an exit. */
+	if (unlikely((vmcb->interrupt_control & V_TPR_MASK) != apic_cr8(&vp->apic)))
+		apic_set_tpr(&vp->apic, (uint8_t)((vmcb->interrupt_control & 0xf) << 4));
+
+	if (code == SVM_EXIT_CPUID)
+		handle_cpuid(vp, vmcb);
+	else if (code == SVM_EXIT_MSR)
+		handle_msr(vp, vmcb);
+	else if (code == SVM_EXIT_INTR)
+		handle_interrupt(vp);
+	else if (code == SVM_EXIT_VINTR)
+		svm_handle_vintr(vp);
+	else
+		handle_rare(vp, vmcb);
+
+	if (unlikely(atomic_load_explicit(&vp->pending, memory_order_acquire)))
+		svm_handle_pending(vp);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* Exit codes by name, for traces and panics. The ring stores them in 32 bits; VMEXIT_INVALID is all ones. */
+#include "svm.h"
+
+const char *svm_exit_name(uint32_t code)
+{
+	switch (code) {
+	case SVM_EXIT_EXCEPTION_DB:
+		return "step";
+	case SVM_EXIT_INTR:
+		return "interrupt";
+	case SVM_EXIT_NMI:
+		return "nmi";
+	case SVM_EXIT_VINTR:
+		return "window";
+	case SVM_EXIT_CPUID:
+		return "cpuid";
+	case SVM_EXIT_IRET:
+		return "iret";
+	case SVM_EXIT_INVLPGA:
+		return "invlpga";
+	case SVM_EXIT_IOIO:
+		return "io";
+	case SVM_EXIT_MSR:
+		return "msr";
+	case SVM_EXIT_SHUTDOWN:
+		return "shutdown";
+	case SVM_EXIT_VMRUN:
+		return "vmrun";
+	case SVM_EXIT_VMLOAD:
+		return "vmload";
+	case SVM_EXIT_VMSAVE:
+		return "vmsave";
+	case SVM_EXIT_STGI:
+		return "stgi";
+	case SVM_EXIT_CLGI:
+		return "clgi";
+	case SVM_EXIT_SKINIT:
+		return "skinit";
+	case SVM_EXIT_NPF:
+		return "npf";
+	case UINT32_MAX:
+		return "invalid";
+	default:
+		return "unknown";
+	}
+}

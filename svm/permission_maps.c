@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which ports and MSRs of the root are intercepted (APM2 15.10, 15.11): the least that hides SVM, keeps EFER.SVME set and
+ * leads local APIC accesses to the model. One pair of maps for all VPs of the root.
+ */
+#include "svm.h"
+#include <errno.h>
+#include <trivet/apic.h>
+#include <trivet/host_memory.h>
+
+#define IO_MAP_ORDER 2 /* three pages are needed */
+#define MSR_MAP_ORDER 1
+
+/* Offset of an MSR's two bits, read and write; -1: no bits, always intercepted. */
+static long msr_bit(uint32_t msr)
+{
+	if (msr < 0x2000)
+		return (long)msr * 2;
+	if (msr >= 0xc0000000 && msr < 0xc0002000)
+		return 0x800 * 8 + (long)(msr - 0xc0000000) * 2;
+	if (msr >= 0xc0010000 && msr < 0xc0012000)
+		return 0x1000 * 8 + (long)(msr - 0xc0010000) * 2;
+	return -1;
+}
+
+static void intercept_msr(uint32_t msr)
+{
+	long bit = msr_bit(msr);
+
+	svm.msr_map[bit / 8] = (uint8_t)(svm.msr_map[bit / 8] | 3u << (bit % 8));
+}
+
+int svm_permission_maps_init(void)
+{
+	static const uint32_t own[] = { MSR_EFER, MSR_VM_CR, MSR_SMM_CTL, MSR_VM_HSAVE_PA, MSR_SVM_KEY };
+
+	svm.io_map = page_alloc(&host_pool, IO_MAP_ORDER);
+	svm.msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
+	if (!svm.io_map || !svm.msr_map)
+		return -ENOMEM;
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		intercept_msr(own[i]);
+	intercept_msr(APIC_MSR_BASE);
+	intercept_msr(APIC_MSR_TSC_DEADLINE);
+	for (uint32_t msr = APIC_MSR_X2_FIRST; msr <= APIC_MSR_X2_LAST; msr++)
+		intercept_msr(msr);
+	return 0;
+}
+
+void svm_hide_ports(uint16_t port, uint16_t count)
+{
+	for (uint32_t p = port; p < (uint32_t)port + count; p++)
+		svm.io_map[p / 8] = (uint8_t)(svm.io_map[p / 8] | 1u << (p % 8));
+}
+
+void svm_allow_ports(uint16_t port, uint16_t count)
+{
+	for (uint32_t p = port; p < (uint32_t)port + count; p++)
+		svm.io_map[p / 8] = (uint8_t)(svm.io_map[p / 8] & ~(1u << (p % 8)));
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the SVM back end share. */
+#ifndef SVM_SVM_H
+#define SVM_SVM_H
+
+#include "vmcb.h"
+#include <trivet/backend.h>
+#include <trivet/vp.h>
+
+#define MSR_EFER 0xc0000080u
+#define MSR_PAT 0x277u
+#define MSR_VM_CR 0xc0010114u
+#define MSR_IGNNE 0xc0010115u
+#define MSR_SMM_CTL 0xc0010116u
+#define MSR_VM_HSAVE_PA 0xc0010117u
+#define MSR_SVM_KEY 0xc0010118u
+
+#define EFER_SCE BIT(0)
+#define EFER_LME BIT(8)
+#define EFER_LMA BIT(10)
+#define EFER_NXE BIT(11)
+#define EFER_SVME BIT(12)
+#define CR0_PG BIT(31)
+#define CR4_LA57 BIT(12)
+#define RFLAGS_TF BIT(8)
+#define RFLAGS_IF BIT(9)
+#define RFLAGS_RF BIT(16)
+#define RFLAGS_VM BIT(17)
+
+/* CPUID 8000000A.EDX */
+#define SVM_FEATURE_NPT BIT(0)
+#define SVM_FEATURE_NRIPS BIT(3)
+#define SVM_FEATURE_CLEAN_BITS BIT(5)
+#define SVM_FEATURE_FLUSH_BY_ASID BIT(6)
+#define SVM_FEATURE_DECODE_ASSISTS BIT(7)
+#define SVM_FEATURE_PAUSE_FILTER BIT(10)
+#define SVM_FEATURE_AVIC BIT(13)
+
+/* The root's VPs share one address space identifier: each LP has its own TLB and runs one VP. */
+#define ASID_ROOT 1
+
+/* Set once by probe and init, then read-only. */
+struct svm_machine {
+	uint32_t features; /* CPUID 8000000A.EDX */
+	uint32_t asids;
+	unsigned int phys_bits;
+	bool gbpages;
+	bool invlpgb;
+	uint64_t efer_writable; /* bits of EFER that the root may change */
+	uint8_t *io_map;	/* 12 KiB: a bit per port */
+	uint8_t *msr_map;	/* 8 KiB: two bits per MSR */
+};
+extern struct svm_machine svm;
+
+static inline struct vmcb *vmcb_of(const struct vp *vp)
+{
+	return vp->control;
+}
+
+/* probe.c */
+int svm_probe(char *why, size_t size);
+void svm_describe(char *text, size_t size);
+
+/* permission_maps.c */
+int svm_permission_maps_init(void);
+void svm_hide_ports(uint16_t port, uint16_t count);
+void svm_allow_ports(uint16_t port, uint16_t count);
+
+/* state.c */
+int svm_vp_create(struct vp *vp);
+void svm_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const struct boot_context *context);
+void svm_vp_reset(struct vp *vp);
+void svm_vp_start(struct vp *vp, uint8_t vector);
+void svm_get_context(struct vp *vp, struct vp_context *context);
+void svm_set_context(struct vp *vp, const struct vp_context *context);
+void svm_lp_start(struct lp *lp);
+uint64_t svm_host_vmcb(const struct lp *lp);
+
+/* exit.c; called by enter.asm */
+void svm_handle_exit(struct vp *vp, struct vmcb *vmcb);
+
+/* enter.asm */
+_Noreturn void svm_run_loop(struct vp *vp);
+void svm_open_window(uint64_t guest_vmcb_hpa, uint64_t host_vmcb_hpa);
+void svm_halt(uint64_t guest_vmcb_hpa, uint64_t host_vmcb_hpa);
+
+/* events.c */
+/* The guest gets an exception; one that hits during the delivery of another event merges with it (APM2 8.2.9). */
+void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error);
+/* Puts back what the exit interrupted (exit_int_info). Only where the exit ended a delivery. */
+void svm_requeue_event(struct vmcb *vmcb);
+/* Does what vp->pending asks for; the VP may be entered afterwards. */
+void svm_handle_pending(struct vp *vp);
+void svm_handle_vintr(struct vp *vp);
+void svm_handle_iret(struct vp *vp);
+void svm_handle_step(struct vp *vp);
+
+/* names.c */
+const char *svm_exit_name(uint32_t code);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Port I/O goes to the real devices: PIT, PIC, CMOS clock, PCI configuration, string and wide forms.
+ * Only the hypervisor's own log port (COM2) is not there.
+ */
+#include "lib/guest.h"
+
+#define COM2 0x2f8
+
+static uint8_t cmos(uint8_t reg)
+{
+	outb(0x70, reg);
+	return inb(0x71);
+}
+
+static uint32_t pit_count(void)
+{
+	uint32_t lo;
+
+	outb(0x43, 0x00);
+	lo = inb(0x40);
+	return lo | (uint32_t)inb(0x40) << 8;
+}
+
+static void check_pit(void)
+{
+	uint32_t a, b;
+
+	outb(0x43, 0x34); /* mode 2 */
+	outb(0x40, 0xff);
+	outb(0x40, 0xff);
+	a = pit_count();
+	delay_us(2000);
+	b = pit_count();
+	/* 2 ms are 2386 ticks; a loaded host may take longer, so only: it counts down. */
+	ok(a != b, "PIT counts (%u, %u)", a, b);
+	outb(0x43, 0xe2); /* read back the status of channel 0 */
+	is(inb(0x40) & 0x3f, 0x34, "PIT status is the programmed mode");
+}
+
+static void check_pic(void)
+{
+	outb(0x20, 0x11);
+	outb(0x21, 0x20);
+	outb(0x21, 0x04);
+	outb(0x21, 0x01);
+	outb(0xa0, 0x11);
+	outb(0xa1, 0x28);
+	outb(0xa1, 0x02);
+	outb(0xa1, 0x01);
+	outb(0x21, 0x5a);
+	outb(0xa1, 0xa5);
+	is(inb(0x21), 0x5a, "PIC 1 mask");
+	is(inb(0xa1), 0xa5, "PIC 2 mask");
+	outb(0x21, 0xff);
+	outb(0xa1, 0xff);
+}
+
+/* The PIT's interrupt through the PIC and LINT0 as ExtINT: vector 0x20 comes from the PIC. */
+static void check_extint(void)
+{
+	uint32_t before = vector_count[0][0x20];
+
+	apic_write(APIC_LVT_LINT0, 0x700);
+	outb(0x43, 0x34);
+	outb(0x40, 0x9c);
+	outb(0x40, 0x2e); /* 10 ms */
+	outb(0x21, 0xfe);
+	irq_on();
+	for (int i = 0; i < 3; i++) {
+		ok(wait_for(&vector_count[0][0x20], before + 1 + (uint32_t)i, 3000000), "PIT interrupt %d by the PIC",
+		   i + 1);
+		outb(0x20, 0x20);
+	}
+	irq_off();
+	outb(0x21, 0xff);
+	apic_write(APIC_LVT_LINT0, LVT_MASKED);
+	outb(0x20, 0x20);
+}
+
+static void check_cmos(void)
+{
+	uint8_t old = cmos(0x50);
+
+	for (uint8_t v = 1; v; v = (uint8_t)(v << 1)) {
+		outb(0x70, 0x50);
+		outb(0x71, v);
+		if (cmos(0x50) != v) {
+			ok(false, "CMOS byte keeps %02x", v);
+			return;
+		}
+	}
+	ok(true, "CMOS RAM keeps what is written");
+	outb(0x70, 0x50);
+	outb(0x71, old);
+	ok(cmos(0x0d) & 0x80, "RTC is valid");
+	ok(cmos(8) != 0 && cmos(8) <= 0x12, "RTC month");
+}
+
+static void check_widths(void)
+{
+	uint32_t id, word = 0;
+	uint8_t s[4] = { 0 };
+	uint8_t *p = s;
+	uint64_t n = 4;
+
+	outl(0xcf8, 0x80000000);
+	id = inl(0xcfc);
+	ok((id & 0xffff) == 0x8086, "PCI 0:0.0 by 32-bit ports (%08x)", id);
+	__asm__ volatile("inw %%dx, %%ax" : "=a"(word) : "d"(0xcfe), "0"(0));
+	is(word & 0xffff, id >> 16, "16-bit IN");
+	is(inb(0xcfd), id >> 8 & 0xff, "8-bit IN");
+	is(inl(0xcf8), 0x80000000, "32-bit read of the address port");
+	__asm__ volatile("cld; rep insb" : "+D"(p), "+c"(n) : "d"(0xcfc) : "memory");
+	is(s[0], id & 0xff, "REP INSB reads the port");
+	ok(s[1] == s[0] && s[3] == s[0] && n == 0 && p == s + 4, "REP INSB four times, RCX and RDI as they should be");
+	p = s;
+	s[0] = 0x11;
+	n = 1;
+	outb(0x70, 0x50);
+	__asm__ volatile("cld; rep outsb" : "+S"(p), "+c"(n) : "d"(0x71) : "memory");
+	is(cmos(0x50), 0x11, "REP OUTSB writes the port");
+	is(inb(0xed), inb(0xed), "a port without device answers");
+}
+
+static void check_com2(void)
+{
+	static const uint8_t reg[] = { 1, 2, 3, 4, 5, 6, 7 };
+	bool hidden = true;
+
+	outb(COM2 + 7, 0x5a);
+	if (!under_trivet) {
+		is(inb(COM2 + 7), 0x5a, "COM2's scratch register is there, bare");
+		return;
+	}
+	for (unsigned int i = 0; i < ARRAY_LEN(reg); i++)
+		if (inb((uint16_t)(COM2 + reg[i])) != 0xff)
+			hidden = false;
+	ok(hidden, "COM2 reads 0xff: it is the hypervisor's");
+	is(inb(COM2), 0xff, "COM2's data register reads 0xff");
+	outb(COM2 + 3, 0x80);
+	outb(COM2, 'X');
+	outb(COM2 + 3, 0x03);
+	ok(true, "writes to it are dropped");
+	/* A wide access that only touches it with its last byte. */
+	ok(inl(COM2 - 1) >> 8 == 0xffffff, "32-bit IN over its border");
+}
+
+void test_main(void)
+{
+	check_pit();
+	check_pic();
+	check_extint();
+	check_cmos();
+	check_widths();
+	check_com2();
+}

@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: MIT
+"""One emulated machine: its EFI system partition, its QEMU process, its root console and its logs.
+
+A Machine boots a stock kernel on Trivet from UEFI, or with `bare` the same kernel by the same
+firmware on the same machine without Trivet, which is what the tests compare with.
+"""
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pexpect
+from pexpect import fdpexpect
+
+TOP = Path(__file__).resolve().parents[2]
+QEMU = shlex.split(os.environ.get("QEMU", "qemu-system-x86_64"))
+OVMF_CODE = os.environ.get("OVMF_CODE", "/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_VARS = os.environ.get("OVMF_VARS", "/usr/share/OVMF/OVMF_VARS_4M.fd")
+CPU = os.environ.get("QEMU_CPU", "EPYC")
+TRIVET_EFI = Path(os.environ.get("TRIVET_EFI", TOP / "build" / "trivet.efi"))
+BARE = os.environ.get("TRIVET_BARE", "0") not in ("", "0")
+SCALE = float(os.environ.get("TIMEOUT_SCALE", "1"))
+LOGS = Path(os.environ.get("LINUX_LOGS", TOP / "build" / "linux-logs"))
+
+BOOT = "/EFI/BOOT/BOOTX64.EFI"  # what firmware starts from a disk that it knows nothing of
+READY = rb"TRIVET-READY cpus=(\d+) release=(\S+) up=(\S+)"
+# What OVMF's terminal driver sends besides text: cursor positions, colours, modes
+ANSI = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00\x08]")
+
+
+class MachineError(AssertionError):
+    """The machine did not do what was waited for; the text carries the ends of its logs."""
+
+
+def qemu_version():
+    """(major, minor) of the emulator under test"""
+    out = subprocess.run(QEMU + ["--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(n) for n in re.search(r"version (\d+)\.(\d+)", out).groups())
+
+
+class Console(fdpexpect.fdspawn):
+    """The root console. QEMU hands on single characters: gathering them keeps pexpect quick."""
+
+    def read_nonblocking(self, size=1, timeout=-1):
+        wait = self.timeout if timeout == -1 else timeout
+        if not select.select([self.child_fd], [], [], wait)[0]:
+            raise pexpect.TIMEOUT("Timeout exceeded.")
+        time.sleep(0.01)
+        return super().read_nonblocking(size, 0)
+
+
+class Machine:
+    """Use as a context manager; leaving it ends QEMU and, with Trivet, judges the hypervisor's log.
+
+    name     for the log directory
+    kernel   a directory of scripts/fetch-kernel.sh and make-initramfs.sh
+    smp, mem processors, MiB of memory
+    bare     no Trivet
+    cmdline  added to the kernel's command line
+    conf     lines of trivet.conf, None: the plain one that boots the kernel
+    files    path on the ESP -> host file or bytes, added to or replacing the usual ones
+    extra    QEMU arguments added
+    reboot   let a reset restart the machine (otherwise it ends QEMU)
+    check_log  judge the hypervisor's log at the end; False when Trivet is meant not to run
+    """
+
+    touched = set()  # machines used since the running test began, for failure reports
+
+    def __init__(self, name, kernel, smp=2, mem=1024, bare=BARE, cmdline="", conf=None, files=None,
+                 extra=(), cpu=CPU, reboot=False, check_log=True):
+        self.name, self.kernel = name, Path(kernel)
+        self.smp, self.mem, self.bare, self.cpu = smp, mem, bare, cpu
+        self.cmdline = f"console=ttyS0,115200 quiet panic=-1 {cmdline}".strip()
+        self.conf, self.files, self.extra = conf, dict(files or {}), list(extra)
+        self.reboot, self.check_log = reboot, check_log
+        self.process = self.console = self.dead = None
+        self.work = Path(tempfile.mkdtemp(prefix="trivet-"))
+        self.logs = LOGS / re.sub(r"[^\w.-]+", "_", name)
+        shutil.rmtree(self.logs, ignore_errors=True)
+        self.logs.mkdir(parents=True)
+        self.console_log = self.logs / "console.log"
+        self.hypervisor_log = self.logs / "hypervisor.log"
+
+    # -- starting and ending ------------------------------------------------------------------
+
+    def plain_conf(self):
+        return ["root = \\vmlinuz", "initrd = \\initrd", f"cmdline = {self.cmdline}"]
+
+    def make_esp(self):
+        """A FAT file system as the whole of a small disk; `files` may replace anything in it."""
+        lines = self.plain_conf() if self.conf is None else self.conf
+        files = {"/vmlinuz": self.kernel / "vmlinuz", "/initrd": self.kernel / "initrd"}
+        if not self.bare:
+            if not TRIVET_EFI.exists():
+                raise MachineError(f"{TRIVET_EFI} not found: run make, or set TRIVET_BARE=1")
+            files[BOOT] = TRIVET_EFI
+            files["/EFI/trivet/trivet.conf"] = "".join(f"{s}\n" for s in lines).encode()
+        files.update(self.files)
+
+        content = 0
+        sources = {}
+        for i, (path, source) in enumerate(files.items()):
+            if source is None:
+                continue
+            if isinstance(source, bytes):
+                (self.work / f"file{i}").write_bytes(source)
+                source = self.work / f"file{i}"
+            sources[path] = Path(source)
+            content += Path(source).stat().st_size
+        image = self.work / "esp.img"
+        with open(image, "wb") as f:
+            f.truncate((content // (1 << 20) + 48) << 20)
+        env = {**os.environ, "MTOOLS_SKIP_CHECK": "1", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+
+        def mtool(*args):
+            r = subprocess.run(args, env=env, capture_output=True, text=True, check=False)
+            if r.returncode:
+                raise MachineError(f"{shlex.join(map(str, args))}: {r.stderr}")
+
+        mtool("mkfs.vfat", "-F", "32", "-n", "TRIVET", image)
+        dirs = {str(d) for p in sources for d in Path(p).parents} - {"/"}
+        for d in sorted(dirs):
+            mtool("mmd", "-i", image, f"::{d}")
+        for path, source in sources.items():
+            mtool("mcopy", "-i", image, source, f"::{path}")
+        return image
+
+    def command(self):
+        for path in (OVMF_CODE, OVMF_VARS):
+            if not Path(path).exists():
+                raise MachineError(f"{path} not found (package ovmf; or set OVMF_CODE, OVMF_VARS)")
+        shutil.copyfile(OVMF_VARS, self.work / "vars.fd")
+        os.chmod(self.work / "vars.fd", 0o600)
+        args = QEMU + [
+            "-accel", "tcg", "-machine", "q35", "-cpu", self.cpu,
+            "-smp", str(self.smp), "-m", str(self.mem),
+            "-nodefaults", "-display", "none",
+            "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}",
+            "-drive", f"if=pflash,unit=1,format=raw,file={self.work}/vars.fd",
+            "-drive", f"if=none,id=esp,format=raw,file={self.make_esp()}",
+            "-device", "virtio-blk-pci,drive=esp,serial=esp" + 
+            ("" if self.bare and BOOT not in self.files else ",bootindex=0"),
+            "-chardev", f"socket,id=com1,path={self.work}/com1,server=on,wait=on",
+            "-serial", "chardev:com1", "-serial", f"file:{self.hypervisor_log}",
+            "-monitor", f"unix:{self.work}/monitor,server=on,wait=off",
+        ]
+        if not self.reboot:
+            args += ["-no-reboot"]
+        if self.bare and BOOT not in self.files:
+            args += ["-kernel", str(self.kernel / "vmlinuz"), "-initrd", str(self.kernel / "initrd"),
+                     "-append", self.cmdline]
+        return args + self.extra
+
+    def start(self):
+        Machine.touched.add(self)
+        args = self.command()
+        (self.logs / "qemu.cmd").write_text(shlex.join(args) + "\n")
+        with open(self.logs / "qemu.log", "wb") as err:
+            self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
+                                            start_new_session=True)
+        end = time.monotonic() + 30 * SCALE
+        sock = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                sock.connect(str(self.work / "com1"))
+                break
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    self.fail("QEMU does not start")
+                time.sleep(0.02)
+        self.socket = sock
+        self.console = Console(sock.fileno(), timeout=60 * SCALE, maxread=65536, searchwindowsize=4096)
+        self.console.logfile_read = open(self.console_log, "ab", buffering=0)
+        self.console.delaybeforesend = None
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.console:
+            self.drain()
+            self.console.logfile_read.close()
+            self.socket.close()
+            self.console = None
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def __enter__(self):
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        Machine.touched.add(self)
+        self.stop()
+        if kind is None and self.check_log and not self.bare:
+            self.check_hypervisor_log()
+
+    # -- the console --------------------------------------------------------------------------
+
+    def expect(self, pattern, timeout=60, what=None):
+        """Wait for a bytes pattern on the root console; the match object."""
+        Machine.touched.add(self)
+        if self.dead:
+            raise MachineError(f"not tried: the machine is gone since: {self.dead}")
+        try:
+            self.console.expect(pattern, timeout=timeout * SCALE)
+        except pexpect.TIMEOUT:
+            self.fail(f"no {what or pattern!r} within {timeout * SCALE:.0f} s")
+        except (pexpect.EOF, OSError):
+            self.ended(f"QEMU ended before {what or pattern!r}")
+        return self.console.match
+
+    def expect_ready(self, timeout=120):
+        """Wait for user space, then make the shell quiet; (processors, kernel release, uptime)."""
+        m = self.expect(READY, timeout, "TRIVET-READY")
+        self.expect(rb"# ", 30, "shell prompt")
+        self.run("stty cols 250; dmesg -n 1", 30)
+        return int(m[1]), m[2].decode(), float(m[3])
+
+    def run(self, command, timeout=60):
+        """Run a command line (one line, no trailing `&`) in the root's shell; (output, status)."""
+        # The marks are split so that the shell's echo of the line is not taken for them
+        self.send(f"echo '@@''BEGIN'; {command}; echo \"@@\"\"END $?@@\"\n")
+        self.expect(rb"@@BEGIN\r?\n", 60, f"start of `{command}`")
+        m = self.expect(rb"@@END (\d+)@@", timeout, f"end of `{command}`")
+        output = ANSI.sub("", self.console.before.decode(errors="replace")).replace("\r", "")
+        return output.strip("\n"), int(m[1])
+
+    def check(self, command, timeout=60):
+        """run(), and fail unless the exit status is 0; the output."""
+        output, status = self.run(command, timeout)
+        assert status == 0, f"`{command}` in the root: status {status}\n{output}"
+        return output
+
+    def send(self, text):
+        if self.dead:
+            raise MachineError(f"not tried: the machine is gone since: {self.dead}")
+        try:
+            self.console.send(text)
+        except OSError:
+            self.ended(f"QEMU ended before {text!r}")
+
+    def drain(self):
+        """Take what the console still holds into its log."""
+        try:
+            while select.select([self.socket], [], [], 0.1)[0]:
+                data = self.socket.recv(65536)
+                if not data:
+                    break
+                self.console.logfile_read.write(data)
+        except OSError:
+            pass
+
+    def console_text(self):
+        """All that the root console showed so far, without terminal control sequences."""
+        return ANSI.sub("", self.console_log.read_text(errors="replace")).replace("\r", "")
+
+    def said(self, text, timeout=90):
+        """Wait for a text that firmware's console may have wrapped anywhere: blanks do not count."""
+        want = re.sub(r"\s+", "", text)
+        end = time.monotonic() + timeout * SCALE
+        while want not in re.sub(r"\s+", "", self.console_text()):
+            if time.monotonic() > end:
+                self.fail(f"the console does not say {text!r}")
+            try:
+                self.console.expect(rb".+", timeout=1)
+            except pexpect.TIMEOUT:
+                pass
+            except (pexpect.EOF, OSError):
+                if want not in re.sub(r"\s+", "", self.console_text()):
+                    self.ended(f"QEMU ended before the console said {text!r}")
+
+    def wait_exit(self, timeout=60):
+        """Wait until the machine switches itself off; QEMU's exit status."""
+        try:
+            while self.console.read_nonblocking(65536, timeout * SCALE):
+                pass
+        except (pexpect.EOF, OSError):
+            pass
+        except pexpect.TIMEOUT:
+            self.fail(f"still running after {timeout * SCALE:.0f} s")
+        try:
+            return self.process.wait(10 * SCALE)
+        except subprocess.TimeoutExpired:
+            return self.fail("the console is closed, but QEMU runs on")
+
+    # -- the logs -----------------------------------------------------------------------------
+
+    def log_text(self):
+        return self.hypervisor_log.read_text(errors="replace") if self.hypervisor_log.exists() else ""
+
+    def check_hypervisor_log(self):
+        """Every run on Trivet: it names the processor and the root partition, and no trouble."""
+        text = self.log_text()
+        assert text.strip(), f"{self.name}: the hypervisor wrote no log to COM2"
+        assert re.search(r"(?i)\bcpu\b.*(AMD|EPYC|QEMU)|AuthenticAMD", text), \
+            f"{self.name}: no processor named in the hypervisor's log\n{text[:3000]}"
+        assert re.search(r"(?i)\broot partition\b", text), \
+            f"{self.name}: no root partition named in the hypervisor's log\n{text[:3000]}"
+        bad = re.findall(r"(?im)^.*\b(?:panic|error|assertion|unhandled)\b.*$", text)
+        assert not bad, f"{self.name}: in the hypervisor's log:\n" + "\n".join(bad[:20])
+
+    def registers(self):
+        """`info registers` of every processor, for a machine that hangs"""
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(3)
+                s.connect(str(self.work / "monitor"))
+                s.sendall(b"info cpus\ninfo registers -a\n")
+                data = b""
+                try:
+                    while chunk := s.recv(65536):
+                        data += chunk
+                except socket.timeout:
+                    pass
+            return ANSI.sub("", data.decode(errors="replace")).replace("\r", "")
+        except OSError as e:
+            return f"(no registers: {e})"
+
+    def report(self, lines=40):
+        """The ends of the logs, as text"""
+        parts = []
+        for title, path in (("root console", self.console_log),
+                            ("hypervisor log", self.hypervisor_log),
+                            ("QEMU", self.logs / "qemu.log")):
+            text = path.read_text(errors="replace") if path.exists() else ""
+            text = ANSI.sub("", text).replace("\r", "")
+            tail = [s for s in text.splitlines() if "doesn't support requested feature" not in s]
+            parts.append(f"---- {title}: {path}\n" + "\n".join(tail[-lines:]))
+        return "\n".join(parts)
+
+    def ended(self, why):
+        """The console is closed: give QEMU the moment it needs to leave a status, and fail."""
+        try:
+            self.process.wait(3)
+        except subprocess.TimeoutExpired:
+            pass
+        self.fail(why)
+
+    def fail(self, why):
+        self.dead = why
+        if self.process and self.process.poll() is None:
+            (self.logs / "registers.txt").write_text(self.registers())
+            why += f" (registers of all processors: {self.logs}/registers.txt)"
+        elif self.process:
+            why += f" (QEMU's exit status {self.process.returncode})"
+        raise MachineError(f"{self.name}: {why}")

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""GRUB as the root image: it finds, loads and starts the kernel as it does on the bare machine."""
+import shutil
+import subprocess
+
+import pytest
+
+from machine import BARE, BOOT, Machine
+
+CONFIG = """
+serial --unit=0 --speed=115200
+echo "GRUB runs"
+search --no-floppy --file /vmlinuz --set=root
+linux /vmlinuz console=ttyS0,115200 quiet panic=-1
+initrd /initrd
+boot
+"""
+MODULES = "normal linux fat part_gpt part_msdos search search_fs_file serial terminal echo test"
+
+
+@pytest.fixture(scope="module")
+def grub(tmp_path_factory):
+    tmp = tmp_path_factory.mktemp("grub")
+    tool = shutil.which("grub-mkstandalone")
+    assert tool, "grub-mkstandalone not found (packages grub-common, grub-efi-amd64-bin)"
+    (tmp / "grub.cfg").write_text(CONFIG)
+    subprocess.run([tool, "-O", "x86_64-efi", "-o", tmp / "grubx64.efi", "--themes=", "--locales=", "--fonts=",
+                    f"--install-modules={MODULES}", f"--modules={MODULES}",
+                    f"boot/grub/grub.cfg={tmp / 'grub.cfg'}"], check=True, capture_output=True)
+    return tmp / "grubx64.efi"
+
+
+def test_grub(grub, cloud_kernel):
+    where = BOOT if BARE else "/EFI/debian/grubx64.efi"
+    with Machine("grub", cloud_kernel, smp=2, files={where: grub},
+                 conf=["root = \\EFI\\debian\\grubx64.efi"]) as machine:
+        machine.said("GRUB runs")
+        assert machine.expect_ready(240)[0] == 2
+        assert "BOOT_IMAGE" in machine.check("cat /proc/cmdline"), "the kernel was not started by GRUB"
