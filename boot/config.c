@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Parser of trivet.conf: `key = value` lines. Keys stand in one table; each has a function that checks its
- * value completely before it changes anything, so that a bad line leaves the default (or the earlier line) in place.
+ * Parser of trivet.conf: `key = value` lines. Keys stand in one table; each has a function that
+ * checks its value completely before it changes anything, so that a bad line leaves the default (or
+ * the earlier line) in place.
  */
 #include "config.h"
 #include "text.h"
@@ -59,7 +60,10 @@ static int shown(struct slice s)
 	return s.len > WORD_SHOWN_MAX ? WORD_SHOWN_MAX : (int)s.len;
 }
 
-/* The next word of a list: words are separated by blanks, and by commas where `commas`. False at the end. */
+/*
+ * The next word of a list: words are separated by blanks, and by commas where `commas`. False at
+ * the end.
+ */
 static bool next_word(struct slice *list, bool commas, struct slice *word)
 {
 	size_t n = 0;
@@ -166,8 +170,8 @@ static int set_console(struct parser *p, struct slice value)
 			uarts++;
 		} else {
 			text_format(p->reason, REASON_SIZE,
-				    "unknown console '%.*s' (serial, com1, com2, framebuffer, none)", shown(word),
-				    word.at);
+				    "unknown console '%.*s' (serial, com1, com2, framebuffer, none)",
+				    shown(word), word.at);
 			return -EINVAL;
 		}
 	}
@@ -188,7 +192,9 @@ static int set_log_level(struct parser *p, struct slice value)
 	static const struct {
 		const char *name;
 		uint32_t level;
-	} levels[] = { { "error", LOG_ERROR }, { "warn", LOG_WARN }, { "info", LOG_INFO }, { "debug", LOG_DEBUG } };
+	} levels[] = {
+		{ "error", LOG_ERROR }, { "warn", LOG_WARN }, { "info", LOG_INFO }, { "debug", LOG_DEBUG }
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
 		if (slice_is(value, levels[i].name)) {
@@ -196,8 +202,8 @@ static int set_log_level(struct parser *p, struct slice value)
 			return 0;
 		}
 	}
-	text_format(p->reason, REASON_SIZE, "unknown log-level '%.*s' (error, warn, info, debug)", shown(value),
-		    value.at);
+	text_format(p->reason, REASON_SIZE, "unknown log-level '%.*s' (error, warn, info, debug)",
+		    shown(value), value.at);
 	return -EINVAL;
 }
 
@@ -217,11 +223,13 @@ static int set_memory(struct parser *p, struct slice value)
 		i += shift ? 1 : 0;
 	}
 	if (!value.len || (i < value.len && size <= HV_SIZE_MAX)) {
-		text_format(p->reason, REASON_SIZE, "memory '%.*s' is not a size like 16M", shown(value), value.at);
+		text_format(p->reason, REASON_SIZE, "memory '%.*s' is not a size like 16M", shown(value),
+			    value.at);
 		return -EINVAL;
 	}
 	if (size > HV_SIZE_MAX >> shift || size << shift < SIZE_2M) {
-		text_format(p->reason, REASON_SIZE, "memory '%.*s' is out of range (2M to 1G)", shown(value), value.at);
+		text_format(p->reason, REASON_SIZE, "memory '%.*s' is out of range (2M to 1G)", shown(value),
+			    value.at);
 		return -EINVAL;
 	}
 	p->config->memory_size = ALIGN_UP(size << shift, SIZE_2M);
@@ -235,8 +243,8 @@ static int set_no_virtualization(struct parser *p, struct slice value)
 	} else if (slice_is(value, "halt")) {
 		p->config->no_virtualization = CONFIG_NO_VIRT_HALT;
 	} else {
-		text_format(p->reason, REASON_SIZE, "unknown no-virtualization '%.*s' (boot, halt)", shown(value),
-			    value.at);
+		text_format(p->reason, REASON_SIZE, "unknown no-virtualization '%.*s' (boot, halt)",
+			    shown(value), value.at);
 		return -EINVAL;
 	}
 	return 0;
@@ -247,14 +255,10 @@ static const struct {
 	set_fn set;
 	bool verbatim; /* the value goes to the end of the line, '#' included */
 } keys[] = {
-	{ "root", set_root, false },
-	{ "initrd", set_initrd, false },
-	{ "cmdline", set_cmdline, true },
-	{ "root-interface", set_root_interface, false },
-	{ "console", set_console, false },
-	{ "log-level", set_log_level, false },
-	{ "memory", set_memory, false },
-	{ "no-virtualization", set_no_virtualization, false },
+	{ "root", set_root, false },	   { "initrd", set_initrd, false },
+	{ "cmdline", set_cmdline, true },  { "root-interface", set_root_interface, false },
+	{ "console", set_console, false }, { "log-level", set_log_level, false },
+	{ "memory", set_memory, false },   { "no-virtualization", set_no_virtualization, false },
 };
 
 static void complain(struct parser *p)
@@ -285,7 +289,8 @@ static int parse_pair(struct parser *p, struct slice key, struct slice value)
 		if (keys[i].set(p, trim(value)))
 			return -EINVAL;
 		if (p->keys_seen & 1u << i) {
-			text_format(p->reason, REASON_SIZE, "'%s' was set before; this line counts", keys[i].name);
+			text_format(p->reason, REASON_SIZE, "'%s' was set before; this line counts",
+				    keys[i].name);
 			complain(p);
 		}
 		p->keys_seen |= 1u << i;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the user wants: the parsed \EFI\trivet\trivet.conf. Pure code, no firmware needed; docs/booting.md
- * describes the file for users.
+ * What the user wants: the parsed \EFI\trivet\trivet.conf. Pure code, no firmware needed;
+ * docs/booting.md describes the file for users.
  */
 #ifndef TRIVET_BOOT_CONFIG_H
 #define TRIVET_BOOT_CONFIG_H
@@ -15,7 +15,7 @@
 #define CONFIG_FILE_SIZE_MAX (64u << 10)
 
 enum {
-	CONFIG_PATH_SIZE = 256,	    /* bytes with the NUL */
+	CONFIG_PATH_SIZE = 256, /* bytes with the NUL */
 	CONFIG_INITRDS_MAX = 8,
 	CONFIG_CMDLINE_SIZE = 2048, /* what Linux takes on x86 */
 };
@@ -45,15 +45,18 @@ struct boot_config {
 	enum config_no_virtualization no_virtualization;
 };
 
-/* Called for each complaint: `line` from 1; `reason` is one line without an end, valid during the call only. */
+/*
+ * Called for each complaint: `line` from 1; `reason` is one line without an end, valid during the
+ * call only.
+ */
 typedef void (*config_report_fn)(void *ctx, unsigned int line, const char *reason);
 
 /* Set every field to what an absent file means. */
 void config_defaults(struct boot_config *config);
 
 /*
- * Parse `size` bytes of `text` into `config` (which must hold the defaults). A bad line is reported and left out, the
- * others count. Returns the number of complaints.
+ * Parse `size` bytes of `text` into `config` (which must hold the defaults). A bad line is reported
+ * and left out, the others count. Returns the number of complaints.
  */
 unsigned int config_parse(struct boot_config *config, const char *text, size_t size, config_report_fn report,
 			  void *ctx);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the loader says to the user, and small helpers around boot services. Everything goes to the firmware's
- * console, which the firmware already routes to screen and serial port.
+ * What the loader says to the user, and small helpers around boot services. Everything goes to the
+ * firmware's console, which the firmware already routes to screen and serial port.
  */
 #include "efi_api.h"
 #include "text.h"
@@ -12,7 +12,9 @@ EFI_SYSTEM_TABLE *efi_system;
 EFI_BOOT_SERVICES *efi_boot;
 EFI_HANDLE efi_image;
 
-/* Quoted user text can hold anything: what is not printable or was cut in the middle becomes '?'. */
+/*
+ * Quoted user text can hold anything: what is not printable or was cut in the middle becomes '?'.
+ */
 static size_t make_ascii(char *text, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
@@ -53,14 +55,30 @@ void say(const char *fmt, ...)
 const char *efi_status_text(EFI_STATUS status)
 {
 	static const char *const errors[] = {
-		[1] = "load error",	     [2] = "invalid parameter",	 [3] = "unsupported",
-		[4] = "bad buffer size",     [5] = "buffer too small",	 [6] = "not ready",
-		[7] = "device error",	     [8] = "write protected",	 [9] = "out of resources",
-		[10] = "volume corrupted",   [11] = "volume full",	 [12] = "no media",
-		[13] = "media changed",	     [14] = "not found",	 [15] = "access denied",
-		[18] = "timeout",	     [19] = "not started",	 [20] = "already started",
-		[21] = "aborted",	     [25] = "incompatible version", [26] = "security violation (Secure Boot)",
-		[27] = "checksum error",     [28] = "end of media",	 [31] = "end of file",
+		[1] = "load error",
+		[2] = "invalid parameter",
+		[3] = "unsupported",
+		[4] = "bad buffer size",
+		[5] = "buffer too small",
+		[6] = "not ready",
+		[7] = "device error",
+		[8] = "write protected",
+		[9] = "out of resources",
+		[10] = "volume corrupted",
+		[11] = "volume full",
+		[12] = "no media",
+		[13] = "media changed",
+		[14] = "not found",
+		[15] = "access denied",
+		[18] = "timeout",
+		[19] = "not started",
+		[20] = "already started",
+		[21] = "aborted",
+		[25] = "incompatible version",
+		[26] = "security violation (Secure Boot)",
+		[27] = "checksum error",
+		[28] = "end of media",
+		[31] = "end of file",
 	};
 	UINTN code = status & ~EFI_ERROR_MASK;
 

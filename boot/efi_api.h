@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * UEFI as the loader sees it: GNU-EFI's types with the firmware's own calling convention (so that calls are plain
- * calls), the protocols that GNU-EFI does not know, and the few globals and helpers every file needs.
+ * UEFI as the loader sees it: GNU-EFI's types with the firmware's own calling convention (so that
+ * calls are plain calls), the protocols that GNU-EFI does not know, and the few globals and helpers
+ * every file needs.
  */
 #ifndef TRIVET_BOOT_EFI_API_H
 #define TRIVET_BOOT_EFI_API_H
@@ -20,9 +21,12 @@ extern EFI_BOOT_SERVICES *efi_boot;
 extern EFI_HANDLE efi_image;
 
 /* UEFI 2.10 13.3, same shape as EFI_LOAD_FILE_PROTOCOL. */
-#define LOAD_FILE2_GUID                                                                                                \
-	{                                                                                                              \
-		0x4006c0c1, 0xfcb3, 0x403e, { 0x99, 0x6d, 0x4a, 0x6c, 0x87, 0x24, 0xe0, 0x6d }                        \
+#define LOAD_FILE2_GUID                                                \
+	{                                                              \
+		0x4006c0c1, 0xfcb3, 0x403e,                            \
+		{                                                      \
+			0x99, 0x6d, 0x4a, 0x6c, 0x87, 0x24, 0xe0, 0x6d \
+		}                                                      \
 	}
 struct load_file2 {
 	EFI_STATUS(EFIAPI *load)
@@ -30,9 +34,12 @@ struct load_file2 {
 };
 
 /* PI 1.8 vol. 2, 13.4: only the first function is used. */
-#define MP_SERVICES_GUID                                                                                               \
-	{                                                                                                              \
-		0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 }                        \
+#define MP_SERVICES_GUID                                               \
+	{                                                              \
+		0x3fdda605, 0xa76e, 0x4f46,                            \
+		{                                                      \
+			0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 \
+		}                                                      \
 	}
 struct mp_services {
 	EFI_STATUS(EFIAPI *get_number_of_processors)(struct mp_services *self, UINTN *all, UINTN *enabled);

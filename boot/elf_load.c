@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ELF64 loading (System V ABI chapters 4 and 5; x86-64 psABI 4.4). The file comes out of our own signed image, but a wrong
- * build must give a message, not a crash: every offset is checked before use.
+ * ELF64 loading (System V ABI chapters 4 and 5; x86-64 psABI 4.4). The file comes out of our own
+ * signed image, but a wrong build must give a message, not a crash: every offset is checked before
+ * use.
  */
 #include "elf_load.h"
 
@@ -10,6 +11,8 @@
 #include <string.h>
 
 enum {
+	ELFCLASS64 = 2,
+	ELFDATA2LSB = 1,
 	ET_DYN = 3,
 	EM_X86_64 = 62,
 	PT_LOAD = 1,
@@ -107,7 +110,7 @@ static void read_entry(const struct elf_image *image, uint64_t table, uint64_t i
 
 static int check_header(struct elf_image *image, struct elf_header *header)
 {
-	static const uint8_t ident[7] = { 0x7f, 'E', 'L', 'F', 2 /* 64-bit */, 1 /* little endian */, 1 };
+	static const uint8_t ident[7] = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, 1 };
 
 	if (image->file_size < sizeof(*header))
 		return refuse(image, "the file is shorter than an ELF header");
@@ -158,7 +161,8 @@ static int read_dynamic(struct elf_image *image, const struct elf_program_header
 			return refuse(image, "the image needs a shared library");
 		if ((dynamic.tag == DT_RELSZ || dynamic.tag == DT_PLTRELSZ || dynamic.tag == DT_RELRSZ) &&
 		    dynamic.value)
-			return refuse(image, "the image has relocations of a kind that the loader does not know");
+			return refuse(image,
+				      "the image has relocations of a kind that the loader does not know");
 		if (dynamic.tag == DT_RELA)
 			image->rela_vaddr = dynamic.value;
 		else if (dynamic.tag == DT_RELASZ)
@@ -276,8 +280,8 @@ static bool find_symbols(const struct elf_image *image, struct symbol_table *tab
 }
 
 /*
- * Functions, and labels of assembly code (NASM gives its globals no type). Returns the length of the name without the NUL, 0
- * when the symbol is not wanted.
+ * Functions, and labels of assembly code (NASM gives its globals no type). Returns the length of
+ * the name without the NUL, 0 when the symbol is not wanted.
  */
 static size_t wanted(const struct elf_image *image, const struct symbol_table *table,
 		     const struct boot_symbol *symbol)
@@ -320,7 +324,10 @@ struct elf_symbol_sizes elf_symbol_sizes(const struct elf_image *image)
 	return sizes;
 }
 
-/* Same address: the typed symbol (with a size) after the untyped, where a search for the last one <= pc finds it. */
+/*
+ * Same address: the typed symbol (with a size) after the untyped, where a search for the last one
+ * <= pc finds it.
+ */
 static bool before(const struct boot_symbol *a, const struct boot_symbol *b)
 {
 	if (a->value != b->value)

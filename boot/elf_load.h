@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hypervisor's ELF image: check it, put it into memory relocated to HV_VIRT_BASE, and pull the function
- * symbols out for back traces. Pure code, no firmware needed.
+ * The hypervisor's ELF image: check it, put it into memory relocated to HV_VIRT_BASE, and pull the
+ * function symbols out for back traces. Pure code, no firmware needed.
  */
 #ifndef TRIVET_BOOT_ELF_LOAD_H
 #define TRIVET_BOOT_ELF_LOAD_H
@@ -40,14 +40,15 @@ struct elf_symbol_sizes {
 };
 
 /*
- * Check that `file` (8-byte aligned) is a static x86-64 PIE linked at 0 and fill `image`, which refers to `file` from then
- * on. 0, or -ENOEXEC with image->error set.
+ * Check that `file` (8-byte aligned) is a static x86-64 PIE linked at 0 and fill `image`, which
+ * refers to `file` from then on. 0, or -ENOEXEC with image->error set.
  */
 int elf_check(struct elf_image *image, const void *file, size_t size);
 
 /*
- * Write all load_size bytes of the image to `dest`, relocated to run at `base`. `dest` must have room for load_size. 0,
- * or -ENOEXEC with image->error set (a relocation is of another kind than R_X86_64_RELATIVE, or outside the image).
+ * Write all load_size bytes of the image to `dest`, relocated to run at `base`. `dest` must have
+ * room for load_size. 0, or -ENOEXEC with image->error set (a relocation is of another kind than
+ * R_X86_64_RELATIVE, or outside the image).
  */
 int elf_load(struct elf_image *image, void *dest, uint64_t base);
 
@@ -55,8 +56,8 @@ int elf_load(struct elf_image *image, void *dest, uint64_t base);
 struct elf_symbol_sizes elf_symbol_sizes(const struct elf_image *image);
 
 /*
- * Write the functions' symbols to `out`, ascending by address, relocated to `base`, and their names to `strings`, both as
- * big as elf_symbol_sizes() said.
+ * Write the functions' symbols to `out`, ascending by address, relocated to `base`, and their names
+ * to `strings`, both as big as elf_symbol_sizes() said.
  */
 void elf_symbols(const struct elf_image *image, uint64_t base, struct boot_symbol *out, char *strings);
 

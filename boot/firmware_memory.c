@@ -8,7 +8,8 @@
 
 enum { DESCRIPTOR_SLACK = 32 }; /* lines that our own allocations may add to the map */
 
-#define TRAMPOLINE_LAST 0x9ffffull /* a startup IPI reaches 640 KiB of RAM; pages behind may be the BIOS data area */
+/* A startup IPI reaches 640 KiB of RAM; what lies behind may be the BIOS data area. */
+#define TRAMPOLINE_LAST 0x9ffffull
 #define BELOW_4G 0xffffffffull
 
 static uint64_t take_pages(uint64_t last_byte, uint64_t pages)
@@ -72,7 +73,8 @@ size_t firmware_memory_capacity(void)
 }
 
 /* Turns descriptors of the firmware's size into ours; `out` has room for `count`. */
-static void to_sources(struct memory_source *out, const uint8_t *descriptors, size_t count, UINTN descriptor_size)
+static void to_sources(struct memory_source *out, const uint8_t *descriptors, size_t count,
+		       UINTN descriptor_size)
 {
 	for (size_t i = 0; i < count; i++) {
 		const EFI_MEMORY_DESCRIPTOR *descriptor = (const void *)(descriptors + i * descriptor_size);
@@ -94,8 +96,9 @@ int firmware_memory_map(struct memory_map *map, const struct hv_memory *hidden)
 
 	if (descriptors && sources) {
 		err = -EIO;
-		if (count_max && !EFI_ERROR(efi_boot->GetMemoryMap(&size, (EFI_MEMORY_DESCRIPTOR *)(void *)descriptors,
-								   &key, &descriptor_size, &version))) {
+		if (count_max &&
+		    !EFI_ERROR(efi_boot->GetMemoryMap(&size, (EFI_MEMORY_DESCRIPTOR *)(void *)descriptors,
+						      &key, &descriptor_size, &version))) {
 			to_sources(sources, descriptors, size / descriptor_size, descriptor_size);
 			err = memory_map_build(map, sources, size / descriptor_size);
 		}

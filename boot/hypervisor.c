@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Puts the hypervisor into reserved memory, describes the machine to it and jumps in. The memory is laid out as
- * boot_handoff.h says. Reserved memory stays with its owner after ExitBootServices (UEFI 2.10 7.2), so a root OS leaves it
- * alone without knowing why.
+ * Puts the hypervisor into reserved memory, describes the machine to it and jumps in. The memory is
+ * laid out as boot_handoff.h says. Reserved memory stays with its owner after ExitBootServices
+ * (UEFI 2.10 7.2), so a root OS leaves it alone without knowing why.
  */
 #include "hypervisor.h"
 #include "elf_load.h"
@@ -19,7 +19,7 @@
 #define HV_SIZE_DEFAULT (8ull << 20)
 #define HV_SIZE_PER_PROCESSOR (64ull << 10)
 #define HV_FREE_MIN (1ull << 20) /* free pages without which the hypervisor can't even start */
-#define BOOT_TABLES 4	    /* pages: root, (PML4), PDPT, PD */
+#define BOOT_TABLES 4		 /* pages: root, (PML4), PDPT, PD */
 
 #define PTE_PRESENT BIT(0)
 #define PTE_WRITE BIT(1)
@@ -38,8 +38,14 @@ int64_t launch(struct boot_handoff *handoff, uint64_t boot_cr3, uint64_t entry_v
 extern const uint8_t hv_elf_start[] __attribute__((visibility("hidden")));
 extern const uint8_t hv_elf_end[] __attribute__((visibility("hidden")));
 
-/* Marks, for the time of boot services, that the hypervisor runs: a protocol without functions on a handle of its own. */
-static EFI_GUID running_guid = { 0x6f0c3b52, 0x8d41, 0x4c6a, { 0xb7, 0x1e, 0x52, 0x9a, 0x0d, 0xe3, 0x74, 0xc8 } };
+/*
+ * Marks, for the time of boot services, that the hypervisor runs: a protocol without functions on a
+ * handle of its own.
+ */
+static EFI_GUID running_guid = { 0x6f0c3b52,
+				 0x8d41,
+				 0x4c6a,
+				 { 0xb7, 0x1e, 0x52, 0x9a, 0x0d, 0xe3, 0x74, 0xc8 } };
 
 /* Everything that is known before memory is taken. */
 struct plan {
@@ -80,7 +86,8 @@ static int make_plan(struct plan *plan)
 	plan->strtab_offset = plan->symtab_offset + plan->symbols.count * sizeof(struct boot_symbol);
 	plan->handoff_offset = ALIGN_UP(plan->strtab_offset + plan->symbols.string_bytes, PAGE_SIZE);
 	plan->map_offset = plan->handoff_offset + PAGE_SIZE;
-	plan->used_max = ALIGN_UP(plan->map_offset + plan->map_capacity * sizeof(struct boot_memory_range), PAGE_SIZE) +
+	plan->used_max = ALIGN_UP(plan->map_offset + plan->map_capacity * sizeof(struct boot_memory_range),
+				  PAGE_SIZE) +
 			 BOOT_TABLES * PAGE_SIZE;
 	return 0;
 }
@@ -91,7 +98,8 @@ static uint64_t wanted_size(const struct plan *plan, const struct boot_config *c
 	uint64_t size = config->memory_size;
 
 	if (!size)
-		size = ALIGN_UP(HV_SIZE_DEFAULT + processors * HV_SIZE_PER_PROCESSOR + plan->used_max, SIZE_2M);
+		size = ALIGN_UP(HV_SIZE_DEFAULT + processors * HV_SIZE_PER_PROCESSOR + plan->used_max,
+				SIZE_2M);
 	if (size < least) {
 		say("Trivet: memory = %luM is too little, taking %luM.\n", size >> 20, least >> 20);
 		size = least;
@@ -116,8 +124,9 @@ static uint64_t read_cr4(void)
 }
 
 /*
- * The firmware's own map (identity, so that the loader's code and stack stay where they are), and the hypervisor's memory from
- * HV_VIRT_BASE up. No NX anywhere: EFER.NXE may be off. Returns the value for CR3.
+ * The firmware's own map (identity, so that the loader's code and stack stay where they are), and
+ * the hypervisor's memory from HV_VIRT_BASE up. No NX anywhere: EFER.NXE may be off. Returns the
+ * value for CR3.
  */
 static uint64_t make_boot_tables(uint64_t *tables, const struct hv_memory *memory)
 {
@@ -137,8 +146,9 @@ static uint64_t make_boot_tables(uint64_t *tables, const struct hv_memory *memor
 	return (uint64_t)root;
 }
 
-static void fill_handoff(struct boot_handoff *handoff, const struct plan *plan, const struct hv_memory *memory,
-			 const struct boot_config *config, const struct machine *machine)
+static void fill_handoff(struct boot_handoff *handoff, const struct plan *plan,
+			 const struct hv_memory *memory, const struct boot_config *config,
+			 const struct machine *machine)
 {
 	handoff->magic = BOOT_HANDOFF_MAGIC;
 	handoff->version = BOOT_HANDOFF_VERSION;
@@ -161,8 +171,8 @@ static void fill_handoff(struct boot_handoff *handoff, const struct plan *plan, 
 }
 
 /* Image, symbols, hand-off and memory map into the block. 0, or a negative errno and `why`. */
-static int fill_memory(struct plan *plan, const struct hv_memory *memory, struct boot_handoff *handoff, char *why,
-		       size_t why_size)
+static int fill_memory(struct plan *plan, const struct hv_memory *memory, struct boot_handoff *handoff,
+		       char *why, size_t why_size)
 {
 	uint8_t *block = (uint8_t *)memory->base;
 	struct memory_map map = { (struct boot_memory_range *)(void *)(block + plan->map_offset), 0,
@@ -182,8 +192,9 @@ static int fill_memory(struct plan *plan, const struct hv_memory *memory, struct
 	}
 	handoff->memory_map_offset = plan->map_offset;
 	handoff->memory_map_count = map.count;
-	handoff->used_size = ALIGN_UP(plan->map_offset + map.count * sizeof(struct boot_memory_range), PAGE_SIZE) +
-			     BOOT_TABLES * PAGE_SIZE;
+	handoff->used_size =
+		ALIGN_UP(plan->map_offset + map.count * sizeof(struct boot_memory_range), PAGE_SIZE) +
+		BOOT_TABLES * PAGE_SIZE;
 	return 0;
 }
 
@@ -200,8 +211,10 @@ static int start_in(struct plan *plan, const struct hv_memory *memory, const str
 	err = fill_memory(plan, memory, handoff, why, why_size);
 	if (err)
 		return err;
-	boot_cr3 = make_boot_tables((uint64_t *)(memory->base + handoff->used_size - BOOT_TABLES * PAGE_SIZE), memory);
-	err = (int)launch(handoff, boot_cr3, HV_VIRT_BASE + plan->image.entry, HV_VIRT_BASE + plan->handoff_offset);
+	boot_cr3 = make_boot_tables((uint64_t *)(memory->base + handoff->used_size - BOOT_TABLES * PAGE_SIZE),
+				    memory);
+	err = (int)launch(handoff, boot_cr3, HV_VIRT_BASE + plan->image.entry,
+			  HV_VIRT_BASE + plan->handoff_offset);
 	if (!err)
 		return 0; /* from here on `memory` is out of reach: this code is a guest */
 	handoff->refusal[sizeof(handoff->refusal) - 1] = '\0';
@@ -226,7 +239,8 @@ int hypervisor_start(const struct boot_config *config, const struct machine *mac
 	memory.size = wanted_size(&plan, config, machine->processor_count);
 	err = hv_memory_reserve(&memory);
 	if (err) {
-		text_format(why, why_size, "too little memory: no %lu MiB in one piece are free", memory.size >> 20);
+		text_format(why, why_size, "too little memory: no %lu MiB in one piece are free",
+			    memory.size >> 20);
 		return err;
 	}
 	err = start_in(&plan, &memory, config, machine, tsc_at_entry, why, why_size);

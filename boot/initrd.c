@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * EFI_LOAD_FILE2_PROTOCOL on the vendor media device path that Linux's EFI stub looks for (Linux
- * Documentation/admin-guide/efi-stub.rst, "initrd"). The files are read straight into the kernel's own buffer, one behind the
- * other, each padded to 4 bytes as the initramfs format wants it.
+ * Documentation/admin-guide/efi-stub.rst, "initrd"). The files are read straight into the kernel's
+ * own buffer, one behind the other, each padded to 4 bytes as the initramfs format wants it.
  */
 #include "initrd.h"
 
 #include <string.h>
 
-#define INITRD_MEDIA_GUID                                                                                              \
-	{                                                                                                              \
-		0x5568e427, 0x68fc, 0x4f3d, { 0xac, 0x74, 0xca, 0x55, 0x52, 0x31, 0xcc, 0x68 }                        \
+#define INITRD_MEDIA_GUID                                              \
+	{                                                              \
+		0x5568e427, 0x68fc, 0x4f3d,                            \
+		{                                                      \
+			0xac, 0x74, 0xca, 0x55, 0x52, 0x31, 0xcc, 0x68 \
+		}                                                      \
 	}
 #define INITRD_ALIGN 4ull
 
@@ -42,8 +45,8 @@ static struct {
 static EFI_GUID load_file2_guid = LOAD_FILE2_GUID;
 static EFI_GUID device_path_guid = EFI_DEVICE_PATH_PROTOCOL_GUID;
 
-static EFI_STATUS EFIAPI load(struct load_file2 *self, EFI_DEVICE_PATH *path, BOOLEAN boot_policy, UINTN *size,
-			      VOID *buffer)
+static EFI_STATUS EFIAPI load(struct load_file2 *self, EFI_DEVICE_PATH *path, BOOLEAN boot_policy,
+			      UINTN *size, VOID *buffer)
 {
 	uint8_t *out = buffer;
 
@@ -64,7 +67,8 @@ static EFI_STATUS EFIAPI load(struct load_file2 *self, EFI_DEVICE_PATH *path, BO
 		if (!EFI_ERROR(status))
 			status = volume_read(file->handle, out, file->size);
 		if (EFI_ERROR(status)) {
-			say("Trivet: can't read %s: %s.\n", initrd.config->initrd[i], efi_status_text(status));
+			say("Trivet: can't read %s: %s.\n", initrd.config->initrd[i],
+			    efi_status_text(status));
 			return status;
 		}
 		memset(out + file->size, 0, padded - file->size);
@@ -86,7 +90,8 @@ EFI_STATUS initrd_offer(const struct boot_config *config, const struct volume *v
 
 		status = volume_open_file(volume, config->initrd[i], &file->handle, &file->size);
 		if (EFI_ERROR(status)) {
-			say("Trivet: can't open initrd %s: %s.\n", config->initrd[i], efi_status_text(status));
+			say("Trivet: can't open initrd %s: %s.\n", config->initrd[i],
+			    efi_status_text(status));
 			initrd_withdraw();
 			return status;
 		}
@@ -107,8 +112,9 @@ EFI_STATUS initrd_offer(const struct boot_config *config, const struct volume *v
 void initrd_withdraw(void)
 {
 	if (initrd.handle)
-		(void)efi_boot->UninstallMultipleProtocolInterfaces(initrd.handle, &device_path_guid, &initrd_path,
-								    &load_file2_guid, &initrd.protocol, NULL);
+		(void)efi_boot->UninstallMultipleProtocolInterfaces(initrd.handle, &device_path_guid,
+								    &initrd_path, &load_file2_guid,
+								    &initrd.protocol, NULL);
 	for (uint32_t i = 0; i < initrd.count; i++)
 		initrd.files[i].handle->Close(initrd.files[i].handle);
 	memset(&initrd, 0, sizeof(initrd));

@@ -9,8 +9,9 @@
 #include "volume.h"
 
 /*
- * Offer the configured initrds until initrd_withdraw(). No initrd configured: nothing to do, success. Says which file is the
- * trouble when it fails. `volume` and `config` must live until then.
+ * Offer the configured initrds until initrd_withdraw(). No initrd configured: nothing to do,
+ * success. Says which file is the trouble when it fails. `volume` and `config` must live until
+ * then.
  */
 EFI_STATUS initrd_offer(const struct boot_config *config, const struct volume *volume);
 void initrd_withdraw(void);

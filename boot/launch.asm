@@ -1,6 +1,7 @@
 ; SPDX-License-Identifier: MIT
-; The one jump from the loader into the hypervisor. It comes back at .resume: as the root partition's VP 0, or natively when the
-; hypervisor refused. Either way nothing but RSP and RAX is known there, and the boot page tables may still be loaded.
+; The one jump from the loader into the hypervisor. It comes back at .resume: as the root partition's
+; VP 0, or natively when the hypervisor refused. Either way nothing but RSP and RAX is known there, and
+; the boot page tables may still be loaded.
 
 bits 64
 default rel
@@ -13,9 +14,10 @@ default rel
 
 section .text
 
-; int64_t launch(struct boot_handoff *handoff, uint64_t boot_cr3, uint64_t entry_virt, uint64_t handoff_virt)
-; System V calling convention. Returns 0 or a negative errno. Vector registers are not kept (nor does the caller
-; expect it).
+; int64_t launch(struct boot_handoff *handoff, uint64_t boot_cr3, uint64_t entry_virt,
+;                uint64_t handoff_virt)
+; System V calling convention. Returns 0 or a negative errno. Vector registers are not kept (nor does
+; the caller expect it).
 global launch:function
 launch:
 	pushfq
@@ -41,8 +43,10 @@ launch:
 	jmp rdx
 
 .resume:
-	pop rcx			; the firmware's page tables: a refusal comes back on the boot page tables, and that
-	mov cr3, rcx		; memory is about to be freed
+	; The firmware's page tables: a refusal comes back on the boot page tables, whose memory is
+	; about to be freed.
+	pop rcx
+	mov cr3, rcx
 	pop r15
 	pop r14
 	pop r13

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Asks the firmware what the machine has. Nothing here may be slow (every call counts against the boot) or disturb a
- * device that the firmware uses: the UARTs are probed through their scratch register only.
+ * Asks the firmware what the machine has. Nothing here may be slow (every call counts against the
+ * boot) or disturb a device that the firmware uses: the UARTs are probed through their scratch
+ * register only.
  */
 #include "machine.h"
 
 #include <string.h>
 
-enum { COM1_PORT = 0x3f8, COM2_PORT = 0x2f8, UART_SCRATCH = 7 };
+enum { COM1_PORT = 0x3f8, COM2_PORT = 0x2f8, UART_LINE_STATUS = 5, UART_SCRATCH = 7 };
 
 static void out8(uint16_t port, uint8_t value)
 {
@@ -22,7 +23,10 @@ static uint8_t in8(uint16_t port)
 	return value;
 }
 
-/* A 16550 has a scratch register without any effect; an empty bus reads as ones (or as the last value driven). */
+/*
+ * A 16550 has a scratch register without any effect; an empty bus reads as ones (or as the last
+ * value driven).
+ */
 static bool uart_answers(uint16_t port)
 {
 	uint16_t scratch = (uint16_t)(port + UART_SCRATCH);
@@ -33,7 +37,7 @@ static bool uart_answers(uint16_t port)
 		uint8_t pattern = i ? 0xa5 : 0x5a;
 
 		out8(scratch, pattern);
-		(void)in8((uint16_t)(port + 5)); /* another value on the bus: line status, reading it is harmless */
+		(void)in8((uint16_t)(port + UART_LINE_STATUS)); /* another value on the bus */
 		ok = ok && in8(scratch) == pattern;
 	}
 	out8(scratch, saved);
@@ -99,7 +103,8 @@ static uint32_t count_processors(void)
 	UINTN all = 1, enabled;
 
 	if (EFI_ERROR(efi_boot->LocateProtocol(&guid, NULL, (VOID **)&services)) ||
-	    EFI_ERROR(services->get_number_of_processors(services, &all, &enabled)) || all < 1 || all > UINT32_MAX)
+	    EFI_ERROR(services->get_number_of_processors(services, &all, &enabled)) || all < 1 ||
+	    all > UINT32_MAX)
 		return 1;
 	return (uint32_t)all;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the loader finds out about the machine for the hypervisor: tables, screen, serial port, processors.
+ * What the loader finds out about the machine for the hypervisor: tables, screen, serial port,
+ * processors.
  */
 #ifndef TRIVET_BOOT_MACHINE_H
 #define TRIVET_BOOT_MACHINE_H
@@ -18,7 +19,10 @@ struct machine {
 	uint32_t processor_count;
 };
 
-/* Fill `machine`; what can't be found out stays 0 (1 for the processors). Says when a chosen log port is absent. */
+/*
+ * Fill `machine`; what can't be found out stays 0 (1 for the processors). Says when a chosen log
+ * port is absent.
+ */
 void machine_collect(struct machine *machine, const struct boot_config *config);
 
 #endif

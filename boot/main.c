@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loader's story: read the configuration, start the hypervisor underneath, go on as its root partition and start
- * what the user wants to run. docs/booting.md tells it from the user's side.
+ * The loader's story: read the configuration, start the hypervisor underneath, go on as its root
+ * partition and start what the user wants to run. docs/booting.md tells it from the user's side.
  */
 #include "config.h"
 #include "hypervisor.h"
@@ -59,7 +59,8 @@ static void read_config(const struct volume *volume, struct boot_config *config)
 static void halt(void)
 {
 	say("Trivet: halted (no-virtualization = halt).\n");
-	(void)efi_boot->SetWatchdogTimer(0, 0, 0, NULL); /* or the boot manager's watchdog resets the machine */
+	/* Or the boot manager's watchdog resets the machine. */
+	(void)efi_boot->SetWatchdogTimer(0, 0, 0, NULL);
 	for (;;)
 		__asm__ volatile("cli; hlt");
 }
@@ -81,7 +82,8 @@ static void start_hypervisor(const struct boot_config *config, uint64_t tsc_at_e
 		halt();
 }
 
-EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system); /* called by GNU-EFI's start code */
+/* Called by GNU-EFI's start code. */
+EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system);
 
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *system)
 {

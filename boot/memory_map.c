@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory map of the hand-off. Ranges are inserted kind by kind, the strictest last, each cutting its place out
- * of what is there; so firmware maps with overlaps (they exist) still give one answer per page.
+ * The memory map of the hand-off. Ranges are inserted kind by kind, the strictest last, each
+ * cutting its place out of what is there; so firmware maps with overlaps (they exist) still give
+ * one answer per page.
  */
 #include "memory_map.h"
 
@@ -143,8 +144,8 @@ int memory_map_build(struct memory_map *map, const struct memory_source *sources
 			uint64_t size = source->pages << PAGE_SHIFT;
 
 			if (memory_kind_of_efi_type(source->type) != kind || !source->pages ||
-			    source->pages > UINT64_MAX >> PAGE_SHIFT || !IS_ALIGNED(source->base_hpa, PAGE_SIZE) ||
-			    size > UINT64_MAX - source->base_hpa)
+			    source->pages > UINT64_MAX >> PAGE_SHIFT ||
+			    !IS_ALIGNED(source->base_hpa, PAGE_SIZE) || size > UINT64_MAX - source->base_hpa)
 				continue;
 			if (put_range(map, (struct boot_memory_range){ source->base_hpa, size, kind, 0 }))
 				return -ENOSPC;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Starts the root image through LoadImage and StartImage with a device path (UEFI 2.10 7.4), so that the firmware reads, measures
- * and verifies it as it would for its own boot manager.
+ * Starts the root image through LoadImage and StartImage with a device path (UEFI 2.10 7.4), so
+ * that the firmware reads, measures and verifies it as it would for its own boot manager.
  */
 #include "root_image.h"
 #include "initrd.h"

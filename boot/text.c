@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small formatter and UTF-8 to UTF-16. The loader links no C library; this is all of one that it needs
- * for telling the user what happened.
+ * A small formatter and UTF-8 to UTF-16. The loader links no C library; this is all of one that it
+ * needs for telling the user what happened.
  */
 #include "text.h"
 

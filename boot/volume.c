@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Files of the loader's own volume through EFI_SIMPLE_FILE_SYSTEM_PROTOCOL, and device paths to them
- * (UEFI 2.10 10.3, 13.4, 13.5).
+ * Files of the loader's own volume through EFI_SIMPLE_FILE_SYSTEM_PROTOCOL, and device paths to
+ * them (UEFI 2.10 10.3, 13.4, 13.5).
  */
 #include "volume.h"
 #include "config.h"
@@ -9,7 +9,9 @@
 
 #include <string.h>
 
-/* Room for the file's name behind EFI_FILE_INFO; the firmware wants to hand it over with the size. */
+/*
+ * Room for the file's name behind EFI_FILE_INFO; the firmware wants to hand it over with the size.
+ */
 enum { FILE_INFO_SIZE = sizeof(EFI_FILE_INFO) + 2 * CONFIG_PATH_SIZE };
 
 void volume_open(struct volume *volume)
@@ -21,7 +23,8 @@ void volume_open(struct volume *volume)
 
 	volume->device = NULL;
 	volume->dir = NULL;
-	if (EFI_ERROR(efi_boot->HandleProtocol(efi_image, &loaded_image_guid, (VOID **)&self)) || !self->DeviceHandle)
+	if (EFI_ERROR(efi_boot->HandleProtocol(efi_image, &loaded_image_guid, (VOID **)&self)) ||
+	    !self->DeviceHandle)
 		return;
 	volume->device = self->DeviceHandle;
 	if (EFI_ERROR(efi_boot->HandleProtocol(volume->device, &file_system_guid, (VOID **)&file_system)) ||
@@ -52,7 +55,8 @@ static EFI_STATUS file_size(EFI_FILE_HANDLE file, UINT64 *size)
 	return EFI_SUCCESS;
 }
 
-EFI_STATUS volume_open_file(const struct volume *volume, const char *path, EFI_FILE_HANDLE *file, UINT64 *size)
+EFI_STATUS volume_open_file(const struct volume *volume, const char *path, EFI_FILE_HANDLE *file,
+			    UINT64 *size)
 {
 	uint16_t name[CONFIG_PATH_SIZE];
 	EFI_STATUS status;

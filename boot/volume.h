@@ -17,12 +17,16 @@ void volume_open(struct volume *volume);
 void volume_close(struct volume *volume);
 
 /* Open `path` (UTF-8, absolute, backslashes) for reading and tell its size in bytes. */
-EFI_STATUS volume_open_file(const struct volume *volume, const char *path, EFI_FILE_HANDLE *file, UINT64 *size);
+EFI_STATUS volume_open_file(const struct volume *volume, const char *path, EFI_FILE_HANDLE *file,
+			    UINT64 *size);
 
 /* Read exactly `size` bytes from the start of an opened file. */
 EFI_STATUS volume_read(EFI_FILE_HANDLE file, void *buffer, UINT64 size);
 
-/* The device path of `path` on the volume, from the pool; NULL: no memory, or the volume has no device path. */
+/*
+ * The device path of `path` on the volume, from the pool; NULL: no memory, or the volume has no
+ * device path.
+ */
 EFI_DEVICE_PATH *volume_device_path(const struct volume *volume, const char *path);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Instruction decoder for intercepted instructions and for accesses to the local APIC page. One pass, left to right:
- * prefixes, opcode (decode_tables.h), ModRM/SIB/displacement, immediate. Running out of bytes is remembered
- * in the cursor and turned into one error at the end, so no step needs to check it for itself.
+ * Instruction decoder for intercepted instructions and for accesses to the local APIC page. One
+ * pass, left to right: prefixes, opcode (decode_tables.h), ModRM/SIB/displacement, immediate.
+ * Running out of bytes is remembered in the cursor and turned into one error at the end, so no step
+ * needs to check it for itself.
  */
 #include <errno.h>
-#include <string.h>
 #include <trivet/decode.h>
 
 #include "decode_tables.h"
@@ -76,7 +76,7 @@ static uint64_t fetch_unsigned(struct decoder *d, unsigned int size)
 
 static int64_t fetch_signed(struct decoder *d, unsigned int size)
 {
-	unsigned int unused_bits = 64 - 8 * size;
+	unsigned int unused_bits = (64 - 8 * size) & 63;
 
 	return (int64_t)(fetch_unsigned(d, size) << unused_bits) >> unused_bits;
 }
@@ -89,8 +89,8 @@ static void override_segment(struct decoder *d, uint8_t *override, uint8_t segme
 }
 
 /*
- * Consumes the prefixes and returns the first opcode byte. REX counts only directly before the opcode (SDM2 2.2.1); of
- * F2 and F3, and of several segments, the last one counts.
+ * Consumes the prefixes and returns the first opcode byte. REX counts only directly before the
+ * opcode (SDM2 2.2.1); of F2 and F3, and of several segments, the last one counts.
  */
 static uint8_t decode_prefixes(struct decoder *d, uint8_t *segment, bool *prefix_67)
 {
@@ -226,25 +226,15 @@ static void decode_memory(struct decoder *d, unsigned int mem_size)
 		decode_address_32(d);
 }
 
-static void set_register(struct decoder *d, bool is_dst, uint8_t number, unsigned int size)
+static void set_kind(struct decoder *d, bool is_dst, enum insn_operand kind)
 {
-	uint8_t name = register_name(d, number, size);
-
-	if (is_dst) {
-		d->insn->dst = INSN_OPERAND_REG;
-		d->insn->dst_reg = name;
-	} else {
-		d->insn->src = INSN_OPERAND_REG;
-		d->insn->src_reg = name;
-	}
+	*(is_dst ? &d->insn->dst : &d->insn->src) = (uint8_t)kind;
 }
 
-static void set_memory(struct decoder *d, bool is_dst)
+static void set_register(struct decoder *d, bool is_dst, uint8_t number, unsigned int size)
 {
-	if (is_dst)
-		d->insn->dst = INSN_OPERAND_MEM;
-	else
-		d->insn->src = INSN_OPERAND_MEM;
+	set_kind(d, is_dst, INSN_OPERAND_REG);
+	*(is_dst ? &d->insn->dst_reg : &d->insn->src_reg) = register_name(d, number, size);
 }
 
 /* The operand that ModRM.mod and .rm name, `size` bytes of it. */
@@ -253,7 +243,7 @@ static void decode_rm(struct decoder *d, bool is_dst, unsigned int size)
 	if (modrm_mod(d) == 3) {
 		set_register(d, is_dst, modrm_rm(d) | rex_extension(d, REX_B), size);
 	} else {
-		set_memory(d, is_dst);
+		set_kind(d, is_dst, INSN_OPERAND_MEM);
 		decode_memory(d, size);
 	}
 }
@@ -280,7 +270,7 @@ static void decode_moffs(struct decoder *d, bool is_dst)
 	struct insn *insn = d->insn;
 
 	set_register(d, !is_dst, GPR_RAX, insn->operand_size);
-	set_memory(d, is_dst);
+	set_kind(d, is_dst, INSN_OPERAND_MEM);
 	insn->has_mem = true;
 	insn->mem_size = insn->operand_size;
 	insn->displacement = (int64_t)fetch_unsigned(d, insn->address_size);
@@ -305,10 +295,7 @@ static void decode_port(struct decoder *d, bool immediate)
 		return;
 	}
 	insn->immediate = fetch_u8(d);
-	if (is_in)
-		insn->src = INSN_OPERAND_IMM;
-	else
-		insn->dst = INSN_OPERAND_IMM;
+	set_kind(d, !is_in, INSN_OPERAND_IMM);
 }
 
 static void decode_string(struct decoder *d)
@@ -324,11 +311,11 @@ static void decode_string(struct decoder *d)
 	insn->mem_size = insn->operand_size;
 	insn->base = from_memory ? GPR_RSI : GPR_RDI;
 	if (to_memory)
-		set_memory(d, true);
+		set_kind(d, true, INSN_OPERAND_MEM);
 	else
 		set_register(d, true, port ? GPR_RDX : GPR_RAX, insn->operand_size);
 	if (from_memory)
-		set_memory(d, false);
+		set_kind(d, false, INSN_OPERAND_MEM);
 	else
 		set_register(d, false, port ? GPR_RDX : GPR_RAX, insn->operand_size);
 }
@@ -352,13 +339,8 @@ static int decode_cr_dr(struct decoder *d)
 		return -EILSEQ;
 
 	set_register(d, !is_dst, modrm_rm(d) | rex_extension(d, REX_B), insn->operand_size);
-	if (is_dst) {
-		insn->dst = control ? INSN_OPERAND_CR : INSN_OPERAND_DR;
-		insn->dst_reg = number;
-	} else {
-		insn->src = control ? INSN_OPERAND_CR : INSN_OPERAND_DR;
-		insn->src_reg = number;
-	}
+	set_kind(d, is_dst, control ? INSN_OPERAND_CR : INSN_OPERAND_DR);
+	*(is_dst ? &insn->dst_reg : &insn->src_reg) = number;
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opcode maps of the instruction decoder (APM3 appendix A, SDM2 appendix A): for each opcode of the set its operation and
- * the shape of its operands. An empty row is outside the set. Included by decode.c only.
+ * Opcode maps of the instruction decoder (APM3 appendix A, SDM2 appendix A): for each opcode of the
+ * set its operation and the shape of its operands. An empty row is outside the set. Included by
+ * decode.c only.
  */
 #ifndef TRIVET_CORE_DECODE_TABLES_H
 #define TRIVET_CORE_DECODE_TABLES_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Executes a decoded instruction against a device register: the local APIC page of a VP whose software uses xAPIC mode.
- * Values are kept zero-extended to 64 bits; an operation reads both operands, computes result and
- * flags, and only when the device took its write are registers and flags changed.
+ * Executes a decoded instruction against a device register: the local APIC page of a VP whose
+ * software uses xAPIC mode. Values are kept zero-extended to 64 bits; an operation reads both
+ * operands, computes result and flags, and only when the device took its write are registers and
+ * flags changed.
  */
 #include <errno.h>
-#include <string.h>
 #include <trivet/emulate.h>
 
 #define STATUS_FLAGS                                                                               \
@@ -24,7 +24,7 @@ static inline uint64_t sign_bit(unsigned int size)
 
 static inline uint64_t sign_extend(uint64_t value, unsigned int size)
 {
-	unsigned int unused_bits = 64 - 8 * size;
+	unsigned int unused_bits = (64 - 8 * size) & 63;
 
 	return (uint64_t)((int64_t)(value << unused_bits) >> unused_bits);
 }
@@ -52,7 +52,7 @@ void insn_write_reg(uint64_t gpr[GPR_COUNT], uint8_t reg, unsigned int size, uin
 	*target = (*target & ~mask) | (value & mask);
 }
 
-/* BT and kin with a register operand take its signed value as a bit number relative to the encoded address. */
+/* BT and kin take a register as a signed bit number relative to the encoded address. */
 static uint64_t bit_string_offset(const struct insn *insn, const uint64_t gpr[GPR_COUNT])
 {
 	unsigned int size = insn->operand_size;
@@ -149,8 +149,8 @@ static uint64_t alu_bit(enum insn_op op, uint64_t a, uint64_t b, unsigned int si
 }
 
 /*
- * Result of `op` on destination a and source b, both cut to size; *flags are all of the status flags, old ones in and
- * new ones out.
+ * Result of `op` on destination a and source b, both cut to size; *flags are all of the status
+ * flags, old ones in and new ones out.
  */
 static uint64_t alu(enum insn_op op, uint64_t a, uint64_t b, unsigned int size, uint64_t *flags)
 {
@@ -266,7 +266,7 @@ static int emulate_cmpxchg(const struct insn *insn, uint64_t gpr[GPR_COUNT], uin
 	return EMULATE_DONE;
 }
 
-/* All that computes: memory is the destination (read, and written unless it is a comparison) or the source. */
+/* All that computes: memory is the destination (not written by comparisons) or the source. */
 static int emulate_alu(const struct insn *insn, uint64_t gpr[GPR_COUNT], uint64_t *rflags,
 		       const struct mmio_access *io)
 {

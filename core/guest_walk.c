@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's page tables, as the processor walks them: APM2 5.2 (32-bit and PAE), 5.3 (long mode), 5.6 (rights),
- * 8.4.2 (error code); SDM3 4.6 for what both vendors share. A walk collects the rights of all levels and tests
- * them once, at the leaf.
+ * The guest's page tables, as the processor walks them: APM2 5.2 (32-bit and PAE), 5.3 (long
+ * mode), 5.6 (rights), 8.4.2 (error code); SDM3 4.6 for what both vendors share. A walk collects
+ * the rights of all levels and tests them once, at the leaf.
  */
 #include <errno.h>
 
@@ -96,11 +96,13 @@ static int finish(const struct walk *w, uint64_t base, uint64_t page_size)
 	return 0;
 }
 
-/* APM2 5.2.1, 5.2.2: two levels of 32-bit entries; 4 MiB pages reach 40 bits of physical address (PSE-36). */
+/*
+ * APM2 5.2.1, 5.2.2: two levels of 32-bit entries; 4 MiB pages reach 40 bits of physical address
+ * (PSE-36).
+ */
 static int walk_32bit(struct walk *w)
 {
 	const struct guest_paging *p = w->paging;
-	unsigned phys_bits = p->maxphyaddr < 40 ? p->maxphyaddr : 40;
 	uint64_t table = p->cr3 & 0xfffff000u;
 	uint64_t base;
 	uint32_t entry;
@@ -112,7 +114,7 @@ static int walk_32bit(struct walk *w)
 	w->rights &= entry;
 	if ((entry & PTE_LARGE) && (p->cr4 & CR4_PSE)) {
 		base = (entry & 0xffc00000u) | (uint64_t)(entry >> 13 & 0xff) << 32;
-		if ((entry & BIT(21)) || base >> phys_bits)
+		if ((entry & BIT(21)) || base >> p->maxphyaddr)
 			return page_fault(w, PF_PRESENT | PF_RESERVED);
 		return finish(w, base, SIZE_4M);
 	}
@@ -139,7 +141,10 @@ static uint64_t reserved_everywhere(const struct guest_paging *p)
 	return reserved;
 }
 
-/* Bits that must be zero in a present entry of `level` besides reserved_everywhere(), APM2 5.3.3 to 5.3.5. */
+/*
+ * Bits that must be zero in a present entry of `level` besides reserved_everywhere(), APM2 5.3.3
+ * to 5.3.5.
+ */
 static uint64_t reserved_at(const struct guest_paging *p, unsigned level, bool leaf)
 {
 	if (leaf)
@@ -175,8 +180,9 @@ static int walk_64bit(struct walk *w, uint64_t table, unsigned level)
 }
 
 /*
- * APM2 5.2.3. The four top entries carry no rights. They are read at every walk, as a processor does under nested
- * paging (APM2 15.25.10); one that caches them has checked them when CR3 was loaded.
+ * APM2 5.2.3. The four top entries carry no rights. They are read at every walk, as a processor
+ * does under nested paging (APM2 15.25.10); one that caches them has checked them when CR3 was
+ * loaded.
  */
 static int walk_pae(struct walk *w)
 {

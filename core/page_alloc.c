@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Page pools: a buddy allocator. Page numbers ("indices") count from the 2 MiB boundary at or below the base of
- * the pool, so index alignment is address alignment. Index 0 is never given out (the bookkeeping or another's
- * page lies there), which makes 0 the end of every list.
+ * Page pools: a buddy allocator. Page numbers ("indices") count from the 2 MiB boundary at or
+ * below the base of the pool, so index alignment is address alignment. Index 0 is never given out
+ * (the bookkeeping or another's page lies there), which makes 0 the end of every list.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,7 +10,10 @@
 #include <trivet/assert.h>
 #include <trivet/page_alloc.h>
 
-/* state[]: the first page of a block carries one of these and the order, all other pages STATE_NONE. */
+/*
+ * state[]: the first page of a block carries one of these and the order, all other pages
+ * STATE_NONE.
+ */
 #define STATE_NONE 0x00u
 #define STATE_USED 0x40u
 #define STATE_FREE 0x80u

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Second-stage page tables. One recursive function applies an operation; it runs twice, first counting the table
- * pages it will need, then, with these in hand, for real. So the second run can't fail, and the two can't
- * disagree. The tables are kept in canonical form: whatever could be one large leaf is one, and no table is empty.
+ * Second-stage page tables. One recursive function applies an operation; it runs twice, first
+ * counting the table pages it will need, then, with these in hand, for real. So the second run
+ * can't fail, and the two can't disagree. The tables are kept in canonical form: whatever could be
+ * one large leaf is one, and no table is empty.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,17 +19,17 @@ enum op_kind { OP_MAP, OP_UNMAP, OP_PROTECT };
 struct ss_op {
 	struct second_stage *ss;
 	enum op_kind kind;
-	bool counting;	    /* first run: nothing is changed */
-	bool hopeless;	    /* first run: more tables needed than the pool has pages */
-	bool live_changed;  /* an entry that a TLB may hold was changed */
+	bool counting;	   /* first run: nothing is changed */
+	bool hopeless;	   /* first run: more tables needed than the pool has pages */
+	bool live_changed; /* an entry that a TLB may hold was changed */
 	uint64_t start_gpa;
 	uint64_t end_gpa;
 	uint64_t start_hpa; /* OP_MAP */
 	uint64_t perm_bits; /* OP_MAP, OP_PROTECT: in the entry's format */
 	uint64_t memtype_bits;
-	size_t tables;	    /* needed, then in hand */
-	size_t writes;	    /* entries changed so far */
-	void *stash;	    /* tables in hand, by page_link */
+	size_t tables; /* needed, then in hand */
+	size_t writes; /* entries changed so far */
+	void *stash;   /* tables in hand, by page_link */
 };
 
 static uint64_t level_size(unsigned level)
@@ -69,7 +70,10 @@ static bool can_be_leaf(const struct second_stage *ss, unsigned level, uint64_t 
 	return level <= max_level && IS_ALIGNED(hpa, level_size(level));
 }
 
-/* Entry `index` of the table that would say the same as `parent`, a hole or a leaf one level above `level`. */
+/*
+ * Entry `index` of the table that would say the same as `parent`, a hole or a leaf one level above
+ * `level`.
+ */
 static uint64_t split_entry(const struct ss_format *f, uint64_t parent, unsigned level, unsigned index)
 {
 	if (!is_present(f, parent))
@@ -84,7 +88,10 @@ static uint64_t target_hpa(const struct ss_op *op, uint64_t gpa)
 	return op->start_hpa + (gpa - op->start_gpa);
 }
 
-/* The entry that the operation puts in place of `entry`, a hole or leaf that the operation covers from `gpa` on. */
+/*
+ * The entry that the operation puts in place of `entry`, a hole or leaf that the operation covers
+ * from `gpa` on.
+ */
 static uint64_t new_entry(const struct ss_op *op, uint64_t entry, unsigned level, uint64_t gpa)
 {
 	const struct ss_format *f = op->ss->format;
@@ -136,7 +143,10 @@ static void set_entry(struct ss_op *op, uint64_t *entry, uint64_t value, bool li
 	__atomic_store_n(entry, value, __ATOMIC_RELEASE);
 }
 
-/* Puts a table that is no longer linked on the retired list. It stays as it is: a processor may be reading it. */
+/*
+ * Puts a table that is no longer linked on the retired list. It stays as it is: a processor may be
+ * reading it.
+ */
 static void retire_table(struct ss_op *op, uint64_t *table)
 {
 	struct second_stage *ss = op->ss;
@@ -157,10 +167,11 @@ static void retire_subtree(struct ss_op *op, uint64_t *table, unsigned level)
 }
 
 /*
- * If the table of `level` says no more than one entry above it could, gives that entry (a leaf, or 0 for an empty
- * table) and returns true.
+ * If the table of `level` says no more than one entry above it could, gives that entry (a leaf, or
+ * 0 for an empty table) and returns true.
  */
-static bool merged_entry(const struct second_stage *ss, const uint64_t *table, unsigned level, uint64_t *merged)
+static bool merged_entry(const struct second_stage *ss, const uint64_t *table, unsigned level,
+			 uint64_t *merged)
 {
 	const struct ss_format *f = ss->format;
 	uint64_t first = load_entry(&table[0]) & ~f->hardware_bits;
@@ -175,7 +186,10 @@ static bool merged_entry(const struct second_stage *ss, const uint64_t *table, u
 	return true;
 }
 
-/* Ends the counting once it is hopeless, so that a range that would need millions of tables costs little. */
+/*
+ * Ends the counting once it is hopeless, so that a range that would need millions of tables costs
+ * little.
+ */
 static bool too_many_tables(struct ss_op *op)
 {
 	if (op->counting && op->tables > page_pool_free_pages(op->ss->pool))
@@ -187,7 +201,8 @@ static void apply(struct ss_op *op, uint64_t *table, uint64_t parent, unsigned l
 		  bool live);
 
 /* Replaces a hole or leaf by a table that says the same except for what the operation changes. */
-static void apply_split(struct ss_op *op, uint64_t *slot, uint64_t entry, unsigned level, uint64_t gpa, bool live)
+static void apply_split(struct ss_op *op, uint64_t *slot, uint64_t entry, unsigned level, uint64_t gpa,
+			bool live)
 {
 	struct second_stage *ss = op->ss;
 	uint64_t *table;
@@ -223,8 +238,9 @@ static void apply_below(struct ss_op *op, uint64_t *slot, uint64_t entry, unsign
 }
 
 /*
- * The operation on the part of one table that it covers. `table` is NULL while counting below an entry that is still to
- * be split; the entries then follow from `parent`. `live`: the table is linked, processors may be using it.
+ * The operation on the part of one table that it covers. `table` is NULL while counting below an
+ * entry that is still to be split; the entries then follow from `parent`. `live`: the table is
+ * linked, processors may be using it.
  */
 static void apply(struct ss_op *op, uint64_t *table, uint64_t parent, unsigned level, uint64_t table_gpa,
 		  bool live)

@@ -17,7 +17,7 @@ RESULTS := $(OUT)/results
 
 UNIT_TESTS := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BINS := $(UNIT_TESTS:tests/unit/%.c=$(U)/%)
-UNIT_CFLAGS := -std=gnu17 -g -O1 -Wall -Wextra -Werror -Wconversion -fno-omit-frame-pointer $(SANITIZE) -Iinclude -I.
+UNIT_CFLAGS := -std=gnu17 -DTRIVET_HOST_TEST -g -O1 -Wall -Wextra -Werror -Wconversion -fno-omit-frame-pointer $(SANITIZE) -Iinclude -I.
 NEWLIB_PREFIXED := $(NEWLIB)/libc-prefixed.a
 
 # One line for each test, "test|sources|libraries", made a rule by link_rule.

@@ -9,6 +9,8 @@
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
+#define CR8_BIT (1u << 8)
+
 static bool is_contributory(uint8_t vector)
 {
 	return vector == 0 || (vector >= 10 && vector <= 13);
@@ -57,12 +59,16 @@ static void open_window(struct vmcb *vmcb, unsigned int priority, bool ignore_tp
 
 	vmcb->interrupt_control = control | V_IRQ | (uint64_t)priority << V_PRIORITY_SHIFT | (ignore_tpr ? V_IGNORE_TPR : 0);
 	vmcb->intercepts1 |= (uint32_t)INTERCEPT1_VINTR;
+	/* QEMU 7.2 (which has no NRIPS) dies of a CR8 write that lets V_IRQ in: then it is ours to carry out. */
+	if (!(svm.features & SVM_FEATURE_NRIPS))
+		vmcb->intercept_cr_write |= CR8_BIT;
 }
 
 static void close_window(struct vmcb *vmcb)
 {
 	vmcb->interrupt_control &= ~V_IRQ;
 	vmcb->intercepts1 &= ~(uint32_t)INTERCEPT1_VINTR;
+	vmcb->intercept_cr_write = 0;
 }
 
 static bool can_inject(const struct vmcb *vmcb)

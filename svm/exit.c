@@ -6,6 +6,7 @@
 #include "svm.h"
 #include <trivet/assert.h>
 #include <trivet/decode.h>
+#include <trivet/emulate.h>
 #include <trivet/exceptions.h>
 #include <trivet/guest_walk_fast.h>
 #include <trivet/log.h>
@@ -18,19 +19,26 @@
 #define CPUID_ENCRYPTION 0x8000001fu
 #define CPUID_SVM_ECX (BIT(2) | BIT(12))
 
+/* Fetches and decodes the instruction at RIP. RSP is in vp->gpr afterwards. Errors as insn_decode(). */
+static int decode_current(struct vp *vp, struct vp_context *context, struct insn *insn)
+{
+	uint8_t bytes[INSN_LENGTH_MAX];
+	size_t count;
+
+	svm_get_context(vp, context);
+	count = guest_fetch(&context->paging, vp, GVA(context->rip + context->segment_base[INSN_SEG_CS]), bytes,
+			    sizeof(bytes));
+	return insn_decode(bytes, count, (enum insn_mode)context->mode, insn);
+}
+
 /* The instruction's end where the processor doesn't tell (no NRIPS), the long way. */
 static uint64_t decode_next_rip(struct vp *vp, unsigned int usual_length)
 {
 	struct vp_context context;
 	struct insn insn;
-	uint8_t bytes[INSN_LENGTH_MAX];
-	size_t count;
 
-	svm_get_context(vp, &context);
-	count = guest_fetch(&context.paging, vp, GVA(context.rip + context.segment_base[INSN_SEG_CS]), bytes,
-			    sizeof(bytes));
 	/* Code in a ROM isn't readable through the RAM window; firmware uses no prefixes there. */
-	if (insn_decode(bytes, count, (enum insn_mode)context.mode, &insn) != 0)
+	if (decode_current(vp, &context, &insn) != 0)
 		return context.rip + usual_length;
 	return context.rip + insn.length;
 }
@@ -180,14 +188,34 @@ static void handle_io(struct vp *vp, struct vmcb *vmcb)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
-	/* Nobody answers: a read floats high, a write is lost. */
 	if (info & IOIO_IN) {
-		if (size == 4)
-			vp->gpr[GPR_RAX] = UINT32_MAX;
-		else
-			vp->gpr[GPR_RAX] |= BIT(8 * size) - 1;
+		uint64_t value = 0;
+
+		for (unsigned int i = 0; i < size; i++)
+			value |= (uint64_t)root_hidden_port_read((uint16_t)(port + i)) << (8 * i);
+		insn_write_reg(vp->gpr, GPR_RAX, size, value);
 	}
 	complete(vp, vmcb, vmcb->exit_info2);
+}
+
+/* MOV to CR8, intercepted only while a window is open. */
+static void handle_cr8_write(struct vp *vp, struct vmcb *vmcb)
+{
+	struct vp_context context;
+	struct insn insn;
+	uint64_t value;
+
+	if (decode_current(vp, &context, &insn) != 0 || insn.op != INSN_MOV_TO_CR)
+		return; /* the guest changed the instruction under us: it runs what is there now */
+	value = vp->gpr[insn.src_reg & 15];
+	if (value > 15) {
+		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	vmcb->interrupt_control = (vmcb->interrupt_control & ~V_TPR_MASK) | value;
+	apic_set_tpr(&vp->apic, (uint8_t)(value << 4));
+	vp_post_self(vp, VP_PENDING_EVENT);
+	complete(vp, vmcb, context.rip + insn.length);
 }
 
 static void handle_npf(struct vp *vp, struct vmcb *vmcb)
@@ -210,6 +238,9 @@ static void handle_rare(struct vp *vp, struct vmcb *vmcb)
 	switch (vmcb->exit_code) {
 	case SVM_EXIT_NPF:
 		handle_npf(vp, vmcb);
+		return;
+	case SVM_EXIT_CR8_WRITE:
+		handle_cr8_write(vp, vmcb);
 		return;
 	case SVM_EXIT_NMI:
 		handle_interrupt(vp);

@@ -5,6 +5,8 @@
 const char *svm_exit_name(uint32_t code)
 {
 	switch (code) {
+	case SVM_EXIT_CR8_WRITE:
+		return "cr8";
 	case SVM_EXIT_EXCEPTION_DB:
 		return "step";
 	case SVM_EXIT_INTR:

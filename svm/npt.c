@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Nested page-table entries are long-mode page-table entries (APM2 5.3, 15.25.5). Guest accesses count as user
- * accesses (APM2 15.25.5), so every entry has U/S. The memory type stays write-back (PAT entry 0): the guest's own PAT
- * and the MTRRs decide (APM2 15.25.8).
+ * Nested page-table entries are long-mode page-table entries (APM2 5.3, 15.25.5). Guest accesses
+ * count as user accesses (APM2 15.25.5), so every entry has U/S. The memory type stays write-back
+ * (PAT entry 0): the guest's own PAT and the MTRRs decide (APM2 15.25.8).
  */
 #include "npt.h"
 

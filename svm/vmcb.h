@@ -142,6 +142,7 @@ static_assert(offsetof(struct vmcb, pat) == 0x668, "B-2");
 
 /* exit_code, APM2 appendix C */
 enum svm_exit {
+	SVM_EXIT_CR8_WRITE = 0x18,
 	SVM_EXIT_EXCEPTION_DB = 0x41,
 	SVM_EXIT_INTR = 0x60,
 	SVM_EXIT_NMI = 0x61,

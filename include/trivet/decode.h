@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Instruction decoder: how long is the instruction that was intercepted, and what does it move where. It knows
- * the intercepted instructions (for processors that report no next RIP) and the integer instructions that software
- * uses on the local APIC page; anything else is refused, never guessed. Pure logic: no allocation, no
- * state. The bytes are the guest's, so every one of them is hostile.
+ * Instruction decoder: how long is the instruction that was intercepted, and what does it move
+ * where. It knows the intercepted instructions (for processors that report no next RIP) and the
+ * integer instructions that software uses on the local APIC page; anything else is refused, never
+ * guessed. Pure logic: no allocation, no state. The bytes are the guest's, so every one of them is
+ * hostile.
  */
 #ifndef TRIVET_DECODE_H
 #define TRIVET_DECODE_H
@@ -13,8 +14,8 @@
 #define INSN_LENGTH_MAX 15 /* SDM3 2.3.11: more is a fault */
 
 /*
- * Default operand and address size of the code segment: CS.L -> 64, else CS.D -> 32, else 16. Real and
- * virtual-8086 mode are INSN_MODE_16 (or 32, by CS.D).
+ * Default operand and address size of the code segment: CS.L -> 64, else CS.D -> 32, else 16. Real
+ * and virtual-8086 mode are INSN_MODE_16 (or 32, by CS.D).
  */
 enum insn_mode {
 	INSN_MODE_16,
@@ -118,8 +119,8 @@ enum insn_operand {
 };
 
 /*
- * Register names in struct insn: 0..15 are enum gpr, of which operand_size bytes count; 16..19 are the high bytes
- * AH, CH, DH, BH.
+ * Register names in struct insn: 0..15 are enum gpr, of which operand_size bytes count; 16..19 are
+ * the high bytes AH, CH, DH, BH.
  */
 #define INSN_REG_AH 16
 #define INSN_REG_CH 17
@@ -145,15 +146,16 @@ struct insn {
 	uint8_t src;	      /* enum insn_operand */
 	uint8_t dst_reg;      /* INSN_REG_NONE unless dst is REG, CR or DR */
 	uint8_t src_reg;      /* ... src ... */
-	uint8_t segment; /* enum insn_segment of the memory operand, defaults resolved (MOVS: of its source) */
-	uint8_t base;	 /* 0..15 or INSN_REG_NONE */
-	uint8_t index;	 /* 0..15 or INSN_REG_NONE */
-	uint8_t scale;	 /* index is shifted left by 0..3 */
-	uint8_t rep;	 /* enum insn_rep: the prefix present, even where it means nothing */
+	uint8_t segment;      /* enum insn_segment, default resolved; MOVS: of its source */
+	uint8_t base;	      /* 0..15 or INSN_REG_NONE */
+	uint8_t index;	      /* 0..15 or INSN_REG_NONE */
+	uint8_t scale;	      /* index is shifted left by 0..3 */
+	uint8_t rep;	      /* enum insn_rep: the prefix present, even where it means nothing */
 	bool lock;
 	/*
-	 * There is one memory operand, encoded or implied by a string instruction (then base is RSI or RDI). MOVS has
-	 * two: these fields describe its source, the destination is always ES:rDI.
+	 * There is one memory operand, encoded or implied by a string instruction (then base is RSI
+	 * or RDI). MOVS has two: these fields describe its source, the destination is always
+	 * ES:rDI.
 	 */
 	bool has_mem;
 	bool rip_relative; /* displacement counts from the next instruction */
@@ -161,14 +163,14 @@ struct insn {
 static_assert(sizeof(struct insn) == 40, "struct insn");
 
 /*
- * Decodes the instruction that begins at bytes[0]; never reads beyond bytes[n - 1] nor beyond 15 bytes.
- * On success *out is complete. On an error *out is undefined.
+ * Decodes the instruction that begins at bytes[0]; never reads beyond bytes[n - 1] nor beyond 15
+ * bytes. On success *out is complete. On an error *out is undefined.
  *   0         decoded
  *   -ENODATA  n (< 15) bytes are too few: call again with more
- *   -EILSEQ   the encoding is #UD on every processor, or longer than 15 bytes (#GP): it can't have been executed
+ *   -EILSEQ   #UD on every processor, or longer than 15 bytes (#GP): it can't have been executed
  *   -ENOTSUP  outside the set; may or may not be a legal instruction
- * Two legal encodings of known instructions are refused: MOVSXD with a 16-bit operand (vendors differ) and MOV to
- * or from a segment register.
+ * Two legal encodings of known instructions are refused: MOVSXD with a 16-bit operand (vendors
+ * differ) and MOV to or from a segment register.
  */
 int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *out);
 
@@ -189,8 +191,8 @@ static inline uint64_t insn_load8(const uint8_t bytes[8])
 #define INSN_BYTES_VMMCALL 0xd9010fu
 
 /*
- * The hot path's shortcut: the instruction's length if it begins with exactly this opcode and no prefix, else 0, and
- * then insn_decode() must find out.
+ * The hot path's shortcut: the instruction's length if it begins with exactly this opcode and no
+ * prefix, else 0, and then insn_decode() must find out.
  */
 static inline unsigned int insn_match1(uint64_t first_bytes, uint8_t opcode)
 {

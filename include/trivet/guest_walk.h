@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest virtual to guest physical by the guest's own page tables, in every paging mode, with the checks that the
- * processor makes. Guest memory is hostile and may change under our hands: each entry is read once, a walk
- * reads at most five.
+ * Guest virtual to guest physical by the guest's own page tables, in every paging mode, with the
+ * checks that the processor makes. Guest memory is hostile and may change under our hands: each
+ * entry is read once, a walk reads at most five.
  *
- * Not done, because a processor did the access already or will do it again: accessed and dirty bits are not
- * set, protection keys and shadow-stack pages are not checked.
- * The short cut for the hottest case is in guest_walk_fast.h.
+ * Not done, because a processor did the access already or will do it again: accessed and dirty
+ * bits are not set, protection keys and shadow-stack pages are not checked. The short cut for the
+ * hottest case is in guest_walk_fast.h.
  */
 #ifndef TRIVET_GUEST_WALK_H
 #define TRIVET_GUEST_WALK_H
@@ -21,10 +21,11 @@ struct guest_paging {
 	uint64_t cr3;
 	uint64_t cr4;
 	uint64_t efer;
-	uint64_t rflags;	      /* only AC is looked at */
-	unsigned maxphyaddr;	      /* CPUID 80000008.EAX[7:0]: 32..52 */
-	bool gbpages;		      /* CPUID 80000001.EDX[26]: 1 GiB pages */
-	bool nonleaf_global_reserved; /* AMD: bit 8 must be zero in PML5E, PML4E and in a PDPE that points to a table */
+	uint64_t rflags;     /* only AC is looked at */
+	unsigned maxphyaddr; /* CPUID 80000008.EAX[7:0]: 32..52 */
+	bool gbpages;	     /* CPUID 80000001.EDX[26]: 1 GiB pages */
+	/* AMD: bit 8 must be zero in PML5E, PML4E, and a PDPE that points to a table */
+	bool nonleaf_global_reserved;
 };
 
 /* Kinds of access, or-ed. */
@@ -32,8 +33,9 @@ enum guest_access {
 	GUEST_READ = 0,
 	GUEST_WRITE = 1,
 	GUEST_FETCH = 2,
-	GUEST_USER = 4,	     /* made at CPL 3; else it is a supervisor's */
-	GUEST_IMPLICIT = 8,  /* to a descriptor table or TSS: a supervisor's at any CPL, and AC does not lift SMAP */
+	GUEST_USER = 4, /* made at CPL 3; else it is a supervisor's */
+	/* To a descriptor table or TSS: a supervisor's at any CPL, and AC does not lift SMAP */
+	GUEST_IMPLICIT = 8,
 	GUEST_UNCHECKED = 16, /* check presence and reserved bits, but no permission */
 };
 
@@ -46,20 +48,22 @@ enum guest_access {
 
 struct guest_translation {
 	gpa_t gpa;
-	uint64_t page_size;  /* of the guest's mapping: 4 KiB, 2 MiB, 4 MiB or 1 GiB; 4 KiB without paging */
+	uint64_t page_size;  /* of the guest's mapping; 4 KiB without paging */
 	uint32_t error_code; /* PF_*, when guest_walk() returned -EFAULT */
 };
 
 /*
- * Seams: copy guest physical memory of `space`. False if any of it is not readable memory. 64-bit and 32-bit reads are
- * naturally aligned and done by one load. guest_phys_read() never crosses a 4 KiB page.
+ * Seams: copy guest physical memory of `space`. False if any of it is not readable memory. 64-bit
+ * and 32-bit reads are naturally aligned and done by one load. guest_phys_read() never crosses a 4
+ * KiB page.
  */
 bool guest_phys_read64(void *space, gpa_t gpa, uint64_t *value);
 bool guest_phys_read32(void *space, gpa_t gpa, uint32_t *value);
 bool guest_phys_read(void *space, gpa_t gpa, void *buf, size_t size);
 
 /*
- * Translates `gva` (a linear address; outside 64-bit paging only its low 32 bits count) for `access`.
+ * Translates `gva` (a linear address; outside 64-bit paging only its low 32 bits count) for
+ * `access`.
  *  0        `out` holds gpa and page_size
  *  -EFAULT  the guest gets #PF with out->error_code
  *  -EINVAL  not canonical: the guest gets #GP or #SS
@@ -69,9 +73,9 @@ int guest_walk(const struct guest_paging *paging, void *space, gva_t gva, unsign
 	       struct guest_translation *out);
 
 /*
- * Reads up to `size` (at most GUEST_FETCH_MAX) instruction bytes at linear address `gva`, over a page boundary if need be, without permission
- * checks: the processor is executing there. Returns the number of bytes read, fewer than `size` where the
- * second page can't be read, 0 if none can.
+ * Reads up to `size` (at most GUEST_FETCH_MAX) instruction bytes at linear address `gva`, over a
+ * page boundary if need be, without permission checks: the processor is executing there. Returns
+ * the number of bytes read, fewer than `size` where the second page can't be read, 0 if none can.
  */
 size_t guest_fetch(const struct guest_paging *paging, void *space, gva_t gva, void *buf, size_t size);
 

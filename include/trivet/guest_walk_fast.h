@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hot short cut through guest page tables: instruction bytes at RIP, 4-level long mode. No permission is
- * checked, because the processor has just executed there. Everything unusual returns false, and the caller goes the
- * slow, complete way with guest_fetch(). A handful of instructions per level; both functions read each entry once.
+ * The hot short cut through guest page tables: instruction bytes at RIP, 4-level long mode. No
+ * permission is checked, because the processor has just executed there. Everything unusual returns
+ * false, and the caller goes the slow, complete way with guest_fetch(). A handful of instructions
+ * per level; both functions read each entry once.
  *
- * <trivet/guest_read.h> supplies `static inline bool guest_read64_raw(uint64_t gpa, uint64_t *value)`: one 8-byte load of
- * guest physical memory at any alignment within a page, false where there is no readable memory. A host test supplies
- * a plain function of that name.
+ * <trivet/guest_read.h> supplies `static inline bool guest_read64_raw(uint64_t gpa, uint64_t
+ * *value)`: one 8-byte load of guest physical memory at any alignment within a page, false where
+ * there is no readable memory. A host test supplies a plain function of that name.
  */
 #ifndef TRIVET_GUEST_WALK_FAST_H
 #define TRIVET_GUEST_WALK_FAST_H
@@ -29,6 +30,18 @@ static inline uint64_t guest_pte_offset(uint64_t gva, unsigned shift)
 	return (gva >> (shift - 3)) & 0xff8;
 }
 
+/*
+ * The address mask in a register: the compiler would else load the 64-bit constant anew at every
+ * level.
+ */
+static inline uint64_t guest_pte_mask(void)
+{
+	uint64_t mask = GUEST_PTE_ADDR;
+
+	__asm__("" : "+r"(mask));
+	return mask;
+}
+
 /* The leaf's own low address bits come from gva: a leaf of `size` (power of two) translates so. */
 static inline uint64_t guest_leaf_gpa(uint64_t entry, uint64_t gva, uint64_t size)
 {
@@ -38,26 +51,27 @@ static inline uint64_t guest_leaf_gpa(uint64_t entry, uint64_t gva, uint64_t siz
 /* For EFER.LMA=1 and CR4.LA57=0 only. False: not present or not readable, take the slow way. */
 static inline bool guest_walk_fast64(uint64_t cr3, uint64_t gva, uint64_t *gpa)
 {
+	const uint64_t mask = guest_pte_mask();
 	uint64_t entry;
 
-	if (unlikely(!guest_read64_raw((cr3 & GUEST_PTE_ADDR) + guest_pte_offset(gva, 39), &entry)) ||
+	if (unlikely(!guest_read64_raw((cr3 & mask) + guest_pte_offset(gva, 39), &entry)) ||
 	    unlikely(!(entry & GUEST_PTE_PRESENT)))
 		return false;
-	if (unlikely(!guest_read64_raw((entry & GUEST_PTE_ADDR) + guest_pte_offset(gva, 30), &entry)) ||
+	if (unlikely(!guest_read64_raw((entry & mask) + guest_pte_offset(gva, 30), &entry)) ||
 	    unlikely(!(entry & GUEST_PTE_PRESENT)))
 		return false;
 	if (unlikely(entry & GUEST_PTE_LARGE)) {
 		*gpa = guest_leaf_gpa(entry, gva, SIZE_1G);
 		return true;
 	}
-	if (unlikely(!guest_read64_raw((entry & GUEST_PTE_ADDR) + guest_pte_offset(gva, 21), &entry)) ||
+	if (unlikely(!guest_read64_raw((entry & mask) + guest_pte_offset(gva, 21), &entry)) ||
 	    unlikely(!(entry & GUEST_PTE_PRESENT)))
 		return false;
 	if (entry & GUEST_PTE_LARGE) {
 		*gpa = guest_leaf_gpa(entry, gva, SIZE_2M);
 		return true;
 	}
-	if (unlikely(!guest_read64_raw((entry & GUEST_PTE_ADDR) + guest_pte_offset(gva, 12), &entry)) ||
+	if (unlikely(!guest_read64_raw((entry & mask) + guest_pte_offset(gva, 12), &entry)) ||
 	    unlikely(!(entry & GUEST_PTE_PRESENT)))
 		return false;
 	*gpa = guest_leaf_gpa(entry, gva, SIZE_4K);

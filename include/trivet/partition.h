@@ -30,9 +30,16 @@ int root_init(const struct boot_handoff *handoff);
 
 /*
  * The root touched an intercepted port. True: it may have it from now on (the log leaves a UART that is the root's
- * console too). False: the port is the hypervisor's, the root finds nobody there.
+ * console too). False: the port is the hypervisor's.
  */
 bool root_takes_port(uint16_t port);
+
+/*
+ * What the root reads at a port of the hypervisor's UART; its writes are lost. Firmware that found the UART before we
+ * took it goes on writing there and must not hang or see endless input, so it reads as a transmitter that is always
+ * ready. Its other registers hold nothing, so a system that probes it finds no UART.
+ */
+uint8_t root_hidden_port_read(uint16_t port);
 
 enum fault_result {
 	FAULT_RETRY,	/* mapped now: run the instruction again */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Second-stage page tables: guest physical to host physical, for one GPA space. One algorithm for every vendor; the
- * entry format is data (struct ss_format). Four levels, 48 bits of GPA, leaves of 4 KiB, 2 MiB and 1 GiB.
+ * Second-stage page tables: guest physical to host physical, for one GPA space. One algorithm for
+ * every vendor; the entry format is data (struct ss_format). Four levels, 48 bits of GPA, leaves
+ * of 4 KiB, 2 MiB and 1 GiB.
  *
- * Every change is prepare/commit: all table pages are allocated first, so -ENOMEM leaves everything as it was. A
- * live entry changes by one 64-bit store, and a new table is complete before it is linked, so other processors may
- * run on the tables meanwhile. Tables taken out stay intact on a retired list until the owner has flushed:
+ * Every change is prepare/commit: all table pages are allocated first, so -ENOMEM leaves
+ * everything as it was. A live entry changes by one 64-bit store, and a new table is complete
+ * before it is linked, so other processors may run on the tables meanwhile. Tables taken out stay
+ * intact on a retired list until the owner has flushed:
  *
  *	ss_unmap(ss, gpa, size);
  *	if (ss_needs_flush(ss)) {
@@ -15,7 +17,8 @@
  *		ss_reclaim(ss);
  *	}
  *
- * The caller serialises all calls that change one `ss`. ss_lookup() may run beside them until ss_reclaim().
+ * The caller serialises all calls that change one `ss`. ss_lookup() may run beside them until
+ * ss_reclaim().
  */
 #ifndef TRIVET_SECOND_STAGE_H
 #define TRIVET_SECOND_STAGE_H
@@ -37,18 +40,21 @@ enum ss_perm {
 #define SS_1G_PAGES BIT(0) /* the processor knows 1 GiB leaves */
 
 /*
- * A vendor's entry format. Masks; bit 0 of a permission index is SS_READ, bit 1 SS_WRITE, bit 2 SS_EXEC.
+ * A vendor's entry format. Masks; bit 0 of a permission index is SS_READ, bit 1 SS_WRITE, bit 2
+ * SS_EXEC.
  */
 struct ss_format {
-	uint64_t perm_bits[8];	/* perm -> entry bits of a leaf, inverted bits (NX) included; 0: perm can't be expressed */
-	uint64_t perm_mask;	/* all bits that perm_bits uses */
-	uint64_t present_mask;	/* an entry with none of these bits maps nothing */
-	uint64_t table_bits;	/* bits of an entry that points to a table: everything allowed, decided at the leaf */
-	uint64_t leaf_bits;	/* bits that every leaf has, whatever its permissions */
-	uint64_t large_bit;	/* set in a leaf of 2 MiB or 1 GiB, clear in an entry that points to a table */
-	uint64_t addr_mask;	/* host physical address */
-	uint64_t hardware_bits;	/* set by the processor (accessed, dirty): ignored, lost when an entry is rewritten */
-	uint64_t memtype_mask;	/* memory type, largest value memtype_mask >> memtype_shift; 0: the format has none */
+	/* perm -> entry bits of a leaf, inverted bits (NX) included; 0: can't be expressed */
+	uint64_t perm_bits[8];
+	uint64_t perm_mask;    /* all bits that perm_bits uses */
+	uint64_t present_mask; /* an entry with none of these bits maps nothing */
+	uint64_t table_bits;   /* of an entry for a table: all rights, the leaf decides */
+	uint64_t leaf_bits;    /* that every leaf has, whatever its permissions */
+	uint64_t large_bit;    /* set in a leaf of 2 MiB or 1 GiB, clear in an entry for a table */
+	uint64_t addr_mask;    /* host physical address */
+	/* Set by the processor (accessed, dirty): ignored, lost when an entry is rewritten */
+	uint64_t hardware_bits;
+	uint64_t memtype_mask; /* memory types are 0 .. memtype_mask >> memtype_shift; 0: none */
 	unsigned memtype_shift;
 };
 
@@ -58,8 +64,8 @@ struct second_stage {
 	uint64_t *root;
 	uint64_t flags;
 	/*
-	 * Grows with every operation that changed or removed an entry that was present: what TLBs hold may be wrong
-	 * until they are flushed. Filling a hole doesn't count.
+	 * Grows with every operation that changed or removed an entry that was present: what TLBs
+	 * hold may be wrong until they are flushed. Filling a hole doesn't count.
 	 */
 	uint64_t generation;
 	uint64_t flushed_generation; /* all TLBs are known flushed up to here */
@@ -69,8 +75,8 @@ struct second_stage {
 };
 
 struct ss_mapping {
-	hpa_t hpa;	    /* of the looked-up GPA itself, offset in the page included */
-	unsigned perm;	    /* enum ss_perm */
+	hpa_t hpa;     /* of the looked-up GPA itself, offset in the page included */
+	unsigned perm; /* enum ss_perm */
 	unsigned memtype;
 	uint64_t page_size; /* SIZE_4K, SIZE_2M or SIZE_1G */
 };
@@ -78,28 +84,42 @@ struct ss_mapping {
 /* An empty GPA space whose tables come from `pool`. 0, -EINVAL (unknown flag), or -ENOMEM. */
 int ss_init(struct second_stage *ss, const struct ss_format *format, struct page_pool *pool, uint64_t flags);
 
-/* Gives every page back, retired ones too. No LP may be using the tables any more; `ss` needs ss_init() again. */
+/*
+ * Gives every page back, retired ones too. No LP may be using the tables any more; `ss` needs
+ * ss_init() again.
+ */
 void ss_destroy(struct second_stage *ss);
 
 /*
- * Maps [gpa, gpa + size) to [hpa, hpa + size), replacing what was there, with the largest pages that fit.
- * gpa, hpa and size are multiples of 4 KiB, size is not 0. `perm` is not empty and must be expressible in the format (all
- * need SS_READ for NPT). `memtype` is the format's own coding, 0 if it has none.
- * Returns 0, -EINVAL for a bad argument, a wrap or an address beyond SS_GPA_BITS/SS_HPA_BITS, or -ENOMEM with nothing
- * changed.
+ * Maps [gpa, gpa + size) to [hpa, hpa + size), replacing what was there, with the largest pages
+ * that fit. gpa, hpa and size are multiples of 4 KiB, size is not 0. `perm` is not empty and must
+ * be expressible in the format (all need SS_READ for NPT). `memtype` is the format's own coding, 0
+ * if it has none. Returns 0, -EINVAL for a bad argument, a wrap or an address beyond
+ * SS_GPA_BITS/SS_HPA_BITS, or -ENOMEM with nothing changed.
  */
 int ss_map(struct second_stage *ss, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned perm, unsigned memtype);
 
-/* Removes what is mapped in [gpa, gpa + size); holes are fine. Same rules and errors as ss_map(). */
+/*
+ * Removes what is mapped in [gpa, gpa + size); holes are fine. Same rules and errors as ss_map().
+ */
 int ss_unmap(struct second_stage *ss, gpa_t gpa, uint64_t size);
 
-/* Sets the permissions of what is mapped in [gpa, gpa + size); holes stay holes. Same rules and errors as ss_map(). */
+/*
+ * Sets the permissions of what is mapped in [gpa, gpa + size); holes stay holes. Same rules and
+ * errors as ss_map().
+ */
 int ss_protect(struct second_stage *ss, gpa_t gpa, uint64_t size, unsigned perm);
 
-/* What `gpa` is mapped to. False if nothing is, or gpa has bits at or above SS_GPA_BITS. `out` may be NULL. */
+/*
+ * What `gpa` is mapped to. False if nothing is, or gpa has bits at or above SS_GPA_BITS. `out` may
+ * be NULL.
+ */
 bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out);
 
-/* Host physical address of the root table, for nCR3 or EPTP. Never changes between ss_init() and ss_destroy(). */
+/*
+ * Host physical address of the root table, for nCR3 or EPTP. Never changes between ss_init() and
+ * ss_destroy().
+ */
 hpa_t ss_root_hpa(const struct second_stage *ss);
 
 static inline bool ss_needs_flush(const struct second_stage *ss)
@@ -107,10 +127,15 @@ static inline bool ss_needs_flush(const struct second_stage *ss)
 	return ss->generation != ss->flushed_generation;
 }
 
-/* The caller has flushed every TLB that may hold translations of `ss`, after reading `generation`. */
+/*
+ * The caller has flushed every TLB that may hold translations of `ss`, after reading `generation`.
+ */
 void ss_note_flush(struct second_stage *ss, uint64_t generation);
 
-/* Gives retired tables back to the pool; returns how many. Panics if a flush is due that nobody noted. */
+/*
+ * Gives retired tables back to the pool; returns how many. Panics if a flush is due that nobody
+ * noted.
+ */
 size_t ss_reclaim(struct second_stage *ss);
 
 #endif

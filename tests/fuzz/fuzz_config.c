@@ -1,8 +1,8 @@
 /* fuzz: boot/config.c boot/text.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * The configuration parser on arbitrary bytes: it stays inside its buffers, its results keep their ranges, and every complaint is one
- * printable-length line about a line that exists.
+ * The configuration parser on arbitrary bytes: it stays inside its buffers, its results keep their
+ * ranges, and every complaint is one printable-length line about a line that exists.
  */
 #include <stdlib.h>
 #include <string.h>

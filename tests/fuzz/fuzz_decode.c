@@ -1,8 +1,9 @@
 /* fuzz: core/decode.c core/emulate.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * Hostile instruction bytes: the decoder stays inside them (the input is a heap block of exact size), its result is in
- * range and depends on nothing but the bytes of the instruction, and the emulator digests whatever it accepts.
+ * Hostile instruction bytes: the decoder stays inside them (the input is a heap block of exact
+ * size), its result is in range and depends on nothing but the bytes of the instruction, and the
+ * emulator digests whatever it accepts.
  */
 #include <errno.h>
 #include <stdlib.h>

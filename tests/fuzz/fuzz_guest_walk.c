@@ -1,9 +1,9 @@
 /* fuzz: core/guest_walk.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * Hostile page tables: whatever they say, a walk ends after at most five reads with a sane answer, the fast walk
- * agrees with the complete one, and a fetch stays within its buffer. Guest physical addresses wrap around the input, so
- * that most pointers lead somewhere.
+ * Hostile page tables: whatever they say, a walk ends after at most five reads with a sane answer,
+ * the fast walk agrees with the complete one, and a fetch stays within its buffer. Guest physical
+ * addresses wrap around the input, so that most pointers lead somewhere.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -84,7 +84,8 @@ static void check_walk(const struct guest_paging *paging, uint64_t gva, unsigned
 	if (err)
 		return;
 	ASSERT(t.gpa.v < BIT(52));
-	ASSERT(t.page_size == SIZE_4K || t.page_size == SIZE_2M || t.page_size == 2 * SIZE_2M || t.page_size == SIZE_1G);
+	ASSERT(t.page_size == SIZE_4K || t.page_size == SIZE_2M || t.page_size == 2 * SIZE_2M ||
+	       t.page_size == SIZE_1G);
 	ASSERT(((t.gpa.v ^ gva) & (t.page_size - 1)) == 0);
 	ASSERT(t.page_size != SIZE_1G || paging->gbpages);
 	if (is_4level)
@@ -102,7 +103,8 @@ static void check_fetch(const struct guest_paging *paging, uint64_t gva, size_t 
 	done = guest_fetch(paging, memory, GVA(gva), buf, size);
 	ASSERT(done <= size && done <= GUEST_FETCH_MAX);
 	if (is_4level && done >= sizeof(bytes) && (gva & (PAGE_SIZE - 1)) <= PAGE_SIZE - sizeof(bytes))
-		ASSERT(guest_fetch_fast64(paging->cr3, gva, &bytes) && memcmp(&bytes, buf, sizeof(bytes)) == 0);
+		ASSERT(guest_fetch_fast64(paging->cr3, gva, &bytes) &&
+		       memcmp(&bytes, buf, sizeof(bytes)) == 0);
 	free(buf);
 }
 

@@ -14,7 +14,7 @@ void regs_run(unsigned int kind) HIDDEN;
 
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, FLAGS, REGS };
 
-#define FLAGS_RANDOM 0x200cd5ull /* ID, OF, DF less, SF, ZF, AF, PF, CF; DF too */
+#define FLAGS_RANDOM 0x200cd5ull /* ID, OF, DF, SF, ZF, AF, PF, CF */
 #define FLAGS_FIXED 2ull
 #define IF 0x200ull
 

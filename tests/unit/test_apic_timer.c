@@ -269,6 +269,20 @@ static void illegal_vector(void **state)
 	assert_int_equal(rd(&apic, APIC_REG_ESR), 0x40);
 }
 
+/* One TSC tick is 100000 timer ticks; a period is 100 TSC ticks. */
+static void fake_fast_timer(void)
+{
+	struct apic_config config = fake_config(0);
+
+	assert_int_equal(apic_clock_init(&config.clock, 100000000000, 1000000), 0);
+	assert_int_equal(apic_init(&apic, &config), 0);
+	wr(&apic, APIC_REG_SVR, 0x1ff);
+	fake.now_tsc = 5000;
+	wr(&apic, APIC_REG_LVT_TIMER, 0x200ec);
+	wr(&apic, APIC_REG_TIMER_DIVIDE, 0xb);
+	wr(&apic, APIC_REG_TIMER_INITIAL, 10000000);
+}
+
 static void tsc_jumps(void **state)
 {
 	(void)state;
@@ -283,7 +297,15 @@ static void tsc_jumps(void **state)
 	start(0x200ec, 0xb, 100);
 	assert_true(fires_at(BIT(62)));
 	assert_in_range(apic_timer_deadline(&apic), BIT(62) + 1, BIT(62) + 1600);
-	assert_true(fires_at(UINT64_MAX - 5));
+	assert_true(fires_at(BIT(63) + BIT(62) + 9));
+	assert_in_range(apic_timer_deadline(&apic), fake.now_tsc + 1, fake.now_tsc + 1600);
+	start(0x200ec, 0xb, 100);
+	assert_true(fires_at(BIT(63) + 20000)); /* further than half the range */
+	assert_int_equal(apic_timer_deadline(&apic), BIT(63) + 21600);
+	/* more timer ticks than 64 bits hold */
+	fake_fast_timer();
+	assert_true(fires_at(BIT(62)));
+	assert_in_range(apic_timer_deadline(&apic), BIT(62) + 1, BIT(62) + 100);
 	start(0x400ec, 0xb, 0);
 	assert_int_equal(apic_tsc_deadline_write(&apic, 9000), 0);
 	apic_tsc_adjusted(&apic, 1000);

@@ -1,8 +1,8 @@
 /* unit: boot/config.c boot/text.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * The loader's configuration parser and its text helpers: every key, every complaint with its line, and text that is not what
- * a user would write.
+ * The loader's configuration parser and its text helpers: every key, every complaint with its line,
+ * and text that is not what a user would write.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -114,7 +114,8 @@ static void test_everything(void **state)
 
 static void test_bad_lines_leave_the_rest(void **state)
 {
-	struct boot_config config = parse("root = a.efi\nwhat is this\n\n# fine\n= x\ncolour = blue\nlog-level = warn\n");
+	struct boot_config config =
+		parse("root = a.efi\nwhat is this\n\n# fine\n= x\ncolour = blue\nlog-level = warn\n");
 
 	(void)state;
 	assert_string_equal(config.root, "\\EFI\\trivet\\a.efi");
@@ -130,7 +131,8 @@ static void test_bad_lines_leave_the_rest(void **state)
 
 static void test_duplicate_last_wins(void **state)
 {
-	struct boot_config config = parse("root = a.efi\nroot = b.efi\nlog-level = nope\nlog-level = error\n");
+	struct boot_config config =
+		parse("root = a.efi\nroot = b.efi\nlog-level = nope\nlog-level = error\n");
 
 	(void)state;
 	assert_string_equal(config.root, "\\EFI\\trivet\\b.efi");
@@ -148,7 +150,8 @@ static void test_root(void **state)
 	assert_string_equal(parse("root =").root, "");
 	assert_string_equal(parse("root = # none").root, "");
 	assert_string_equal(parse("root = Shell.efi").root, "\\EFI\\trivet\\Shell.efi");
-	assert_string_equal(parse("root = \\EFI\\de bian\\grub\xc3\xbc.efi").root, "\\EFI\\de bian\\grub\xc3\xbc.efi");
+	assert_string_equal(parse("root = \\EFI\\de bian\\grub\xc3\xbc.efi").root,
+			    "\\EFI\\de bian\\grub\xc3\xbc.efi");
 	assert_int_equal(complaints.count, 0);
 	assert_string_equal(parse("root = a.efi\nroot = firmware").root, "");
 	assert_int_equal(complaints.count, 1);
@@ -180,7 +183,8 @@ static void test_console(void **state)
 	assert_refused("console =", "console needs a value");
 	assert_refused("console = com1, com2", "only one of serial, com1, com2 can be the log's port");
 	assert_refused("console = none serial", "console 'none' excludes the others");
-	assert_refused("console = com1, com3", "unknown console 'com3' (serial, com1, com2, framebuffer, none)");
+	assert_refused("console = com1, com3",
+		       "unknown console 'com3' (serial, com1, com2, framebuffer, none)");
 }
 
 static void test_memory(void **state)
@@ -194,7 +198,11 @@ static void test_memory(void **state)
 	assert_refused("memory = 1M", "memory '1M' is out of range (2M to 1G)");
 	assert_refused("memory = 0", "memory '0' is out of range (2M to 1G)");
 	assert_refused("memory = 1025M", "memory '1025M' is out of range (2M to 1G)");
-	assert_refused("memory = 18446744073709551616M", "memory '18446744073709551616M' is out of range (2M to 1G)");
+	assert_refused("memory = 18446744073709551616M",
+		       "memory '18446744073709551616M' is out of range (2M to 1G)");
+	/* 2^64 + 4 MiB must not wrap to 4 MiB. */
+	assert_refused("memory = 18446744073713745920",
+		       "memory '18446744073713745920' is out of range (2M to 1G)");
 	assert_refused("memory = 17592186044417G", "memory '17592186044417G' is out of range (2M to 1G)");
 	assert_refused("memory =", "memory '' is not a size like 16M");
 	assert_refused("memory = M", "memory 'M' is not a size like 16M");
@@ -258,18 +266,23 @@ static void test_not_text(void **state)
 	assert_refused("cmdline = \xc0\x80", "the line is not UTF-8 text");
 	assert_refused("cmdline = \xed\xa0\x80", "the line is not UTF-8 text");
 	assert_refused("cmdline = a\x1b[2J", "the line is not UTF-8 text");
-	assert_string_equal(parse("cmdline = \xe2\x82\xac \xf0\x9f\x94\xa5").cmdline, "\xe2\x82\xac \xf0\x9f\x94\xa5");
+	assert_string_equal(parse("cmdline = \xe2\x82\xac \xf0\x9f\x94\xa5").cmdline,
+			    "\xe2\x82\xac \xf0\x9f\x94\xa5");
 	assert_int_equal(complaints.count, 0);
 	parse_bytes("\xef\xbb", 2);
 	assert_int_equal(complaints.count, 1);
 }
 
-/* Lines made of the parser's own words and of noise: it must stay in its buffers and keep its promises. */
+/*
+ * Lines made of the parser's own words and of noise: it must stay in its buffers and keep its
+ * promises.
+ */
 static void test_random(void **state)
 {
-	static const char *const words[] = { "root",	"initrd", "cmdline", "console", "memory", "log-level", "=",
-					     " ",	"\n",	  "#",	     "\r\n",	"16M",	  "none",      "/EFI/x",
-					     "serial",	",",	  "\\",	     "\xc3",	"\xbc",	  "\t",	       "9999999999G" };
+	static const char *const words[] = { "root", "initrd", "cmdline",    "console", "memory", "log-level",
+					     "=",    " ",      "\n",	     "#",	"\r\n",	  "16M",
+					     "none", "/EFI/x", "serial",     ",",	"\\",	  "\xc3",
+					     "\xbc", "\t",     "9999999999G" };
 	const char *env = getenv("SEED");
 	unsigned int seed = env ? (unsigned int)strtoul(env, NULL, 0) : 20240601u;
 	unsigned int random = seed;
@@ -289,9 +302,10 @@ static void test_random(void **state)
 		}
 		config_defaults(&config);
 		config_parse(&config, text, len, NULL, NULL);
-		if (memchr(config.root, '\0', sizeof(config.root)) == NULL || config.initrd_count > CONFIG_INITRDS_MAX ||
-		    memchr(config.cmdline, '\0', sizeof(config.cmdline)) == NULL || config.memory_size > 1u << 30 ||
-		    config.memory_size % (2u << 20))
+		if (memchr(config.root, '\0', sizeof(config.root)) == NULL ||
+		    config.initrd_count > CONFIG_INITRDS_MAX ||
+		    memchr(config.cmdline, '\0', sizeof(config.cmdline)) == NULL ||
+		    config.memory_size > 1u << 30 || config.memory_size % (2u << 20))
 			fail_msg("round %d, SEED=%u", round, seed);
 	}
 }

@@ -1,8 +1,9 @@
 /* unit: boot/elf_load.c boot/memory_map.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * What the loader does with the hypervisor's image and with the firmware's memory map: right results on good input (an ELF file made
- * here, field by field), a refusal on each kind of bad input, and no byte outside the buffers on random damage.
+ * What the loader does with the hypervisor's image and with the firmware's memory map: right
+ * results on good input (an ELF file made here, field by field), a refusal on each kind of bad
+ * input, and no byte outside the buffers on random damage.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -67,12 +68,14 @@ static void make_symbols(void)
 	file.symbols[6] = symbol("start", STT_NOTYPE, 1, 0x10, 0);
 	file.symbols[7] = symbol("datalabel", STT_NOTYPE, 2, DATA_VADDR, 0);
 	file.symbols[8] = symbol("far", STT_FUNC, 1, 0x40000000, 0);
-	file.symbols[9] = (Elf64_Sym){ 5000, STT_FUNC, 0, 1, 0x18, 1 }; /* name outside the strings */
+	/* Its name lies outside the strings. */
+	file.symbols[9] = (Elf64_Sym){ 5000, STT_FUNC, 0, 1, 0x18, 1 };
 }
 
 static void make_file(void)
 {
-	const uint64_t text_offset = offsetof(struct test_file, text), data_offset = offsetof(struct test_file, data);
+	const uint64_t text_offset = offsetof(struct test_file, text),
+		       data_offset = offsetof(struct test_file, data);
 	const uint64_t rela_offset = offsetof(struct test_file, rela);
 
 	memset(&file, 0, sizeof(file));
@@ -87,20 +90,28 @@ static void make_file(void)
 	file.header.e_shoff = offsetof(struct test_file, sections);
 	file.header.e_shentsize = sizeof(Elf64_Shdr);
 	file.header.e_shnum = SECTIONS;
-	/* The data segment begins with the relocation table's bytes, so that the table is in memory; then the data. */
-	file.segments[0] = (Elf64_Phdr){ PT_LOAD, PF_R | PF_X, text_offset, TEXT_VADDR, TEXT_VADDR, 64, 64, 0x1000 };
-	file.segments[1] = (Elf64_Phdr){ PT_LOAD,    PF_R | PF_W,
-					 rela_offset, DATA_VADDR,
-					 DATA_VADDR, data_offset + sizeof(file.data) - rela_offset,
-					 DATA_MEMORY, 0x1000 };
-	file.segments[2] = (Elf64_Phdr){ PT_DYNAMIC, PF_R, offsetof(struct test_file, dynamic), 0, 0,
-					 sizeof(file.dynamic), sizeof(file.dynamic), 8 };
+	/*
+	 * The data segment begins with the relocation table's bytes, so that the table is in
+	 * memory; then the data.
+	 */
+	file.segments[0] =
+		(Elf64_Phdr){ PT_LOAD, PF_R | PF_X, text_offset, TEXT_VADDR, TEXT_VADDR, 64, 64, 0x1000 };
+	file.segments[1] =
+		(Elf64_Phdr){ PT_LOAD,	   PF_R | PF_W, rela_offset,
+			      DATA_VADDR,  DATA_VADDR,	data_offset + sizeof(file.data) - rela_offset,
+			      DATA_MEMORY, 0x1000 };
+	file.segments[2] = (Elf64_Phdr){
+		PT_DYNAMIC,	      PF_R, offsetof(struct test_file, dynamic), 0, 0, sizeof(file.dynamic),
+		sizeof(file.dynamic), 8
+	};
 	file.dynamic[0] = (Elf64_Dyn){ DT_RELA, { DATA_VADDR } };
 	file.dynamic[1] = (Elf64_Dyn){ DT_RELASZ, { sizeof(file.rela) } };
 	file.dynamic[2] = (Elf64_Dyn){ DT_RELAENT, { sizeof(Elf64_Rela) } };
 	file.rela[0] = (Elf64_Rela){ DATA_VADDR + data_offset - rela_offset, R_X86_64_RELATIVE, 0x10 };
-	file.rela[1] = (Elf64_Rela){ DATA_VADDR + data_offset - rela_offset + 20, R_X86_64_RELATIVE, DATA_VADDR };
+	file.rela[1] =
+		(Elf64_Rela){ DATA_VADDR + data_offset - rela_offset + 20, R_X86_64_RELATIVE, DATA_VADDR };
 	file.rela[2] = (Elf64_Rela){ 0, R_X86_64_NONE, 0 };
+	file.sections[0].sh_flags = SHF_EXECINSTR; /* section 0 means none, whatever it says */
 	file.sections[1] = (Elf64_Shdr){ .sh_type = SHT_PROGBITS, .sh_flags = SHF_ALLOC | SHF_EXECINSTR };
 	file.sections[2] = (Elf64_Shdr){ .sh_type = SHT_PROGBITS, .sh_flags = SHF_ALLOC | SHF_WRITE };
 	file.sections[3] = (Elf64_Shdr){ .sh_type = SHT_SYMTAB,
@@ -142,7 +153,8 @@ static uint64_t word_at(uint64_t offset)
 
 static void test_good_image(void **state)
 {
-	const uint64_t data = DATA_VADDR + offsetof(struct test_file, data) - offsetof(struct test_file, rela);
+	const uint64_t data =
+		DATA_VADDR + offsetof(struct test_file, data) - offsetof(struct test_file, rela);
 	struct elf_image image;
 
 	(void)state;
@@ -172,13 +184,16 @@ static void test_symbols(void **state)
 	static const struct {
 		const char *name;
 		uint64_t value, size;
-	} wanted[] = { { "start", 0x10, 0 }, { "entry", 0x10, 0x20 }, { "label", 0x20, 0 }, { "last", 0x30, 4 } };
+	} wanted[] = {
+		{ "start", 0x10, 0 }, { "entry", 0x10, 0x20 }, { "label", 0x20, 0 }, { "last", 0x30, 4 }
+	};
 
 	(void)state;
 	assert_int_equal(elf_check(&image, &file, sizeof(file)), 0);
 	sizes = elf_symbol_sizes(&image);
 	assert_int_equal(sizes.count, ARRAY_SIZE(wanted));
-	assert_int_equal(sizes.string_bytes, sizeof("start") + sizeof("entry") + sizeof("label") + sizeof("last"));
+	assert_int_equal(sizes.string_bytes,
+			 sizeof("start") + sizeof("entry") + sizeof("label") + sizeof("last"));
 	symbols = malloc(sizes.count * sizeof(*symbols));
 	strings = malloc(sizes.string_bytes);
 	elf_symbols(&image, BASE, symbols, strings);
@@ -247,13 +262,13 @@ static void test_no_symbols(void **state)
 	assert_int_equal(elf_symbol_sizes(&image).count, 0);
 }
 
-#define ASSERT_REFUSED(change, why)                                              \
-	do {                                                                     \
-		struct elf_image bad;                                            \
-		make_file();                                                     \
-		change;                                                          \
+#define ASSERT_REFUSED(change, why)                                               \
+	do {                                                                      \
+		struct elf_image bad;                                             \
+		make_file();                                                      \
+		change;                                                           \
 		assert_int_equal(elf_check(&bad, &file, sizeof(file)), -ENOEXEC); \
-		assert_string_equal(bad.error, why);                             \
+		assert_string_equal(bad.error, why);                              \
 	} while (0)
 
 static void test_refusals(void **state)
@@ -284,8 +299,10 @@ static void test_refusals(void **state)
 		       "the image has relocations of a kind that the loader does not know");
 	ASSERT_REFUSED(file.dynamic[1].d_un.d_val = 25, "the relocation table has an impossible size");
 	ASSERT_REFUSED(file.dynamic[2].d_un.d_val = 16, "the relocation table has an impossible size");
-	ASSERT_REFUSED(file.dynamic[1].d_un.d_val = 24ull << 20, "the relocation table lies outside the image");
-	ASSERT_REFUSED(file.dynamic[0].d_un.d_val = UINT64_MAX - 64, "the relocation table lies outside the image");
+	ASSERT_REFUSED(file.dynamic[1].d_un.d_val = 24ull << 20,
+		       "the relocation table lies outside the image");
+	ASSERT_REFUSED(file.dynamic[0].d_un.d_val = UINT64_MAX - 64,
+		       "the relocation table lies outside the image");
 	ASSERT_REFUSED(file.segments[2].p_offset = sizeof(file), "the dynamic section lies outside the file");
 }
 
@@ -342,7 +359,8 @@ static void test_random_damage(void **state)
 			random ^= random << 13;
 			random ^= random >> 7;
 			random ^= random << 17;
-			((uint8_t *)&file)[(random >> 8) % offsetof(struct test_file, text)] = (uint8_t)random;
+			((uint8_t *)&file)[(random >> 8) % offsetof(struct test_file, text)] =
+				(uint8_t)random;
 		}
 		if (elf_check(&image, &file, sizeof(file)) || image.load_size > 1 << 20)
 			continue;
@@ -382,10 +400,12 @@ static void assert_map(const struct memory_map *map, const struct boot_memory_ra
 static void test_map_of_a_pc(void **state)
 {
 	static const struct memory_source sources[] = {
-		{ 0x100000, 0x700, 7 },	  { 0x0, 0xa0, 3 },	    { 0x800000, 0x10, 10 },  { 0x810000, 0x10, 9 },
-		{ 0x820000, 0x10, 0 },	  { 0x830000, 0x7d0, 4 },   { 0xe0000000, 0x10000, 11 }, { 0x100000000, 0x100, 7 },
-		{ 0x1000000, 0x10, 6 },	  { 0x1010000, 0x10, 8 },   { 0x1020000, 0x10, 0x80000001 },
-		{ 0x100100000, 0x100, 14 },
+		{ 0x100000, 0x700, 7 },		 { 0x0, 0xa0, 3 },
+		{ 0x800000, 0x10, 10 },		 { 0x810000, 0x10, 9 },
+		{ 0x820000, 0x10, 0 },		 { 0x830000, 0x7d0, 4 },
+		{ 0xe0000000, 0x10000, 11 },	 { 0x100000000, 0x100, 7 },
+		{ 0x1000000, 0x10, 6 },		 { 0x1010000, 0x10, 8 },
+		{ 0x1020000, 0x10, 0x80000001 }, { 0x100100000, 0x100, 14 },
 	};
 	static const struct boot_memory_range wanted[] = {
 		{ 0x0, 0xa0000, BOOT_MEMORY_RAM, 0 },
@@ -412,8 +432,10 @@ static void test_map_overlaps(void **state)
 		{ 0x38000, 0x10, 4 },  /* RAM over the end of RAM */
 	};
 	static const struct boot_memory_range wanted[] = {
-		{ 0x0, 0x10000, BOOT_MEMORY_RAM, 0 },	      { 0x10000, 0x10000, BOOT_MEMORY_MMIO, 0 },
-		{ 0x20000, 0x8000, BOOT_MEMORY_FIRMWARE, 0 }, { 0x28000, 0x20000, BOOT_MEMORY_RAM, 0 },
+		{ 0x0, 0x10000, BOOT_MEMORY_RAM, 0 },
+		{ 0x10000, 0x10000, BOOT_MEMORY_MMIO, 0 },
+		{ 0x20000, 0x8000, BOOT_MEMORY_FIRMWARE, 0 },
+		{ 0x28000, 0x20000, BOOT_MEMORY_RAM, 0 },
 	};
 	struct memory_map map = build(sources, ARRAY_SIZE(sources));
 
@@ -424,11 +446,8 @@ static void test_map_overlaps(void **state)
 static void test_map_ignores_nonsense(void **state)
 {
 	static const struct memory_source sources[] = {
-		{ 0x1000, 0, 7 },
-		{ 0x1800, 1, 7 },
-		{ 0xfffffffffffff000, 2, 7 },
-		{ 0x1000, UINT64_MAX, 7 },
-		{ 0x2000, 1, 7 },
+		{ 0x1000, 0, 7 },	   { 0x1800, 1, 7 }, { 0xfffffffffffff000, 2, 7 },
+		{ 0x1000, UINT64_MAX, 7 }, { 0x2000, 1, 7 },
 	};
 	static const struct boot_memory_range wanted[] = { { 0x2000, 0x1000, BOOT_MEMORY_RAM, 0 } };
 	struct memory_map map = build(sources, ARRAY_SIZE(sources));
@@ -441,7 +460,9 @@ static void test_map_ignores_nonsense(void **state)
 
 static void test_map_exclude(void **state)
 {
-	static const struct memory_source sources[] = { { 0x0, 0x10, 7 }, { 0x10000, 0x10, 0 }, { 0x20000, 0x10, 7 } };
+	static const struct memory_source sources[] = { { 0x0, 0x10, 7 },
+							{ 0x10000, 0x10, 0 },
+							{ 0x20000, 0x10, 7 } };
 	static const struct boot_memory_range middle[] = {
 		{ 0x0, 0x4000, BOOT_MEMORY_RAM, 0 },
 		{ 0x5000, 0xb000, BOOT_MEMORY_RAM, 0 },

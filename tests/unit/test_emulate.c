@@ -1,9 +1,10 @@
 /* unit: core/emulate.c core/decode.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * The emulator against the processor that runs the test: the same instruction on the same registers, flags and memory
- * runs natively from a small buffer and in the emulator, and everything must come out the same.
- * What the host can't run (16-bit addresses, errors) is written down by hand.
+ * The emulator against the processor that runs the test: the same instruction on the same
+ * registers, flags and memory runs natively from a small buffer and in the emulator, and everything
+ * must come out the same. What the host can't run (16-bit addresses, errors) is written down by
+ * hand.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -12,146 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include <sys/mman.h>
 #include <trivet/emulate.h>
 
-/* In the low 2 GiB, so that absolute 32-bit and 32-bit wide addresses reach it. */
-#define ARENA_BASE 0x10000000u
-#define CODE_OFFSET 0u
-#define STATE_OFFSET 0x2000u
-#define WINDOW_OFFSET 0x4000u
-#define WINDOW_SIZE 0x1000u
-#define SLOT_OFFSET 0x800u /* of the operand, in the window */
-
-#define STATUS_FLAGS                                                                               \
-	(EMULATE_FLAG_CF | EMULATE_FLAG_PF | EMULATE_FLAG_AF | EMULATE_FLAG_ZF | EMULATE_FLAG_SF | \
-	 EMULATE_FLAG_OF)
-
-struct native_state {
-	uint64_t gpr[GPR_COUNT]; /* RSP: what it was during the instruction */
-	uint64_t rflags;
-};
-
-static uint8_t *arena;
-static uint64_t seed;
-static uint64_t random_state;
-static uint64_t runs;
-
-static uint64_t next_random(void)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state;
-}
-
-/* Mostly values at which carries and signs turn over. */
-static uint64_t interesting_value(void)
-{
-	uint64_t r = next_random();
-	unsigned int shift = 8u << ((r >> 8) & 3);
-
-	switch (r & 7) {
-	case 0:
-		return 0;
-	case 1:
-		return UINT64_MAX;
-	case 2:
-		return 1ull << (shift - 1);
-	case 3:
-		return (1ull << (shift - 1)) - 1;
-	case 4:
-		return (r >> 16) & 0xff;
-	case 5:
-		return shift == 64 ? 0 : 1ull << shift;
-	default:
-		return next_random();
-	}
-}
-
-static struct native_state *native_state(void)
-{
-	return (struct native_state *)(arena + STATE_OFFSET);
-}
-
-static uint8_t *window(void)
-{
-	return arena + WINDOW_OFFSET;
-}
-
-struct code {
-	uint8_t *at;
-};
-
-static void emit(struct code *code, const void *bytes, size_t n)
-{
-	memcpy(code->at, bytes, n);
-	code->at += n;
-}
-
-static void emit_u8(struct code *code, uint8_t byte)
-{
-	*code->at++ = byte;
-}
-
-/* opcode reg, [absolute address] with a 64-bit register. */
-static void emit_absolute(struct code *code, uint8_t opcode, unsigned int reg, uint32_t offset)
-{
-	uint32_t address = ARENA_BASE + offset;
-
-	emit_u8(code, (uint8_t)(0x48 | (reg >= 8 ? 4 : 0)));
-	emit_u8(code, opcode);
-	emit_u8(code, (uint8_t)((reg & 7) << 3 | 4));
-	emit_u8(code, 0x25);
-	emit(code, &address, sizeof(address));
-}
-
-static uint32_t gpr_offset(unsigned int reg)
-{
-	return STATE_OFFSET + 8 * reg;
-}
-
-/*
- * void run(void): loads every register but RSP and the flags from struct native_state, runs the instruction, stores them
- * all back. Returns the instruction's address.
- */
-static uint64_t build_native(const uint8_t *insn, size_t length)
-{
-	static const uint8_t save[] = { 0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57 };
-	static const uint8_t restore[] = { 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3 };
-	struct code code = { arena + CODE_OFFSET };
-	uint64_t address;
-
-	emit(&code, save, sizeof(save));
-	emit_absolute(&code, 0x89, GPR_RSP, gpr_offset(GPR_RSP));
-	emit_absolute(&code, 0xff, 6, STATE_OFFSET + offsetof(struct native_state, rflags)); /* PUSH */
-	emit_u8(&code, 0x9d);								     /* POPFQ */
-	for (unsigned int reg = 0; reg < GPR_COUNT; reg++) {
-		if (reg != GPR_RSP)
-			emit_absolute(&code, 0x8b, reg, gpr_offset(reg));
-	}
-	address = ARENA_BASE + (uint64_t)(code.at - arena);
-	emit(&code, insn, length);
-	for (unsigned int reg = 0; reg < GPR_COUNT; reg++) {
-		if (reg != GPR_RSP)
-			emit_absolute(&code, 0x89, reg, gpr_offset(reg));
-	}
-	emit_u8(&code, 0x9c);								     /* PUSHFQ */
-	emit_absolute(&code, 0x8f, 0, STATE_OFFSET + offsetof(struct native_state, rflags)); /* POP */
-	emit_u8(&code, 0xfc);								     /* CLD */
-	emit(&code, restore, sizeof(restore));
-	return address;
-}
-
-static void run_native(void)
-{
-	void (*function)(void);
-	void *address = arena + CODE_OFFSET;
-
-	memcpy(&function, &address, sizeof(function));
-	function();
-	runs++;
-}
+#include "native_run.h"
 
 /* The device: a place in a copy of the window. */
 struct fake_device {
@@ -263,7 +127,7 @@ static void check_equal(const char *what, uint64_t native, uint64_t emulated,
 		 (unsigned long long)emulated, (unsigned long long)before->rflags);
 }
 
-/* Runs the native code that is already built and the emulator from *before on the same memory, and compares. */
+/* Runs the native code already built and the emulator, both from *before, and compares. */
 static void run_both(const struct insn *insn, const uint8_t *bytes, const struct native_state *before,
 		     bool device_is_dest)
 {
@@ -308,13 +172,6 @@ static void run_both(const struct insn *insn, const uint8_t *bytes, const struct
 		check_equal("memory", 1, 0, before, bytes, insn->length);
 }
 
-static void randomize(struct native_state *state)
-{
-	for (unsigned int reg = 0; reg < GPR_COUNT; reg++)
-		state->gpr[reg] = interesting_value();
-	state->rflags = 0x202 | (next_random() & STATUS_FLAGS); /* IF as the process has it */
-}
-
 enum immediate {
 	IMM_NONE,
 	IMM_8,
@@ -327,32 +184,34 @@ struct form {
 	uint8_t immediate;
 };
 
+#define REG(opcode)                  \
+	{                            \
+		opcode, -1, IMM_NONE \
+	}
+#define GROUP(opcode, imm)                                                                                  \
+	{ opcode, 0, imm }, { opcode, 1, imm }, { opcode, 2, imm }, { opcode, 3, imm }, { opcode, 4, imm }, \
+		{ opcode, 5, imm }, { opcode, 6, imm },                                                     \
+	{                                                                                                   \
+		opcode, 7, imm                                                                              \
+	}
+
+/* clang-format off */
 static const struct form forms[] = {
-	{ 0x00, -1, IMM_NONE },	 { 0x01, -1, IMM_NONE },  { 0x02, -1, IMM_NONE },  { 0x03, -1, IMM_NONE },
-	{ 0x08, -1, IMM_NONE },	 { 0x09, -1, IMM_NONE },  { 0x0a, -1, IMM_NONE },  { 0x0b, -1, IMM_NONE },
-	{ 0x10, -1, IMM_NONE },	 { 0x11, -1, IMM_NONE },  { 0x12, -1, IMM_NONE },  { 0x13, -1, IMM_NONE },
-	{ 0x18, -1, IMM_NONE },	 { 0x19, -1, IMM_NONE },  { 0x1a, -1, IMM_NONE },  { 0x1b, -1, IMM_NONE },
-	{ 0x20, -1, IMM_NONE },	 { 0x21, -1, IMM_NONE },  { 0x22, -1, IMM_NONE },  { 0x23, -1, IMM_NONE },
-	{ 0x28, -1, IMM_NONE },	 { 0x29, -1, IMM_NONE },  { 0x2a, -1, IMM_NONE },  { 0x2b, -1, IMM_NONE },
-	{ 0x30, -1, IMM_NONE },	 { 0x31, -1, IMM_NONE },  { 0x32, -1, IMM_NONE },  { 0x33, -1, IMM_NONE },
-	{ 0x38, -1, IMM_NONE },	 { 0x39, -1, IMM_NONE },  { 0x3a, -1, IMM_NONE },  { 0x3b, -1, IMM_NONE },
-	{ 0x80, 0, IMM_Z },	 { 0x80, 1, IMM_Z },	  { 0x80, 2, IMM_Z },	   { 0x80, 3, IMM_Z },
-	{ 0x80, 4, IMM_Z },	 { 0x80, 5, IMM_Z },	  { 0x80, 6, IMM_Z },	   { 0x80, 7, IMM_Z },
-	{ 0x81, 0, IMM_Z },	 { 0x81, 1, IMM_Z },	  { 0x81, 2, IMM_Z },	   { 0x81, 3, IMM_Z },
-	{ 0x81, 4, IMM_Z },	 { 0x81, 5, IMM_Z },	  { 0x81, 6, IMM_Z },	   { 0x81, 7, IMM_Z },
-	{ 0x83, 0, IMM_8 },	 { 0x83, 1, IMM_8 },	  { 0x83, 2, IMM_8 },	   { 0x83, 3, IMM_8 },
-	{ 0x83, 4, IMM_8 },	 { 0x83, 5, IMM_8 },	  { 0x83, 6, IMM_8 },	   { 0x83, 7, IMM_8 },
-	{ 0x63, -1, IMM_NONE },	 { 0x84, -1, IMM_NONE },  { 0x85, -1, IMM_NONE },  { 0x86, -1, IMM_NONE },
-	{ 0x87, -1, IMM_NONE },	 { 0x88, -1, IMM_NONE },  { 0x89, -1, IMM_NONE },  { 0x8a, -1, IMM_NONE },
-	{ 0x8b, -1, IMM_NONE },	 { 0xc6, 0, IMM_Z },	  { 0xc7, 0, IMM_Z },	   { 0xf6, 0, IMM_Z },
-	{ 0xf7, 0, IMM_Z },	 { 0xf6, 1, IMM_Z },	  { 0xf7, 1, IMM_Z },	   { 0xf6, 2, IMM_NONE },
-	{ 0xf7, 2, IMM_NONE },	 { 0xf6, 3, IMM_NONE },	  { 0xf7, 3, IMM_NONE },   { 0xfe, 0, IMM_NONE },
-	{ 0xff, 0, IMM_NONE },	 { 0xfe, 1, IMM_NONE },	  { 0xff, 1, IMM_NONE },   { 0x1a3, -1, IMM_NONE },
-	{ 0x1ab, -1, IMM_NONE }, { 0x1b3, -1, IMM_NONE }, { 0x1bb, -1, IMM_NONE }, { 0x1ba, 4, IMM_8 },
-	{ 0x1ba, 5, IMM_8 },	 { 0x1ba, 6, IMM_8 },	  { 0x1ba, 7, IMM_8 },	   { 0x1b0, -1, IMM_NONE },
-	{ 0x1b1, -1, IMM_NONE }, { 0x1b6, -1, IMM_NONE }, { 0x1b7, -1, IMM_NONE }, { 0x1be, -1, IMM_NONE },
-	{ 0x1bf, -1, IMM_NONE }, { 0x1c0, -1, IMM_NONE }, { 0x1c1, -1, IMM_NONE },
+	REG(0x00), REG(0x01), REG(0x02), REG(0x03), REG(0x08), REG(0x09), REG(0x0a), REG(0x0b),
+	REG(0x10), REG(0x11), REG(0x12), REG(0x13), REG(0x18), REG(0x19), REG(0x1a), REG(0x1b),
+	REG(0x20), REG(0x21), REG(0x22), REG(0x23), REG(0x28), REG(0x29), REG(0x2a), REG(0x2b),
+	REG(0x30), REG(0x31), REG(0x32), REG(0x33), REG(0x38), REG(0x39), REG(0x3a), REG(0x3b),
+	GROUP(0x80, IMM_Z), GROUP(0x81, IMM_Z), GROUP(0x83, IMM_8), REG(0x63), REG(0x84),
+	REG(0x85), REG(0x86), REG(0x87), REG(0x88), REG(0x89), REG(0x8a), REG(0x8b),
+	{ 0xc6, 0, IMM_Z }, { 0xc7, 0, IMM_Z }, { 0xf6, 0, IMM_Z }, { 0xf7, 0, IMM_Z },
+	{ 0xf6, 1, IMM_Z }, { 0xf7, 1, IMM_Z }, { 0xf6, 2, IMM_NONE }, { 0xf7, 2, IMM_NONE },
+	{ 0xf6, 3, IMM_NONE }, { 0xf7, 3, IMM_NONE }, { 0xfe, 0, IMM_NONE }, { 0xff, 0, IMM_NONE },
+	{ 0xfe, 1, IMM_NONE }, { 0xff, 1, IMM_NONE }, REG(0x1a3), REG(0x1ab), REG(0x1b3),
+	REG(0x1bb), { 0x1ba, 4, IMM_8 }, { 0x1ba, 5, IMM_8 }, { 0x1ba, 6, IMM_8 },
+	{ 0x1ba, 7, IMM_8 }, REG(0x1b0), REG(0x1b1), REG(0x1b6), REG(0x1b7), REG(0x1be),
+	REG(0x1bf), REG(0x1c0), REG(0x1c1),
 };
+/* clang-format on */
 
 /* GS: its base is 0 in a Linux process. */
 static const char *const prefix_strings[] = {
@@ -372,7 +231,7 @@ static size_t put_opcode(uint8_t *bytes, uint16_t opcode)
 	return n;
 }
 
-/* prefix opcode reg, [slot], immediate; the operand needs no register, so that all are free to be the other one. */
+/* prefix opcode reg, [slot], immediate; the address takes no register, so `reg` may be any. */
 static size_t assemble(uint8_t *bytes, const char *prefix, const struct form *form, unsigned int reg)
 {
 	uint32_t address = ARENA_BASE + WINDOW_OFFSET + SLOT_OFFSET;
@@ -389,7 +248,7 @@ static size_t assemble(uint8_t *bytes, const char *prefix, const struct form *fo
 	return n + sizeof(immediate);
 }
 
-/* Makes a random state fit the instruction: bit numbers that stay in the window, CMPXCHG that succeeds now and then. */
+/* Makes a random state fit: bit numbers that stay in the window, CMPXCHG that succeeds. */
 static void fit_state(const struct insn *insn, struct native_state *state)
 {
 	if (insn->op >= INSN_BT && insn->op <= INSN_BTC && insn->src == INSN_OPERAND_REG)
@@ -397,15 +256,6 @@ static void fit_state(const struct insn *insn, struct native_state *state)
 			       next_random() % 0x3800 - 0x1c00);
 	if (insn->op == INSN_CMPXCHG && (next_random() & 1))
 		memcpy(&state->gpr[GPR_RAX], window() + SLOT_OFFSET, insn->mem_size);
-}
-
-static void fill_window(void)
-{
-	for (unsigned int i = 0; i < WINDOW_SIZE; i += 8) {
-		uint64_t value = next_random();
-
-		memcpy(window() + i, &value, sizeof(value));
-	}
 }
 
 static bool uses_rsp(const struct insn *insn)
@@ -751,12 +601,8 @@ int main(void)
 
 	seed = given ? strtoull(given, NULL, 0) : 20240229;
 	random_state = seed | 1;
-	arena = mmap((void *)(uintptr_t)ARENA_BASE, 0x10000, PROT_READ | PROT_WRITE | PROT_EXEC,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	if (arena != (uint8_t *)(uintptr_t)ARENA_BASE) {
-		perror("mmap of the code buffer");
+	if (native_init())
 		return 1;
-	}
 	rc = cmocka_run_group_tests(tests, NULL, NULL);
 	printf("# %llu instructions run on the processor\n", (unsigned long long)runs);
 	return rc;

@@ -1,8 +1,9 @@
 /* unit: core/guest_walk.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest page-table walker over a small fake memory: hand-built tables for each mode and each rule, then random
- * tables against a second walker that follows the manual's figures one by one and shares no code.
+ * The guest page-table walker over a small fake memory: hand-built tables for each mode and each
+ * rule, then random tables against a second walker that follows the manual's figures one by one
+ * and shares no code.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -181,7 +182,9 @@ static void pse36(void **state)
 {
 	(void)state;
 	clear_memory();
-	paging = (struct guest_paging){ .cr0 = CR0_PE | CR0_PG, .cr3 = 0x1000, .cr4 = CR4_PSE, .maxphyaddr = 40 };
+	paging = (struct guest_paging){
+		.cr0 = CR0_PE | CR0_PG, .cr3 = 0x1000, .cr4 = CR4_PSE, .maxphyaddr = 40
+	};
 	put32(0x1000, 0x12400000 | 0xa5u << 13 | PS | P | W | U);
 	expect_ok(0x3fffff, READ, 0xa5127fffffull, 4 << 20);
 	paging.maxphyaddr = 52;
@@ -206,8 +209,9 @@ static void mode_pae(void **state)
 
 	(void)state;
 	clear_memory();
-	paging = (struct guest_paging){ .cr0 = CR0_PE | CR0_PG, .cr3 = 0x1fe0 | 0x1f, .cr4 = CR4_PAE,
-					.maxphyaddr = 40 };
+	paging = (struct guest_paging){
+		.cr0 = CR0_PE | CR0_PG, .cr3 = 0x1fe0 | 0x1f, .cr4 = CR4_PAE, .maxphyaddr = 40
+	};
 	expect_fault(gva, READ, 0);
 	put64(0x1fe0 + 8, 0x2000 | P);
 	expect_fault(gva, READ, 0);
@@ -277,7 +281,7 @@ static void mode_4level(void **state)
 	assert_int_equal(reads, 4);
 	expect_ok(GVA4, FETCH | USER, 0x1234567567, SIZE_4K);
 	paging.cr3 |= 0x80000000000001ffull & ~0xfffull; /* bit 63 */
-	paging.cr3 |= 0xfff;				  /* PCID */
+	paging.cr3 |= 0xfff;				 /* PCID */
 	expect_ok(GVA4, READ, 0x1234567567, SIZE_4K);
 	for (unsigned level = 1; level <= 4; level++) {
 		build_4level();
@@ -511,7 +515,8 @@ static void fetch_crosses_pages(void **state)
 
 			build_code();
 			memset(bytes, 0xee, sizeof(bytes));
-			assert_int_equal(guest_fetch(&paging, &space, GVA(page + offset), bytes, size), expected);
+			assert_int_equal(guest_fetch(&paging, &space, GVA(page + offset), bytes, size),
+					 expected);
 			for (unsigned i = 0; i < 16; i++) {
 				unsigned at = offset + i;
 				uint8_t byte = (uint8_t)(at < 0x1000 ? at * 7 : (at - 0x1000) * 5 + 1);
@@ -644,8 +649,8 @@ static bool ref_refused(unsigned access, bool writable, bool user_page, bool no_
 	return false;
 }
 
-static struct reference ref_result(unsigned access, bool writable, bool user_page, bool no_execute, uint64_t base,
-				   uint64_t gva, uint64_t page_size)
+static struct reference ref_result(unsigned access, bool writable, bool user_page, bool no_execute,
+				   uint64_t base, uint64_t gva, uint64_t page_size)
 {
 	if (ref_refused(access, writable, user_page, no_execute))
 		return ref_fault(access, true, false);
@@ -722,7 +727,8 @@ static struct reference ref_pde_pte(uint64_t table, uint64_t gva, unsigned acces
 		return ref_fault(access, false, false);
 	if (ref_reserved(pte))
 		return ref_fault(access, true, true);
-	return ref_result(access, w && (pte & W), u && (pte & U), nx || (pte & NX), pte & 0xffffffffff000, gva, 4096);
+	return ref_result(access, w && (pte & W), u && (pte & U), nx || (pte & NX), pte & 0xffffffffff000,
+			  gva, 4096);
 }
 
 static struct reference ref_pae(uint64_t gva, unsigned access)
@@ -812,7 +818,8 @@ static uint64_t random_entry(bool is_32bit)
 	entry |= rarely(4) ? 0 : U;
 	if (rarely(8)) {
 		/* An aligned large leaf, mostly. */
-		entry = (entry & 0xfff) | PS | (rng() & 0x00000000c0600000) | (rarely(8) ? BIT(13 + rng() % 17) : 0);
+		entry = (entry & 0xfff) | PS | (rng() & 0x00000000c0600000) |
+			(rarely(8) ? BIT(13 + rng() % 17) : 0);
 	}
 	entry |= rarely(12) ? G : 0;
 	entry |= rarely(100) ? BIT(rng() % 32) : 0;
@@ -871,9 +878,10 @@ static void compare_once(unsigned *ok, unsigned *faults)
 	err = guest_walk(&paging, &space, GVA(gva), access, &t);
 	if (err != expected.err || t.error_code != expected.error_code || t.gpa.v != expected.gpa ||
 	    t.page_size != expected.page_size || reads > 5)
-		fail_msg("gva %#lx access %u cr0 %#lx cr3 %#lx cr4 %#lx efer %#lx: err %d %d, code %#x %#x, gpa %#lx %#lx",
-			 gva, access, paging.cr0, paging.cr3, paging.cr4, paging.efer, err, expected.err, t.error_code,
-			 expected.error_code, t.gpa.v, expected.gpa);
+		fail_msg("gva %#lx access %u cr0 %#lx cr3 %#lx cr4 %#lx efer %#lx: err %d %d, code %#x %#x, "
+			 "gpa %#lx %#lx",
+			 gva, access, paging.cr0, paging.cr3, paging.cr4, paging.efer, err, expected.err,
+			 t.error_code, expected.error_code, t.gpa.v, expected.gpa);
 	*ok += !err;
 	*faults += err == -EFAULT;
 	if ((paging.efer & EFER_LMA) && !(paging.cr4 & CR4_LA57) && !err) {

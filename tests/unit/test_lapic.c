@@ -245,6 +245,9 @@ static void test_timer_oneshot(void **state)
 	assert_int_equal(lapic_timer_init(&l, 0xec, 30000000, 1000000000), 0);
 	lapic_timer_arm(&l, 0, 3000);
 	assert_in_range(regs[0x380 / 16], 99999, 100000);
+	assert_int_equal(lapic_timer_init(&l, 0xec, 1000000, 64000000), 0);
+	lapic_timer_arm(&l, 0, 1ull << 58); /* the product is 2^64 ticks */
+	assert_int_equal(regs[0x380 / 16], UINT32_MAX);
 	assert_int_equal(lapic_timer_init(&l, 0xec, 0, 1000000000), -EINVAL);
 	assert_int_equal(lapic_timer_init(&l, 0xec, 1000000000, 0), -EINVAL);
 	assert_int_equal(lapic_timer_init(&l, 0xec, 1000000000, 1ull << 32), -EINVAL);

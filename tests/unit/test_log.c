@@ -150,6 +150,7 @@ static void test_truncation(void **state)
 			sink_a.length = 0;
 			log_info("%s\n", body);
 			assert_int_equal(sink_a.length, whole);
+			assert_int_equal(sink_a.text[whole - 2], 'x');
 		}
 	}
 }
@@ -185,17 +186,17 @@ static void test_ring(void **state)
 
 	/* Overwritten many times: what is left starts with a whole line and has no gap. */
 	for (uint32_t i = 0; i < 20000; i++)
-		log_info("line %u", i);
+		log_info("line %u.", i); /* 33 bytes: lines don't fit the ring evenly */
 	sink_a.length = 0;
 	n = log_ring_read(&position, buffer, sizeof(buffer) - 1);
 	assert_in_range(n, LOG_RING_SIZE - LOG_LINE_MAX, LOG_RING_SIZE);
 	buffer[n] = 0;
-	assert_int_equal(sscanf(buffer, "[    -.------] info  line %u", &first), 1);
+	assert_int_equal(sscanf(buffer, "[    -.------] info  line %u.", &first), 1);
 	next = first;
 	for (char *line = buffer; *line; line = strchr(line, '\n') + 1) {
 		char want[64];
 
-		snprintf(want, sizeof(want), "[    -.------] info  line %u\n", next++);
+		snprintf(want, sizeof(want), "[    -.------] info  line %u.\n", next++);
 		assert_memory_equal(line, want, strlen(want));
 	}
 	assert_int_equal(next, 20000);
@@ -206,7 +207,7 @@ static void test_ring(void **state)
 	assert_int_equal(log_add_sink(&sink_b.sink, true), 0);
 	assert_int_equal(sink_b.length, n);
 	assert_int_equal(sink_b.calls, 20000 - first);
-	assert_string_equal(sink_b.text + n - 32, "[    -.------] info  line 19999\n");
+	assert_string_equal(sink_b.text + n - 33, "[    -.------] info  line 19999.\n");
 }
 
 static void test_sinks(void **state)

@@ -1,8 +1,9 @@
 /* unit: core/second_stage.c core/page_alloc.c svm/npt.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * Second-stage tables in the NPT format and in an EPT-like one: each test runs in both. A walker of the test's own, which
- * knows the formats from the manuals and not from struct ss_format, checks what a processor would see.
+ * Second-stage tables in the NPT format and in an EPT-like one: each test runs in both. A walker
+ * of the test's own, which knows the formats from the manuals and not from struct ss_format,
+ * checks what a processor would see.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -104,7 +105,10 @@ struct seen {
 	uint64_t page_size;
 };
 
-/* APM2 5.3, 15.25: P, R/W, U/S, PS, NX; a nested access is a user access, so U/S must be set on every level. */
+/*
+ * APM2 5.3, 15.25: P, R/W, U/S, PS, NX; a nested access is a user access, so U/S must be set on
+ * every level.
+ */
 static struct seen walk_npt(uint64_t root, uint64_t gpa)
 {
 	struct seen seen = { .perm = SS_RWX, .page_size = 512 * SIZE_1G };
@@ -133,7 +137,10 @@ static struct seen walk_npt(uint64_t root, uint64_t gpa)
 	}
 }
 
-/* SDM3 28.3.2: R, W, X in bits 2:0, memory type in 5:3 of a leaf, bit 7 a large page (ignored in the last level). */
+/*
+ * SDM3 28.3.2: R, W, X in bits 2:0, memory type in 5:3 of a leaf, bit 7 a large page (ignored in
+ * the last level).
+ */
 static struct seen walk_ept(uint64_t root, uint64_t gpa)
 {
 	struct seen seen = { .perm = SS_RWX, .page_size = 512 * SIZE_1G };
@@ -184,8 +191,8 @@ static void expect_at(uint64_t gpa, uint64_t hpa, unsigned perm, uint64_t page_s
 	struct seen seen = look(gpa);
 
 	if (!seen.mapped || seen.hpa != hpa || seen.perm != perm || seen.page_size != page_size)
-		fail_msg("line %d: gpa %#lx: mapped %d hpa %#lx perm %u page size %#lx", line, gpa, seen.mapped,
-			 seen.hpa, seen.perm, seen.page_size);
+		fail_msg("line %d: gpa %#lx: mapped %d hpa %#lx perm %u page size %#lx", line, gpa,
+			 seen.mapped, seen.hpa, seen.perm, seen.page_size);
 }
 #define expect(gpa, hpa, perm, page_size) expect_at(gpa, hpa, perm, page_size, __LINE__)
 
@@ -222,7 +229,8 @@ static void every_permission_and_size(bool ept)
 
 			if (ept && perm == SS_EXEC)
 				valid = true;
-			assert_int_equal(ss_map(&ss, GPA(gpa), HPA(hpa), sizes[s], perm, 0), valid ? 0 : -EINVAL);
+			assert_int_equal(ss_map(&ss, GPA(gpa), HPA(hpa), sizes[s], perm, 0),
+					 valid ? 0 : -EINVAL);
 			if (valid) {
 				expect(gpa, hpa, perm, sizes[s]);
 				expect(gpa + sizes[s] - 1, hpa + sizes[s] - 1, perm, sizes[s]);
@@ -256,7 +264,10 @@ static void memory_types(bool ept)
 			assert_int_equal(look(type * SIZE_2M).memtype, type);
 		}
 		assert_int_equal(ss_map(&ss, GPA(0), HPA(0), SIZE_2M, SS_RWX, 8), -EINVAL);
-		/* A split and a change of rights keep the type; pages of different type don't merge. */
+		/*
+		 * A split and a change of rights keep the type; pages of different type don't
+		 * merge.
+		 */
 		assert_int_equal(ss_protect(&ss, GPA(6 * SIZE_2M), SIZE_4K, SS_READ), 0);
 		assert_int_equal(look(6 * SIZE_2M).memtype, 6);
 		assert_int_equal(look(6 * SIZE_2M + SIZE_4K).memtype, 6);
@@ -415,7 +426,10 @@ static void merge_back_to_one_leaf(bool ept)
 	end();
 }
 
-/* The processor sets accessed and dirty bits at its leisure: they must not hinder a merge or count as a change. */
+/*
+ * The processor sets accessed and dirty bits at its leisure: they must not hinder a merge or count
+ * as a change.
+ */
 static void hardware_bits_are_ignored(bool ept)
 {
 	uint64_t bits = ept ? BIT(8) | BIT(9) : BIT(5) | BIT(6);
@@ -450,6 +464,9 @@ static void hardware_bits_are_ignored(bool ept)
 	expect(0, 0, SS_RWX, SIZE_2M);
 	assert_int_equal(ss_unmap(&ss, GPA(SIZE_4K), SIZE_4K), 0);
 	expect(0, 0, SS_RWX, SIZE_4K);
+	table = hv_phys_to_virt(HPA(table[0] & 0xffffffffff000));
+	assert_int_equal(table[0] & bits, 0);
+	assert_int_equal(table[511] & bits, 0);
 	end();
 }
 
@@ -548,7 +565,10 @@ static void reclaim_needs_a_flush(bool ept)
 	end();
 }
 
-/* Until ss_reclaim() a processor may still be reading a table that was taken out: not a byte of it changes. */
+/*
+ * Until ss_reclaim() a processor may still be reading a table that was taken out: not a byte of it
+ * changes.
+ */
 static void retired_tables_stay_whole(bool ept)
 {
 	uint64_t copy[512];
@@ -739,7 +759,8 @@ static void check_page(const struct window *w, uint64_t i, bool and_size)
 	if (word != w->model[i])
 		fail_msg("gpa %#lx: %#lx in the tables, %#lx in the model", gpa, word, w->model[i]);
 	if (and_size && seen.mapped && seen.page_size != expected_page_size(w, i))
-		fail_msg("gpa %#lx: page size %#lx, could be %#lx", gpa, seen.page_size, expected_page_size(w, i));
+		fail_msg("gpa %#lx: page size %#lx, could be %#lx", gpa, seen.page_size,
+			 expected_page_size(w, i));
 }
 
 static bool would_change(const struct window *w, uint64_t first, uint64_t count, const uint64_t *words)
@@ -770,14 +791,20 @@ static void random_operation(void)
 	for (uint64_t i = 0; i < count; i++) {
 		uint64_t old = w->model[first + i];
 
-		words[i] = kind < 2 ? (hpa + i * PAGE_SIZE) | memtype << 4 | perm :
-			   kind == 2 && old ? (old & ~7ull) | perm : 0;
+		if (kind < 2)
+			words[i] = (hpa + i * PAGE_SIZE) | memtype << 4 | perm;
+		else
+			words[i] = kind == 2 && old ? (old & ~7ull) | perm : 0;
 	}
 	change = would_change(w, first, count, words);
 	if (full)
 		page_pool_fail_nth(&pool, 1 + below(3));
-	err = kind < 2 ? ss_map(&ss, GPA(gpa), HPA(hpa), size, perm, memtype) :
-	      kind == 2 ? ss_protect(&ss, GPA(gpa), size, perm) : ss_unmap(&ss, GPA(gpa), size);
+	if (kind < 2)
+		err = ss_map(&ss, GPA(gpa), HPA(hpa), size, perm, memtype);
+	else if (kind == 2)
+		err = ss_protect(&ss, GPA(gpa), size, perm);
+	else
+		err = ss_unmap(&ss, GPA(gpa), size);
 	page_pool_fail_nth(&pool, 0);
 	if (err) {
 		assert_int_equal(err, -ENOMEM);
@@ -832,33 +859,33 @@ static void random_operations(bool ept)
 	end();
 }
 
-#define IN_BOTH_FORMATS(test)                 \
-	static void test##_npt(void **state)  \
-	{                                     \
-		(void)state;                  \
-		test(false);                  \
-	}                                     \
-	static void test##_ept(void **state)  \
-	{                                     \
-		(void)state;                  \
-		test(true);                   \
+#define IN_BOTH_FORMATS(test)                \
+	static void test##_npt(void **state) \
+	{                                    \
+		(void)state;                 \
+		test(false);                 \
+	}                                    \
+	static void test##_ept(void **state) \
+	{                                    \
+		(void)state;                 \
+		test(true);                  \
 	}
 
-#define ALL_TESTS(X)                              \
-	X(starts_empty)                           \
-	X(every_permission_and_size)              \
-	X(memory_types)                           \
-	X(bad_arguments)                          \
-	X(largest_pages_that_fit)                 \
-	X(split_changes_only_its_part)            \
-	X(merge_back_to_one_leaf)                 \
-	X(hardware_bits_are_ignored)              \
-	X(replacing_goes_both_ways)               \
-	X(generation_counts_what_needs_a_flush)   \
-	X(reclaim_needs_a_flush)                  \
-	X(retired_tables_stay_whole)              \
-	X(one_tebibyte_is_cheap)                  \
-	X(out_of_memory_changes_nothing)          \
+#define ALL_TESTS(X)                            \
+	X(starts_empty)                         \
+	X(every_permission_and_size)            \
+	X(memory_types)                         \
+	X(bad_arguments)                        \
+	X(largest_pages_that_fit)               \
+	X(split_changes_only_its_part)          \
+	X(merge_back_to_one_leaf)               \
+	X(hardware_bits_are_ignored)            \
+	X(replacing_goes_both_ways)             \
+	X(generation_counts_what_needs_a_flush) \
+	X(reclaim_needs_a_flush)                \
+	X(retired_tables_stay_whole)            \
+	X(one_tebibyte_is_cheap)                \
+	X(out_of_memory_changes_nothing)        \
 	X(random_operations)
 
 ALL_TESTS(IN_BOTH_FORMATS)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Runs one bare-metal UEFI guest in QEMU, on the bare machine or as Trivet's root image, and reads its TAP.
+
+Tools come from the environment: QEMU, OVMF_CODE, OVMF_VARS, TRIVET_EFI, GUESTS (folder of the .efi files)."""
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+OUT = Path(os.environ.get("TRIVET_OUT", TOP / "build"))
+TRIVET_EFI = Path(os.environ.get("TRIVET_EFI", OUT / "trivet.efi"))
+GUESTS = Path(os.environ.get("GUESTS", OUT / "guests"))
+QEMU = shlex.split(os.environ.get("QEMU", "qemu-system-x86_64"))
+OVMF_CODE = os.environ.get("OVMF_CODE", "/usr/share/OVMF/OVMF_CODE_4M.fd")
+OVMF_VARS = os.environ.get("OVMF_VARS", "/usr/share/OVMF/OVMF_VARS_4M.fd")
+
+# isa-debug-exit: the guest writes v, QEMU ends with (v << 1) | 1
+EXIT_GOOD, EXIT_FAILED, EXIT_BAILED = 1, 3, 5
+TIMED_OUT = 124
+
+
+@dataclass
+class Result:
+    status: int  # of QEMU; TIMED_OUT when it had to be ended
+    console: str  # COM1
+    log: str  # COM2: the hypervisor's log
+    errors: str  # QEMU's stderr
+    lines: list = field(default_factory=list)  # of the guest itself
+
+    def __post_init__(self):
+        text = self.console.replace("\r", "")
+        start = text.find("# guest starts")
+        self.started = start >= 0
+        self.lines = text[start:].split("\n") if self.started else []
+
+    def with_prefix(self, prefix):
+        return [line for line in self.lines if line.startswith(prefix)]
+
+    @property
+    def ended(self):
+        return "TAP-END" in self.lines
+
+    @property
+    def skipped(self):
+        found = self.with_prefix("1..0 # SKIP")
+        return found[0][len("1..0 # SKIP"):].strip() if found else None
+
+    @property
+    def plan(self):
+        for line in self.lines:
+            if match := re.match(r"1\.\.(\d+)", line):
+                return int(match[1])
+        return None
+
+    def report(self):
+        def tail(text, n):
+            return "\n".join(re.sub(r"\x1b\[[0-9;=]*[A-Za-z]", "", text).replace("\r", "").split("\n")[-n:])
+
+        return (f"QEMU ended with {self.status}\n--- console (COM1)\n{tail(self.console, 60)}\n"
+                f"--- hypervisor's log (COM2)\n{tail(self.log, 60)}\n--- QEMU\n{tail(self.errors, 10)}")
+
+
+def make_esp(esp, guest, trivet, conf):
+    boot = esp / "EFI" / "BOOT"
+    boot.mkdir(parents=True)
+    if not trivet:
+        shutil.copy(guest, boot / "BOOTX64.EFI")
+        return
+    shutil.copy(TRIVET_EFI, boot / "BOOTX64.EFI")
+    (esp / "EFI" / "test").mkdir()
+    shutil.copy(guest, esp / "EFI" / "test" / guest.name)
+    (esp / "EFI" / "trivet").mkdir()
+    keys = {"root": rf"\EFI\test\{guest.name}", "cmdline": "trivet", **(conf or {})}
+    text = "".join(f"{key} = {value}\n" for key, value in keys.items())
+    (esp / "EFI" / "trivet" / "trivet.conf").write_text(text)
+
+
+def run_guest(name, trivet, cpu=None, smp=1, mem=512, conf=None, timeout=120, extra=()):
+    """Runs GUESTS/name.efi. `cpu` defaults to EPYC under Trivet, to EPYC without SVM on the bare machine."""
+    cpu = cpu or ("EPYC" if trivet else "EPYC,-svm")
+    with tempfile.TemporaryDirectory(prefix="trivet-guest-") as folder:
+        work = Path(folder)
+        make_esp(work / "esp", GUESTS / f"{name}.efi", trivet, conf)
+        command = [
+            *QEMU, "-accel", "tcg", "-machine", "q35", "-cpu", cpu, "-smp", str(smp), "-m", str(mem),
+            "-nodefaults", "-display", "none", "-no-reboot",
+            "-serial", f"file:{work}/com1", "-serial", f"file:{work}/com2",
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+            "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}",
+            "-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={OVMF_VARS}",
+            "-drive", f"if=none,id=esp,format=raw,file=fat:rw:{work}/esp",
+            "-device", "virtio-blk-pci,drive=esp,bootindex=0,romfile=", *extra,
+        ]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True)
+        try:
+            _, errors = process.communicate(timeout=timeout)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, errors = process.communicate()
+            status = TIMED_OUT
+
+        def text(path):
+            return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+
+        errors = "\n".join(line for line in errors.split("\n") if "TCG doesn't support" not in line)
+        return Result(status, text(work / "com1"), text(work / "com2"), errors)

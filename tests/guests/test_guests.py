@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Bare-metal guests, each on the bare machine (the oracle) and as Trivet's root image.
+
+    /usr/bin/python3 -m pytest tests/guests -k 'xapic and trivet'
+
+TRIVET_BARE=1 leaves Trivet out. Other variables: guest_machine.py. Guests: test_*.c beside this file."""
+import os
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import pytest
+
+from guest_machine import EXIT_GOOD, TIMED_OUT, TRIVET_EFI, run_guest
+
+BARE_ONLY = bool(os.environ.get("TRIVET_BARE"))
+
+
+@dataclass(frozen=True)
+class Guest:
+    name: str
+    smp: int = 1
+    least: int = 1  # results that the guest must give, so that an empty run is no success
+    cpu: str = ""  # features added to the model
+    model: str = "EPYC"
+    conf: tuple = ()  # more lines for trivet.conf
+    timeout: int = 120
+    compare: str = ""  # prefix of lines that must be the same on both sides
+
+    @property
+    def id(self):
+        return self.name + (f"-{self.model}" if self.model != "EPYC" else "") + (f"-{self.smp}" if self.smp > 1 else "")
+
+
+GUESTS = [
+    Guest("cpuid", least=20, compare="CPUID "),
+    Guest("cpuid", least=20, smp=4, compare="CPUID "),
+    Guest("cpuid", least=20, model="max", compare="CPUID "),
+    Guest("msr", least=30, compare="MSR "),
+    Guest("portio", least=19),
+    Guest("xapic", least=80),
+    Guest("x2apic", least=15, smp=2, cpu=",+x2apic"),
+    Guest("apic_timer", least=29),
+    Guest("ipi", least=40, smp=4),
+    Guest("ipi", least=4, smp=2),
+    Guest("smp", least=18, smp=4, timeout=240),
+    Guest("reinject", least=18),
+    Guest("shadow", least=17),
+    Guest("svm_insns", least=27),
+    Guest("hvmem", least=1),
+    Guest("hvmem", least=1, conf=(("memory", "16M"),), smp=2),
+    Guest("smc", least=7),
+    Guest("exits", least=19, timeout=240),
+    Guest("modes", least=20),
+]
+SIDES = ["bare"] if BARE_ONLY else ["bare", "trivet"]
+
+
+def cpu_of(guest, side):
+    return guest.model + ("" if side == "trivet" else ",-svm") + guest.cpu
+
+
+@lru_cache(maxsize=None)
+def run(guest, side):
+    trivet = side == "trivet"
+    if trivet and not TRIVET_EFI.exists():
+        pytest.fail(f"{TRIVET_EFI} is missing: build it, or set TRIVET_BARE=1")
+    return run_guest(f"test_{guest.name}", trivet, cpu=cpu_of(guest, side), smp=guest.smp, conf=dict(guest.conf),
+                     timeout=guest.timeout)
+
+
+def check_trivet(result):
+    """The hypervisor ran, and nothing it says is about a failure of its own."""
+    assert result.log.strip(), f"no hypervisor log on COM2\n{result.report()}"
+    assert "can't run here" not in result.console, result.report()
+    assert "panic" not in result.log.lower(), result.report()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("guest", GUESTS, ids=lambda guest: guest.id)
+def test_guest(guest, side):
+    result = run(guest, side)
+    if side == "trivet":
+        check_trivet(result)
+    assert result.status != TIMED_OUT, f"timed out\n{result.report()}"
+    assert result.started and result.ended, f"did not get to its end\n{result.report()}"
+    if result.skipped is not None:
+        pytest.skip(result.skipped)
+    failed = result.with_prefix("not ok") + result.with_prefix("Bail out")
+    notes = "\n".join(result.with_prefix("# "))
+    assert not failed, "\n".join(failed) + f"\n{notes}\n{result.report()}"
+    assert result.plan == len(result.with_prefix("ok ")), result.report()
+    assert result.plan >= (1 if guest.name == "hvmem" and side == "bare" else guest.least), result.report()
+    assert result.status == EXIT_GOOD, result.report()
+
+
+@pytest.mark.skipif(BARE_ONLY, reason="TRIVET_BARE is set")
+@pytest.mark.parametrize("guest", [g for g in GUESTS if g.compare], ids=lambda guest: guest.id)
+def test_same_view(guest):
+    """The root sees what a processor of the same model without SVM shows."""
+    bare, trivet = (run(guest, side).with_prefix(guest.compare) for side in ("bare", "trivet"))
+    assert len(bare) > 30
+    differences = [f"bare   {b}\ntrivet {t}" for b, t in zip(bare, trivet) if b != t]
+    assert not differences, "\n".join(differences)
+    assert len(bare) == len(trivet)
+
+
+@pytest.mark.skipif(BARE_ONLY, reason="TRIVET_BARE is set")
+def test_hypervisor_memory_is_logged():
+    """Touching the hypervisor's memory leaves a line in its log that names an address within."""
+    log = run(next(g for g in GUESTS if g.name == "hvmem"), "trivet").log
+    block = re.search(r"hypervisor memory 0x([0-9a-f]+)-0x([0-9a-f]+)", log)
+    assert block, f"the log does not name the hypervisor's memory:\n{log[-3000:]}"
+    first, last = (int(block[i], 16) for i in (1, 2))
+    after = log[block.end():]
+    touched = [a for a in re.findall(r"\b(?:0x)?([0-9a-f]{6,16})\b", after) if first <= int(a, 16) < last]
+    assert touched, f"no line about the access:\n{log[-3000:]}"
+
+
+def ends_by_reset(guest, side, smp=1):
+    """QEMU (-no-reboot) ends with 0 when the machine resets."""
+    result = run_guest(f"test_{guest}", side == "trivet", cpu=cpu_of(Guest(guest), side), smp=smp, timeout=60)
+    assert result.started, result.report()
+    assert result.status == 0 and not result.ended, result.report()
+    return result
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("smp", [1, 2])
+def test_triple_fault(side, smp):
+    """A triple fault resets the machine; Trivet says so first, and does not call it its own failure."""
+    result = ends_by_reset("tfault", side, smp)
+    if side == "trivet":
+        check_trivet(result)
+        assert re.search(r"triple fault|shutdown", result.log, re.I), result.report()
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_reset(side):
+    """A reset through the chip set works with the hypervisor below."""
+    result = ends_by_reset("reset", side, 2)
+    if side == "trivet":
+        check_trivet(result)
