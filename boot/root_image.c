@@ -21,7 +21,8 @@ static EFI_STATUS load_image(const struct boot_config *config, const struct volu
 		pool_free(path);
 	}
 	if (EFI_ERROR(status)) {
-		say("Trivet: can't load %s: %s.\n", config->root, efi_status_text(status));
+		say("Trivet: can't load %s: %s%s.\n", config->root, efi_status_text(status),
+		    status == EFI_ACCESS_DENIED ? " (is it signed for Secure Boot?)" : "");
 		if (*image) /* a security violation leaves it loaded but unstartable */
 			efi_boot->UnloadImage(*image);
 	}

@@ -50,8 +50,10 @@ void console_init(const struct boot_handoff *handoff)
 
 	if (pixels)
 		framebuffer_ready = framebuffer_init(&framebuffer, fb, pixels) == 0;
-	if (framebuffer_ready && handoff->log_framebuffer)
+	if (framebuffer_ready && handoff->log_framebuffer) {
+		framebuffer_clear(&framebuffer);
 		log_add_sink(&framebuffer_sink, true);
+	}
 	if (uart_in_use)
 		backend->hide_ports(uart_port, UART_PORTS);
 }
@@ -63,8 +65,10 @@ void console_leave_framebuffer(void)
 
 void console_take_back(void)
 {
-	if (framebuffer_ready)
+	if (framebuffer_ready) {
+		framebuffer_clear(&framebuffer);
 		log_add_sink(&framebuffer_sink, false);
+	}
 	if (uart_port && !uart_in_use)
 		log_add_sink(&uart_sink, false);
 }

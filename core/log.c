@@ -226,7 +226,7 @@ format_line(char line[LOG_LINE_MAX + 1], enum log_level level, const char *forma
 		length--;
 	if (length >= room) {
 		length = room - 1;
-		memcpy(line + prefix + length - 3, "...", 3);
+		memset(line + prefix + length - 3, '.', 3);
 	}
 	sanitise(line + prefix, length);
 	line[prefix + length] = '\n';

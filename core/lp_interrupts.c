@@ -10,6 +10,7 @@
 #include <trivet/apic.h>
 #include <trivet/backend.h>
 #include <trivet/io.h>
+#include <trivet/log.h>
 #include <trivet/lp.h>
 #include <trivet/vp.h>
 
@@ -98,6 +99,8 @@ static void handle_timer(struct lp *lp)
 	apic_timer_expired(&lp->vp->apic, rdtsc());
 	lp_timer_update(lp);
 	vp_post_self(lp->vp, VP_PENDING_EVENT);
+	if (unlikely(log_threshold >= LOG_DEBUG))
+		vp_log_exit_counts(lp->vp);
 }
 
 static void give_to_vp(struct lp *lp, uint8_t vector)
@@ -167,6 +170,8 @@ void lp_handle_interrupts(struct lp *lp)
 
 void lp_kick(struct lp *lp)
 {
-	if (atomic_exchange_explicit(&lp->kicked, 1, memory_order_acq_rel) == 0)
-		lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK);
+	if (atomic_exchange_explicit(&lp->kicked, 1, memory_order_acq_rel) != 0)
+		return; /* one is on its way */
+	if (lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK) != 0)
+		atomic_store_explicit(&lp->kicked, 0, memory_order_release); /* not sent: the next kick tries again */
 }

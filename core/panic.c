@@ -2,7 +2,6 @@
 /* The loud stop; see trivet/panic.h. It trusts nothing: every pointer it follows is checked first. */
 #include "console.h"
 #include "traps.h"
-#include <elf.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <trivet/backend.h>
@@ -15,7 +14,7 @@
 #define HISTORY 32
 #define FRAMES_MAX 32
 
-static const Elf64_Sym *symbols;
+static const struct boot_symbol *symbols; /* ascending */
 static uint64_t symbol_count;
 static const char *strings;
 static uint64_t strings_size;
@@ -53,14 +52,13 @@ static struct lp *current_lp(void)
 
 static void print_address(const char *what, uint64_t address)
 {
-	const Elf64_Sym *best = NULL;
+	const struct boot_symbol *best = NULL;
 
-	for (uint64_t i = 0; i < symbol_count; i++)
-		if (symbols[i].st_value <= address && (!best || symbols[i].st_value > best->st_value))
-			best = &symbols[i];
-	if (best && best->st_name < strings_size && address - best->st_value < 0x10000)
-		log_error("  %s %016llx  %s+0x%llx", what, (unsigned long long)address, strings + best->st_name,
-			  (unsigned long long)(address - best->st_value));
+	for (uint64_t i = 0; i < symbol_count && symbols[i].value <= address; i++)
+		best = &symbols[i];
+	if (best && best->name < strings_size && address - best->value < 0x10000)
+		log_error("  %s %016llx  %s+0x%llx", what, (unsigned long long)address, strings + best->name,
+			  (unsigned long long)(address - best->value));
 	else
 		log_error("  %s %016llx", what, (unsigned long long)address);
 }

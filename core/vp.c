@@ -2,6 +2,7 @@
 /* Virtual processors: creation, CPUID and MSRs as the root sees them, INIT and start-up. */
 #include "safe_msr.h"
 #include <errno.h>
+#include <stdio.h>
 #include <trivet/backend.h>
 #include <trivet/host_memory.h>
 #include <trivet/io.h>
@@ -41,6 +42,24 @@ int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct
 uint64_t vp_memory_bytes(void)
 {
 	return (PAGE_SIZE << page_order_for(sizeof(struct vp))) + backend->vp_control_bytes;
+}
+
+#define EXIT_COUNTS_INTERVAL BIT(32) /* TSC ticks: one to two seconds */
+
+void vp_log_exit_counts(struct vp *vp)
+{
+	uint64_t now = rdtsc();
+	char text[160] = "";
+	size_t used = 0;
+
+	if (now - vp->exit_counts_logged_tsc < EXIT_COUNTS_INTERVAL)
+		return;
+	vp->exit_counts_logged_tsc = now;
+	for (uint32_t i = 0; i < ARRAY_SIZE(vp->exit_counts) && used < sizeof(text); i++)
+		if (vp->exit_counts[i])
+			used += (size_t)snprintf(text + used, sizeof(text) - used, " %s=%llu", backend->exit_name(i),
+						 (unsigned long long)vp->exit_counts[i]);
+	log_vp_debug(vp->partition->id, vp->index, "exits:%s flushes=%llu", text, (unsigned long long)vp->flushes);
 }
 
 void vp_cpuid(struct vp *vp, uint64_t cr4)

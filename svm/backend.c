@@ -3,7 +3,7 @@
 #include "npt.h"
 #include "svm.h"
 
-static _Noreturn void run(struct vp *vp)
+static __attribute__((__noreturn__)) void run(struct vp *vp)
 {
 	__asm__ volatile("vmload" ::"a"(vp->control_hpa) : "memory");
 	svm_handle_pending(vp);

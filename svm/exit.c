@@ -32,7 +32,7 @@ static int decode_current(struct vp *vp, struct vp_context *context, struct insn
 }
 
 /* The instruction's end where the processor doesn't tell (no NRIPS), the long way. */
-static uint64_t decode_next_rip(struct vp *vp, unsigned int usual_length)
+static __attribute__((__noinline__)) uint64_t decode_next_rip(struct vp *vp, unsigned int usual_length)
 {
 	struct vp_context context;
 	struct insn insn;
@@ -128,7 +128,7 @@ static bool write_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t v
 	}
 }
 
-static void handle_msr_slow(struct vp *vp, struct vmcb *vmcb, uint32_t msr, bool is_write)
+static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct vmcb *vmcb, uint32_t msr, bool is_write)
 {
 	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
 	uint64_t rip = next_rip(vp, vmcb, is_write ? INSN_BYTES_WRMSR : INSN_BYTES_RDMSR);
@@ -233,7 +233,7 @@ static void handle_interrupt(struct vp *vp)
 	lp_handle_interrupts(vp->lp);
 }
 
-static void handle_rare(struct vp *vp, struct vmcb *vmcb)
+static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb *vmcb)
 {
 	switch (vmcb->exit_code) {
 	case SVM_EXIT_NPF:

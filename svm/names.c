@@ -40,6 +40,7 @@ const char *svm_exit_name(uint32_t code)
 	case SVM_EXIT_SKINIT:
 		return "skinit";
 	case SVM_EXIT_NPF:
+	case SVM_EXIT_NPF & 0xff: /* in vp->exit_counts; no exit 0 (CR0 read) is ever asked for */
 		return "npf";
 	case UINT32_MAX:
 		return "invalid";

@@ -169,8 +169,9 @@ static_assert(sizeof(struct insn) == 40, "struct insn");
  *   -ENODATA  n (< 15) bytes are too few: call again with more
  *   -EILSEQ   #UD on every processor, or longer than 15 bytes (#GP): it can't have been executed
  *   -ENOTSUP  outside the set; may or may not be a legal instruction
- * Two legal encodings of known instructions are refused: MOVSXD with a 16-bit operand (vendors
- * differ) and MOV to or from a segment register.
+ * Legal forms of known operations that are outside the set: MOV to or from a segment register,
+ * MOVSXD with a 16-bit operand (vendors differ), and the forms without a memory operand NOP, XCHG
+ * 90..97 and INC, DEC 40..4F.
  */
 int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *out);
 

@@ -45,7 +45,8 @@ struct vp {
 	_Atomic uint64_t flush_seen; /* partition->flush_generation that this VP's LP has flushed for */
 	uint64_t flushes;
 	struct apic apic;
-	uint64_t exit_counts[256]; /* by the back end's compact exit code */
+	uint64_t exit_counts[256]; /* by the low byte of the back end's exit code */
+	uint64_t exit_counts_logged_tsc;
 };
 static_assert(offsetof(struct vp, gpr) == 0, "the back ends' entry.asm");
 static_assert(offsetof(struct vp, control) == 128, "the back ends' entry.asm");
@@ -103,6 +104,9 @@ enum fault_result vp_apic_page_access(struct vp *vp, gpa_t gpa);
 
 /* The LP's last exits, to the log. */
 void vp_log_history(struct vp *vp);
+
+/* For log level debug: every few seconds a line with the VP's exits by cause. */
+void vp_log_exit_counts(struct vp *vp);
 
 /* What one VP costs in pages, in bytes. */
 uint64_t vp_memory_bytes(void);

@@ -24,11 +24,28 @@ static void stop(void)
 	apic_write(APIC_TIMER_INITIAL, 0);
 }
 
+/* The timer against the TSC: of several tries the one whose readings lay closest together. */
 static void calibrate(void)
 {
-	start(LVT_MASKED, 0xb, 0xffffffff);
-	delay_us(10000);
-	timer_khz = (0xffffffffull - apic_read(APIC_TIMER_CURRENT)) / 10;
+	uint64_t best = ~0ull;
+
+	for (int i = 0; i < 10; i++) {
+		uint64_t t0, t1, t2, t3;
+		uint32_t a, b;
+
+		start(LVT_MASKED, 0xb, 0xffffffff);
+		t0 = rdtsc();
+		a = apic_read(APIC_TIMER_CURRENT);
+		t1 = rdtsc();
+		delay_us(5000);
+		t2 = rdtsc();
+		b = apic_read(APIC_TIMER_CURRENT);
+		t3 = rdtsc();
+		if (t1 - t0 + (t3 - t2) >= best)
+			continue;
+		best = t1 - t0 + (t3 - t2);
+		timer_khz = (uint64_t)(a - b) * tsc_khz / ((t2 + t3) / 2 - (t0 + t1) / 2);
+	}
 	stop();
 	ok(timer_khz > 1000 && timer_khz < 100000000, "timer runs at %llu kHz", (unsigned long long)timer_khz);
 }
@@ -43,7 +60,7 @@ static void check_one_shot(void)
 	start(VEC, 0xb, (uint32_t)timer_khz * 5);
 	ok(wait_for(&vector_count[0][VEC], before + 1, LONG_US), "one-shot comes");
 	want = 5 * tsc_khz;
-	/* The two clocks were measured to about 2 %. */
+	/* Two clocks, compared by measurement: not to the tick. */
 	ok(rdtsc() - t0 > want - want / 5, "... not before its time");
 	is(apic_read(APIC_TIMER_CURRENT), 0, "... leaves the current count at 0");
 	is(apic_read(APIC_TIMER_INITIAL), timer_khz * 5, "... and the initial count as it was");

@@ -57,7 +57,9 @@ SIDES = ["bare"] if BARE_ONLY else ["bare", "trivet"]
 
 
 def cpu_of(guest, side):
-    return guest.model + ("" if side == "trivet" else ",-svm") + guest.cpu
+    """Without SVM, QEMU's `max` also loses the leaves behind the SVM leaf; a root keeps them, empty."""
+    bare = ",-svm" + (",xlevel=0x8000000a" if guest.model == "max" else "")
+    return guest.model + ("" if side == "trivet" else bare) + guest.cpu
 
 
 @lru_cache(maxsize=None)
@@ -71,7 +73,8 @@ def run(guest, side):
 
 def check_trivet(result):
     """The hypervisor ran, and nothing it says is about a failure of its own."""
-    assert result.log.strip(), f"no hypervisor log on COM2\n{result.report()}"
+    # The firmware's console is on COM2 too, so that text alone proves nothing.
+    assert re.search(r"root: partition|root partition", result.log), f"no hypervisor log on COM2\n{result.report()}"
     assert "can't run here" not in result.console, result.report()
     assert "panic" not in result.log.lower(), result.report()
 

@@ -79,7 +79,7 @@ def test_network(root, web_file, driver, subnet):
     root.check(f"ip addr add {subnet}.15/24 dev {name} && ip link set {name} up")
     root.check(f"n=0; until [ \"$(cat /sys/class/net/{name}/carrier)\" = 1 ] || [ $n -gt 100 ]; "
                f"do n=$((n + 1)); usleep 100000; done; true")
-    got = root.check(f"busy-cpus wget -q -T 30 -O /tmp/file http://{subnet}.2:{port}/file; "
+    got = root.check(f"busy-cpus wget -q -O /tmp/file http://{subnet}.2:{port}/file; "
                      f"sha256sum </tmp/file; rm /tmp/file", 240)
     assert got.split()[0] == digest
 

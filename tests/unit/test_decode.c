@@ -354,7 +354,7 @@ static unsigned int put_opcode(uint8_t *bytes, uint16_t opcode)
 static void random_bytes_agree(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 1500000; i++) {
+	for (int i = 0; i < 500000; i++) {
 		uint8_t bytes[16];
 
 		fill_random(bytes);
@@ -370,7 +370,7 @@ static void random_instructions_agree(void **state)
 	uint64_t runs = 0;
 
 	(void)state;
-	for (int i = 0; i < 1500000; i++) {
+	for (int i = 0; i < 800000; i++) {
 		uint8_t bytes[16 + 8];
 		uint64_t r = next_random();
 		unsigned int n = 0;
@@ -438,7 +438,7 @@ static void every_encoding_agrees(void **state)
 static void every_opcode_agrees(void **state)
 {
 	(void)state;
-	for (size_t p = 0; p < ARRAY_SIZE(prefix_strings); p += 3) {
+	for (size_t p = 0; p < ARRAY_SIZE(prefix_strings); p += 5) {
 		for (unsigned int opcode = 0; opcode < 0x200; opcode++) {
 			for (unsigned int modrm = 0; modrm < 256; modrm++)
 				compare_all_modes(prefix_strings[p], (uint16_t)opcode, modrm, 0x24);
@@ -589,7 +589,7 @@ int main(void)
 	int rc;
 
 	seed = given ? strtoull(given, NULL, 0) : 20240229;
-	random_state = seed | 1;
+	random_state = 2 * seed + 1;
 	ZydisDecoderInit(&decoders[INSN_MODE_16], ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
 	ZydisDecoderInit(&decoders[INSN_MODE_32], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
 	ZydisDecoderInit(&decoders[INSN_MODE_64], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);

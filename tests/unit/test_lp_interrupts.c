@@ -1,0 +1,350 @@
+/* unit: core/lp_interrupts.c */
+/* SPDX-License-Identifier: MIT */
+/*
+ * Physical interrupts: whose is a vector, and in which order the EOIs go out. The physical local APIC is a naive
+ * model of its ISR here: an EOI ends the highest vector in service, as hardware does.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <trivet/apic.h>
+#include <trivet/log.h>
+#include <trivet/lp.h>
+#include <trivet/vp.h>
+
+static bool isr[256], tmr[256];
+static uint32_t timer_current;
+static int eois;
+static int last_eoi;
+static uint32_t icr_sent;
+static uint64_t fake_tsc;
+
+static struct lp *lp;
+static struct vp *vp;
+static bool accept_result;
+static int accepted[256];
+static int accepted_level[256];
+static int expired;
+
+/* ---- the machine ---- */
+
+uint32_t mmio_read32(const volatile void *address)
+{
+	uint32_t reg = (uint32_t)((uintptr_t)address & 0xfff);
+	const bool *bits = reg >= LAPIC_TMR ? tmr : isr;
+	uint32_t value = 0;
+
+	if (reg == LAPIC_TIMER_CURRENT)
+		return timer_current;
+	if (reg == LAPIC_ICR_LOW)
+		return 0;
+	assert_true((reg >= LAPIC_ISR && reg < LAPIC_IRR));
+	for (unsigned int i = 0; i < 32; i++)
+		if (bits[((reg & 0x70) >> 4) * 32 + i])
+			value |= 1u << i;
+	return value;
+}
+
+void mmio_write32(volatile void *address, uint32_t value)
+{
+	uint32_t reg = (uint32_t)((uintptr_t)address & 0xfff);
+
+	if (reg == LAPIC_EOI) {
+		eois++;
+		last_eoi = -1;
+		for (int i = 255; i >= 0; i--) {
+			if (isr[i]) {
+				isr[i] = false;
+				last_eoi = i;
+				break;
+			}
+		}
+	} else if (reg == LAPIC_ICR_LOW) {
+		icr_sent = value;
+	}
+}
+
+uint64_t rdmsr(uint32_t msr)
+{
+	(void)msr;
+	return 0;
+}
+
+void wrmsr(uint32_t msr, uint64_t value)
+{
+	(void)msr;
+	(void)value;
+}
+
+uint64_t rdtsc(void)
+{
+	return fake_tsc;
+}
+
+/* ---- the model's side ---- */
+
+bool apic_accept(struct apic *apic, uint8_t vector, bool level)
+{
+	assert_ptr_equal(apic, &vp->apic);
+	if (accept_result) {
+		accepted[vector]++;
+		accepted_level[vector] += level;
+	}
+	return accept_result;
+}
+
+void apic_timer_expired(struct apic *apic, uint64_t now_tsc)
+{
+	(void)now_tsc;
+	expired++;
+	apic->timer.deadline_tsc = UINT64_MAX;
+}
+
+enum log_level log_threshold = LOG_INFO;
+
+void vp_log_exit_counts(struct vp *v)
+{
+	(void)v;
+}
+
+static int setup(void **state)
+{
+	static _Alignas(0x1000) char page[0x1000];
+
+	(void)state;
+	memset(isr, 0, sizeof(isr));
+	memset(tmr, 0, sizeof(tmr));
+	memset(accepted, 0, sizeof(accepted));
+	memset(accepted_level, 0, sizeof(accepted_level));
+	eois = expired = 0;
+	icr_sent = 0;
+	accept_result = true;
+	timer_current = 0;
+	lp = calloc(1, sizeof(*lp));
+	vp = aligned_alloc(64, (sizeof(*vp) + 63) & ~63ul);
+	memset(vp, 0, sizeof(*vp));
+	lp->vp = vp;
+	vp->lp = lp;
+	vp->state = VP_RUNNING;
+	vp->apic.timer.deadline_tsc = UINT64_MAX;
+	lp->timer_deadline_tsc = UINT64_MAX;
+	lp->lapic.mmio = page;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	free(lp);
+	free(vp);
+	return 0;
+}
+
+static void arrive(uint8_t vector, bool level)
+{
+	isr[vector] = true;
+	tmr[vector] = level;
+	lp->acked[vector / 64] |= BIT(vector % 64);
+}
+
+static void edge_is_ended_at_once(void **state)
+{
+	(void)state;
+	arrive(0x41, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(eois, 1);
+	assert_false(isr[0x41]);
+	assert_int_equal(accepted[0x41], 1);
+	assert_int_equal(accepted_level[0x41], 0);
+	assert_true(vp->pending & VP_PENDING_EVENT);
+	assert_int_equal(lp->acked[1], 0);
+}
+
+static void level_waits_for_the_guest(void **state)
+{
+	(void)state;
+	arrive(0x51, true);
+	lp_handle_interrupts(lp);
+	assert_int_equal(eois, 0);
+	assert_true(isr[0x51]);
+	assert_int_equal(accepted_level[0x51], 1);
+	lp_complete_level(lp, 0x51);
+	assert_int_equal(eois, 1);
+	assert_false(isr[0x51]);
+	lp_complete_level(lp, 0x51); /* a second EOI of the guest's has nothing to end */
+	assert_int_equal(eois, 1);
+}
+
+static void refused_level_is_ended(void **state)
+{
+	(void)state;
+	accept_result = false;
+	arrive(0x51, true);
+	lp_handle_interrupts(lp);
+	assert_false(isr[0x51]);
+}
+
+/* The guest may end a lower level-triggered vector while a higher one is still in service physically. */
+static void eoi_order_follows_the_hardware(void **state)
+{
+	(void)state;
+	arrive(0x51, true);
+	lp_handle_interrupts(lp);
+	arrive(0x91, true);
+	lp_handle_interrupts(lp);
+	lp_complete_level(lp, 0x51);
+	assert_int_equal(eois, 0); /* an EOI now would end 0x91 */
+	lp_complete_level(lp, 0x91);
+	assert_int_equal(eois, 2);
+	assert_false(isr[0x51]);
+	assert_false(isr[0x91]);
+}
+
+static void edge_below_outstanding_level_waits(void **state)
+{
+	(void)state;
+	arrive(0x31, false); /* taken first, then preempted by the level-triggered one in the same window */
+	arrive(0x91, true);
+	lp_handle_interrupts(lp);
+	assert_int_equal(eois, 0);
+	assert_int_equal(accepted[0x31], 1);
+	lp_complete_level(lp, 0x91);
+	assert_int_equal(eois, 2);
+	assert_false(isr[0x31]);
+	assert_int_equal(lp->in_service_count, 0);
+}
+
+static void edge_above_outstanding_level_is_ended_at_once(void **state)
+{
+	(void)state;
+	arrive(0x51, true);
+	lp_handle_interrupts(lp);
+	arrive(0xa1, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(last_eoi, 0xa1);
+	assert_true(isr[0x51]);
+}
+
+static void vector_not_in_service_is_an_8259s(void **state)
+{
+	(void)state;
+	lp->acked[0] |= BIT(0x20);
+	lp_handle_interrupts(lp);
+	assert_int_equal(eois, 0);
+	assert_int_equal(vp->extint_count, 1);
+	assert_true(vp->extint[0] & BIT(0x20));
+	assert_int_equal(accepted[0x20], 0);
+}
+
+static void spurious_is_dropped(void **state)
+{
+	(void)state;
+	lp->acked[3] |= BIT(HV_VECTOR_SPURIOUS % 64);
+	lp_handle_interrupts(lp);
+	assert_int_equal(eois, 0);
+	assert_int_equal(vp->extint_count, 0);
+	assert_int_equal(accepted[HV_VECTOR_SPURIOUS], 0);
+}
+
+static void timer_is_ours_only_when_it_fired(void **state)
+{
+	(void)state;
+	lp->timer_deadline_tsc = 1000;
+	timer_current = 0;
+	arrive(HV_VECTOR_TIMER, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(expired, 1);
+	assert_int_equal(accepted[HV_VECTOR_TIMER], 0);
+
+	lp->timer_deadline_tsc = 1000;
+	timer_current = 77; /* still counting: a device of the root uses this vector */
+	arrive(HV_VECTOR_TIMER, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(expired, 1);
+	assert_int_equal(accepted[HV_VECTOR_TIMER], 1);
+}
+
+static void kick_is_ours_only_when_sent(void **state)
+{
+	(void)state;
+	lp->kicked = 1;
+	arrive(HV_VECTOR_KICK, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(accepted[HV_VECTOR_KICK], 0);
+	assert_int_equal(lp->kicked, 0);
+	arrive(HV_VECTOR_KICK, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(accepted[HV_VECTOR_KICK], 1);
+	assert_int_equal(eois, 2);
+}
+
+static void nmi_becomes_the_vps(void **state)
+{
+	(void)state;
+	lp->nmi_taken = 1;
+	lp_handle_interrupts(lp);
+	assert_true(vp->pending & VP_PENDING_NMI);
+	assert_int_equal(lp->nmi_taken, 0);
+}
+
+/* Random arrivals and completions: every vector accepted is ended exactly once, never while the guest still has it. */
+static void random_order(void **state)
+{
+	bool guest_has[256] = { false };
+	const char *seed = getenv("SEED");
+
+	(void)state;
+	srandom(seed ? (unsigned int)atoi(seed) : 1u);
+	for (int i = 0; i < 200000; i++) {
+		uint8_t vector = (uint8_t)(0x20 + random() % 0xc0);
+		int top = -1;
+
+		for (int v = 255; v >= 0 && top < 0; v--)
+			if (isr[v])
+				top = v;
+		if (random() % 2 && (vector >> 4) > (top >> 4)) {
+			bool level = random() % 2;
+
+			arrive(vector, level);
+			lp_handle_interrupts(lp);
+			guest_has[vector] = level;
+		} else if (guest_has[vector]) {
+			guest_has[vector] = false;
+			lp_complete_level(lp, vector);
+		}
+		for (int v = 0; v < 256; v++)
+			if (guest_has[v])
+				assert_true(isr[v]);
+	}
+	for (int v = 0; v < 256; v++)
+		if (guest_has[v])
+			lp_complete_level(lp, (uint8_t)v);
+	for (int v = 0; v < 256; v++)
+		assert_false(isr[v]);
+	assert_int_equal(lp->in_service_count, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(edge_is_ended_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(level_waits_for_the_guest, setup, teardown),
+		cmocka_unit_test_setup_teardown(refused_level_is_ended, setup, teardown),
+		cmocka_unit_test_setup_teardown(eoi_order_follows_the_hardware, setup, teardown),
+		cmocka_unit_test_setup_teardown(edge_below_outstanding_level_waits, setup, teardown),
+		cmocka_unit_test_setup_teardown(edge_above_outstanding_level_is_ended_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(vector_not_in_service_is_an_8259s, setup, teardown),
+		cmocka_unit_test_setup_teardown(spurious_is_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(timer_is_ours_only_when_it_fired, setup, teardown),
+		cmocka_unit_test_setup_teardown(kick_is_ours_only_when_sent, setup, teardown),
+		cmocka_unit_test_setup_teardown(nmi_becomes_the_vps, setup, teardown),
+		cmocka_unit_test_setup_teardown(random_order, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
