@@ -87,8 +87,7 @@ static void registers_by_msr(void **state)
 		assert_int_equal(apic_base_write(&apic, APIC_BASE_DEFAULT | 0xc00), 0);
 
 		value = FAULTS;
-		assert_int_equal(apic_msr_read(&apic, msr, &value),
-				 r->reset_x2 == FAULTS ? -EINVAL : 0);
+		assert_int_equal(apic_msr_read(&apic, msr, &value), r->reset_x2 == FAULTS ? -EINVAL : 0);
 		assert_int_equal(value, r->reset_x2);
 		for (unsigned int bit = 0; bit < 64; bit++) {
 			bool bad = (r->bad & BIT(bit)) != 0;
@@ -183,11 +182,11 @@ static void bad_configs(void **state)
 
 	(void)state;
 	assert_int_equal(apic_init(&apic, &good), 0);
-#define REFUSES(change)                                            \
-	do {                                                       \
-		c = good;                                          \
-		change;                                            \
-		assert_int_equal(apic_init(&apic, &c), -EINVAL);   \
+#define REFUSES(change)                                          \
+	do {                                                     \
+		c = good;                                        \
+		change;                                          \
+		assert_int_equal(apic_init(&apic, &c), -EINVAL); \
 	} while (0)
 	REFUSES(c.max_lvt = 2);
 	REFUSES(c.max_lvt = 7);
@@ -213,9 +212,9 @@ static void odd_page_accesses(void **state)
 		unsigned int size;
 		uint64_t value;
 	} reads[] = {
-		{ 0x350, 1, 0xff }, { 0x351, 1, 0xa7 },	   { 0x352, 1, 1 }, { 0x350, 2, 0xa7ff },
-		{ 0x351, 2, 0x1a7 }, { 0x350, 8, 0x1a7ff }, { 0x354, 4, 0 }, { 0x35f, 1, 0 },
-		{ 0x353, 4, 0 },
+		{ 0x350, 1, 0xff },   { 0x351, 1, 0xa7 },  { 0x352, 1, 1 },
+		{ 0x350, 2, 0xa7ff }, { 0x351, 2, 0x1a7 }, { 0x350, 8, 0x1a7ff },
+		{ 0x354, 4, 0 },      { 0x35f, 1, 0 },	   { 0x353, 4, 0 },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(reads); i++) {
 		assert_int_equal(apic_mmio_read(&apic, reads[i].offset, reads[i].size, &value), 0);
@@ -248,7 +247,7 @@ static void ppr_table(void **state)
 		int served;
 		uint8_t ppr;
 	} rows[] = {
-		{ 0, -1, 0 },	    { 0x35, -1, 0x35 },	  { 0, 0x31, 0x30 },	{ 0x2f, 0x31, 0x30 },
+		{ 0, -1, 0 },	      { 0x35, -1, 0x35 },   { 0, 0x31, 0x30 },	  { 0x2f, 0x31, 0x30 },
 		{ 0x30, 0x31, 0x30 }, { 0x3f, 0x31, 0x3f }, { 0x40, 0x31, 0x40 }, { 0x0f, -1, 0x0f },
 		{ 0xff, 0xfe, 0xff }, { 0xef, 0xff, 0xf0 },
 	};
@@ -412,8 +411,7 @@ static void base_transitions(void **state)
 			assert_int_equal(apic_base_write(&apic, APIC_BASE_DEFAULT | modes[to]),
 					 legal[from][to] ? 0 : -EINVAL);
 			assert_int_equal(apic_base_read(&apic),
-					 APIC_BASE_DEFAULT | 0x100 |
-						 modes[legal[from][to] ? to : from]);
+					 APIC_BASE_DEFAULT | 0x100 | modes[legal[from][to] ? to : from]);
 		}
 	}
 	fake_init(&apic, 0);
@@ -542,13 +540,20 @@ static void take_over(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(registers_by_page), cmocka_unit_test(registers_by_msr),
-		cmocka_unit_test(absent_registers),  cmocka_unit_test(fewer_lvts_and_amd),
-		cmocka_unit_test(bad_configs),	     cmocka_unit_test(odd_page_accesses),
-		cmocka_unit_test(ppr_table),	     cmocka_unit_test(nesting),
-		cmocka_unit_test(level_eoi),	     cmocka_unit_test(software_disable),
-		cmocka_unit_test(errors),	     cmocka_unit_test(base_transitions),
-		cmocka_unit_test(mode_effects),	     cmocka_unit_test(init_reset),
+		cmocka_unit_test(registers_by_page),
+		cmocka_unit_test(registers_by_msr),
+		cmocka_unit_test(absent_registers),
+		cmocka_unit_test(fewer_lvts_and_amd),
+		cmocka_unit_test(bad_configs),
+		cmocka_unit_test(odd_page_accesses),
+		cmocka_unit_test(ppr_table),
+		cmocka_unit_test(nesting),
+		cmocka_unit_test(level_eoi),
+		cmocka_unit_test(software_disable),
+		cmocka_unit_test(errors),
+		cmocka_unit_test(base_transitions),
+		cmocka_unit_test(mode_effects),
+		cmocka_unit_test(init_reset),
 		cmocka_unit_test(take_over),
 	};
 

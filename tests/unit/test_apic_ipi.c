@@ -30,8 +30,7 @@ static void modes_and_shorthands(void **state)
 		fake_init_enabled(&apic, 2, x2);
 		if (!x2)
 			wr(&apic, APIC_REG_ICR_HIGH, 0x07000000);
-		wr(&apic, APIC_REG_ICR,
-		   (x2 ? 0x700000000 : 0) | shorthand << 18 | mode << 8 | 0x4800 | 0x9a);
+		wr(&apic, APIC_REG_ICR, (x2 ? 0x700000000 : 0) | shorthand << 18 | mode << 8 | 0x4800 | 0x9a);
 		assert_int_equal(fake.ipis, want == 'h');
 		assert_int_equal(apic_pending_vector(&apic), want == 's' ? 0x9a : -1);
 		if (want != 'h')
@@ -74,8 +73,7 @@ static void icr_bits(void **state)
 		fake.ipis = 0;
 		wr(&apic, APIC_REG_ICR, 0x700);
 		assert_int_equal(apic_icr_write(&apic, value), reserved ? -EINVAL : 0);
-		assert_int_equal(rd(&apic, APIC_REG_ICR),
-				 reserved ? 0x700 : value & ~BIT(12));
+		assert_int_equal(rd(&apic, APIC_REG_ICR), reserved ? 0x700 : value & ~BIT(12));
 	}
 	fake_init_enabled(&apic, 2, false);
 	wr(&apic, APIC_REG_ICR_HIGH, 0xffffffff);
@@ -146,13 +144,13 @@ static void physical_destinations(void **state)
 		uint32_t id, dest;
 		bool x2, from_x2, match;
 	} rows[] = {
-		{ 5, 5, false, false, true },	     { 5, 4, false, false, false },
-		{ 5, 0xff, false, false, true },     { 5, 0xff, false, true, false },
-		{ 5, 0xffffffff, false, true, true }, { 5, 0x105, false, true, false },
-		{ 5, 5, true, false, true },	     { 5, 0xff, true, false, true },
-		{ 5, 0xffffffff, true, true, true }, { 0xff, 0xff, true, true, true },
-		{ 0x105, 0x105, true, true, true },  { 0x105, 5, true, true, false },
-		{ 0x105, 5, true, false, false },    { 0x105, 5, false, false, true },
+		{ 5, 5, false, false, true },	       { 5, 4, false, false, false },
+		{ 5, 0xff, false, false, true },       { 5, 0xff, false, true, false },
+		{ 5, 0xffffffff, false, true, true },  { 5, 0x105, false, true, false },
+		{ 5, 5, true, false, true },	       { 5, 0xff, true, false, true },
+		{ 5, 0xffffffff, true, true, true },   { 0xff, 0xff, true, true, true },
+		{ 0x105, 0x105, true, true, true },    { 0x105, 5, true, true, false },
+		{ 0x105, 5, true, false, false },      { 0x105, 5, false, false, true },
 		{ 5, 0xffffffff, true, false, false },
 	};
 
@@ -174,11 +172,11 @@ static void logical_xapic(void **state)
 		uint32_t dfr, ldr, dest;
 		bool match;
 	} rows[] = {
-		{ 0xf, 0x04, 0x04, true },  { 0xf, 0x04, 0xfb, false }, { 0xf, 0x81, 0x80, true },
-		{ 0xf, 0x00, 0xfe, false }, { 0xf, 0x00, 0xff, true },	{ 0xf, 0x04, 0x00, false },
-		{ 0x0, 0x24, 0x24, true },  { 0x0, 0x24, 0x2c, true },	{ 0x0, 0x24, 0x34, false },
-		{ 0x0, 0x24, 0x2b, false }, { 0x0, 0x24, 0xff, true },	{ 0x0, 0x24, 0xf4, false },
-		{ 0x0, 0x20, 0x20, false }, { 0x8, 0x24, 0x24, false }, { 0x8, 0x24, 0xff, true },
+		{ 0xf, 0x04, 0x04, true },   { 0xf, 0x04, 0xfb, false }, { 0xf, 0x81, 0x80, true },
+		{ 0xf, 0x00, 0xfe, false },  { 0xf, 0x00, 0xff, true },	 { 0xf, 0x04, 0x00, false },
+		{ 0x0, 0x24, 0x24, true },   { 0x0, 0x24, 0x2c, true },	 { 0x0, 0x24, 0x34, false },
+		{ 0x0, 0x24, 0x2b, false },  { 0x0, 0x24, 0xff, true },	 { 0x0, 0x24, 0xf4, false },
+		{ 0x0, 0x20, 0x20, false },  { 0x8, 0x24, 0x24, false }, { 0x8, 0x24, 0xff, true },
 		{ 0xf, 0x04, 0x104, false },
 	};
 
@@ -199,9 +197,9 @@ static void logical_x2apic(void **state)
 		uint32_t id, dest;
 		bool match;
 	} rows[] = {
-		{ 0, 0x00000001, true },  { 0, 0x00000002, false }, { 0, 0x0000ffff, true },
-		{ 0, 0x00010001, false }, { 15, 0x00008000, true }, { 16, 0x00010001, true },
-		{ 16, 0x00000001, false }, { 0x123, 0x00120008, true }, { 0x123, 0x0012fff7, false },
+		{ 0, 0x00000001, true },     { 0, 0x00000002, false },	   { 0, 0x0000ffff, true },
+		{ 0, 0x00010001, false },    { 15, 0x00008000, true },	   { 16, 0x00010001, true },
+		{ 16, 0x00000001, false },   { 0x123, 0x00120008, true },  { 0x123, 0x0012fff7, false },
 		{ 0x123, 0xffffffff, true }, { 0x123, 0xffff0008, false }, { 0, 0, false },
 	};
 
@@ -216,10 +214,14 @@ static void logical_x2apic(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(modes_and_shorthands), cmocka_unit_test(init_levels),
-		cmocka_unit_test(icr_bits),		cmocka_unit_test(illegal_vectors),
-		cmocka_unit_test(self_ipi),		cmocka_unit_test(reentrant_host),
-		cmocka_unit_test(physical_destinations), cmocka_unit_test(logical_xapic),
+		cmocka_unit_test(modes_and_shorthands),
+		cmocka_unit_test(init_levels),
+		cmocka_unit_test(icr_bits),
+		cmocka_unit_test(illegal_vectors),
+		cmocka_unit_test(self_ipi),
+		cmocka_unit_test(reentrant_host),
+		cmocka_unit_test(physical_destinations),
+		cmocka_unit_test(logical_xapic),
 		cmocka_unit_test(logical_x2apic),
 	};
 

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#define ROUNDS 400000u
+#define ROUNDS 250000u
 
 static struct apic apic;
 

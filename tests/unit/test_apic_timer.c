@@ -402,13 +402,13 @@ static void no_drift(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_shot),	   cmocka_unit_test(dividers),
+		cmocka_unit_test(one_shot),	    cmocka_unit_test(dividers),
 		cmocka_unit_test(stop_and_restart), cmocka_unit_test(periodic),
-		cmocka_unit_test(shortest_period), cmocka_unit_test(tsc_deadline),
-		cmocka_unit_test(masked_counts),   cmocka_unit_test(mode_changes),
-		cmocka_unit_test(divide_change),   cmocka_unit_test(illegal_vector),
-		cmocka_unit_test(tsc_jumps),	   cmocka_unit_test(clock_arithmetic),
-		cmocka_unit_test(clock_limits),	   cmocka_unit_test(no_drift),
+		cmocka_unit_test(shortest_period),  cmocka_unit_test(tsc_deadline),
+		cmocka_unit_test(masked_counts),    cmocka_unit_test(mode_changes),
+		cmocka_unit_test(divide_change),    cmocka_unit_test(illegal_vector),
+		cmocka_unit_test(tsc_jumps),	    cmocka_unit_test(clock_arithmetic),
+		cmocka_unit_test(clock_limits),	    cmocka_unit_test(no_drift),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -222,6 +222,8 @@ static void links_chain_allocated_blocks(void **state)
 {
 	struct page_pool pool;
 	uint8_t *a, *b;
+	void *pages[65];
+	unsigned count;
 
 	(void)state;
 	assert_int_equal(page_pool_init(&pool, arena, 64), 0);
@@ -240,6 +242,10 @@ static void links_chain_allocated_blocks(void **state)
 	page_free(&pool, a, 0);
 	page_pool_check(&pool);
 	/* A new block never carries a link left by the free list or its last owner. */
+	for (count = 0; (pages[count] = page_alloc(&pool, 0)) != NULL; count++)
+		assert_null(page_link_get(&pool, pages[count]));
+	for (unsigned i = 0; i < count; i += 2)
+		page_free(&pool, pages[i], 0);
 	for (a = page_alloc(&pool, 0); a; a = page_alloc(&pool, 0))
 		assert_null(page_link_get(&pool, a));
 }
