@@ -42,4 +42,5 @@ mcopy -i "$fat" "$efi" ::/EFI/BOOT/BOOTX64.EFI
 mcopy -i "$fat" "$conf" ::/EFI/trivet/trivet.conf
 mcopy -i "$fat" "$kernel" ::/EFI/trivet/vmlinuz
 [[ -z $initrd ]] || mcopy -i "$fat" "$initrd" ::/EFI/trivet/initrd
+chmod 644 "$new"
 mv -f "$new" "$out"

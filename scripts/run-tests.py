@@ -4,6 +4,7 @@
 comes, then a line for each suite; the last line is `N passed, N failed, N skipped`. Exit status 1 if any failed."""
 
 import argparse
+import os
 import pathlib
 import shlex
 import subprocess
@@ -40,7 +41,8 @@ def run(name, make, results):
     report = results / f"{name}.xml"
     report.unlink(missing_ok=True)
     print(f"== {name}", flush=True)
-    status = subprocess.run([*make, "--no-print-directory", target, f"RESULTS={results}"]).returncode
+    jobs = [] if "-j" in os.environ.get("MAKEFLAGS", "") else [f"-j{os.cpu_count() or 2}"]
+    status = subprocess.run([*make, *jobs, "--no-print-directory", target, f"RESULTS={results}"]).returncode
     if not reports:
         return (1, 0, 0) if status == 0 else (0, 1, 0)
     try:

@@ -79,8 +79,12 @@ static bool can_inject(const struct vmcb *vmcb)
 
 static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
 {
-	if (vp->nmi_masked || (vmcb->event_injection & EVENT_VALID) || (vmcb->interrupt_shadow & INTERRUPT_SHADOW))
-		return; /* the bit stays: tried again at every exit, and IRET is one */
+	if (vp->nmi_masked)
+		return; /* the bit stays, and IRET is intercepted */
+	if ((vmcb->event_injection & EVENT_VALID) || (vmcb->interrupt_shadow & INTERRUPT_SHADOW)) {
+		lp_kick(vp->lp); /* an exit as soon as that is over */
+		return;
+	}
 	vp_clear_pending(vp, VP_PENDING_NMI);
 	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI;
 	vp->nmi_masked = true;

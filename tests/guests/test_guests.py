@@ -97,12 +97,17 @@ def test_guest(guest, side):
     assert result.status == EXIT_GOOD, result.report()
 
 
+# Memory encryption is not offered under nested paging: its leaf is empty for a root, whatever the CPU says.
+HIDDEN = re.compile(r"(CPUID 8000001f 00:).*")
+
+
 @pytest.mark.skipif(BARE_ONLY, reason="TRIVET_BARE is set")
 @pytest.mark.parametrize("guest", [g for g in GUESTS if g.compare], ids=lambda guest: guest.id)
 def test_same_view(guest):
     """The root sees what a processor of the same model without SVM shows."""
     bare, trivet = (run(guest, side).with_prefix(guest.compare) for side in ("bare", "trivet"))
     assert len(bare) > 30
+    bare = [HIDDEN.sub(r"\1 00000000 00000000 00000000 00000000", line) for line in bare]
     differences = [f"bare   {b}\ntrivet {t}" for b, t in zip(bare, trivet) if b != t]
     assert not differences, "\n".join(differences)
     assert len(bare) == len(trivet)
