@@ -297,7 +297,11 @@ static inline void apic_sync_posted(struct apic *apic)
 		apic_sync_posted_slow(apic);
 }
 
-/* Highest pending vector whose class is above PPR's: to be injected now, if RFLAGS.IF etc. allow. -1. */
+/*
+ * Highest pending vector whose class is above PPR's: to be injected now, if RFLAGS.IF etc. allow. -1: none.
+ * What was pending when software cleared SVR bit 8 stays deliverable (SDM3 11.4.7.2). Never the spurious
+ * vector: what is returned is deliverable, so SVR bits 7:0 are only stored.
+ */
 static inline int apic_next_vector(const struct apic *apic)
 {
 	return apic->irr_top > (apic->ppr | 15) ? apic->irr_top : -1;
