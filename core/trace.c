@@ -11,7 +11,7 @@ int trace_recent(const struct trace_ring *ring, uint32_t age, struct trace_entry
 {
 	if (age >= TRACE_ENTRIES)
 		return -ENOENT;
-	*out = ring->entries[(ring->next - 1 - age) % TRACE_ENTRIES];
+	*out = ring->entries[(ring->next / sizeof(*out) - 1 - age) % TRACE_ENTRIES];
 	return out->tsc ? 0 : -ENOENT;
 }
 

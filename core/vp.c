@@ -10,12 +10,6 @@
 #include <trivet/partition.h>
 #include <trivet/vp.h>
 
-#define CR4_OSXSAVE BIT(18)
-#define CR4_PKE BIT(22)
-#define CPUID_1_ECX_OSXSAVE BIT(27)
-#define CPUID_1_EDX_APIC BIT(9)
-#define CPUID_7_ECX_OSPKE BIT(4)
-
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out)
 {
 	struct vp *vp = page_alloc(&host_pool, page_order_for(sizeof(*vp)));
@@ -60,29 +54,6 @@ void vp_log_exit_counts(struct vp *vp)
 			used += (size_t)snprintf(text + used, sizeof(text) - used, " %s=%llu", backend->exit_name(i),
 						 (unsigned long long)vp->exit_counts[i]);
 	log_vp_debug(vp->partition->id, vp->index, "exits:%s flushes=%llu", text, (unsigned long long)vp->flushes);
-}
-
-void vp_cpuid(struct vp *vp, uint64_t cr4)
-{
-	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
-	struct cpuid_regs r = cpuid(leaf, (uint32_t)vp->gpr[GPR_RCX]);
-
-	/* The processor answers from the hypervisor's CR4 and APIC; these bits are the VP's. */
-	if (leaf == 1) {
-		r.ecx &= ~(uint32_t)CPUID_1_ECX_OSXSAVE;
-		if (cr4 & CR4_OSXSAVE)
-			r.ecx |= CPUID_1_ECX_OSXSAVE;
-		if (!(vp->apic.base & APIC_BASE_EN))
-			r.edx &= ~(uint32_t)CPUID_1_EDX_APIC;
-	} else if (leaf == 7) {
-		r.ecx &= ~(uint32_t)CPUID_7_ECX_OSPKE;
-		if (cr4 & CR4_PKE)
-			r.ecx |= CPUID_7_ECX_OSPKE;
-	}
-	vp->gpr[GPR_RAX] = r.eax;
-	vp->gpr[GPR_RBX] = r.ebx;
-	vp->gpr[GPR_RCX] = r.ecx;
-	vp->gpr[GPR_RDX] = r.edx;
 }
 
 int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)

@@ -11,9 +11,11 @@ default rel
 
 %define VP_CONTROL 128
 %define VP_CONTROL_HPA 136
+%define VP_PENDING 144
 %define VMCB_RAX 0x5f8
 
 extern svm_handle_exit
+extern svm_handle_pending
 
 section .text
 
@@ -23,9 +25,9 @@ svm_run_loop:
 	push rdi
 	sti
 	nop			; QEMU 7.2 carries the shadow of STI into the guest
-align 16
-.enter:
 	mov rdi, [rsp]
+align 16
+.enter:				; RDI: vp
 	mov rax, [rdi + VP_CONTROL]
 	mov rcx, [rdi]
 	mov [rax + VMCB_RAX], rcx
@@ -65,9 +67,13 @@ align 16
 	mov rsi, [rdi + VP_CONTROL]
 	mov rax, [rsi + VMCB_RAX]
 	mov [rdi], rax
-	xor ebp, ebp		; back traces end here; nothing of the guest's is left for speculation
-	xor ebx, ebx
+	xor ebp, ebp		; back traces end here
 	call svm_handle_exit	; (vp, vmcb)
+	mov rdi, [rsp]
+	cmp qword [rdi + VP_PENDING], 0
+	je .enter
+	call svm_handle_pending
+	mov rdi, [rsp]
 	jmp .enter
 
 ; svm_open_window(guest_vmcb_hpa, host_vmcb_hpa): lets pending interrupts, NMIs and machine checks in, once. Their handlers

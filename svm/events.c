@@ -196,5 +196,5 @@ void svm_handle_step(struct vp *vp)
 	vp->nmi_iret_step = false;
 	vp->nmi_masked = false;
 	vmcb->intercept_exceptions &= ~(uint32_t)BIT(VECTOR_DB);
-	vmcb->dr6 &= ~BIT(14); /* BS was our step's */
+	vmcb->dr6 &= ~DR6_BS; /* BS was our step's */
 }

@@ -11,9 +11,11 @@
 #include <trivet/guest_walk_fast.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
+#include <trivet/vp_cpuid.h>
 
 /* CPUID of the back end's own: 80000001.ECX SVM and SKINIT; the leaves of SVM and of memory encryption, whose key bit a
  * guest's page tables can't carry through nested paging. */
+#define CPUID_EXTENDED_BASE 0x80000000u
 #define CPUID_EXTENDED 0x80000001u
 #define CPUID_SVM 0x8000000au
 #define CPUID_ENCRYPTION 0x8000001fu
@@ -43,16 +45,36 @@ static __attribute__((__noinline__)) uint64_t decode_next_rip(struct vp *vp, uns
 	return context.rip + insn.length;
 }
 
-static inline uint64_t next_rip(struct vp *vp, const struct vmcb *vmcb, uint32_t opcode)
+/* The same where it is quick: a two-byte opcode without prefixes in 64-bit code. False: decode. */
+static inline __attribute__((__always_inline__)) bool quick_next_rip(const struct vmcb *vmcb, uint32_t opcode, uint64_t *rip)
 {
 	uint64_t bytes;
 
-	if (svm.features & SVM_FEATURE_NRIPS)
-		return vmcb->next_rip;
-	if (likely(vmcb->cs.attributes & BIT(9)) && likely((vmcb->efer & EFER_LMA) && !(vmcb->cr4 & CR4_LA57)) &&
-	    likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) && likely(insn_match2(bytes, opcode)))
-		return vmcb->rip + 2;
-	return decode_next_rip(vp, 2);
+	if (svm.features & SVM_FEATURE_NRIPS) {
+		*rip = vmcb->next_rip;
+		return true;
+	}
+	*rip = vmcb->rip + 2;
+	return likely(vmcb->cs.attributes & ATTR_LONG) && likely(vmcb->efer & EFER_LMA) &&
+	       likely(!(vmcb->cr4 & CR4_LA57)) && likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) &&
+	       likely(insn_match2(bytes, opcode));
+}
+
+static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const struct vmcb *vmcb, uint32_t opcode)
+{
+	uint64_t rip;
+
+	return quick_next_rip(vmcb, opcode, &rip) ? rip : decode_next_rip(vp, 2);
+}
+
+/* RF ends with the instruction; TF traps after it. */
+static __attribute__((__noinline__)) void complete_traced(struct vp *vp, struct vmcb *vmcb)
+{
+	vmcb->rflags &= ~RFLAGS_RF;
+	if ((vmcb->rflags & RFLAGS_TF) && !vp->nmi_iret_step) {
+		vmcb->dr6 |= DR6_BS;
+		svm_inject_exception(vp, VECTOR_DB, false, 0);
+	}
 }
 
 /* The instruction is done: what the processor does at its end. */
@@ -60,26 +82,37 @@ static inline void complete(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
 {
 	vmcb->rip = rip;
 	vmcb->interrupt_shadow = 0;
-	if (unlikely(vmcb->rflags & (RFLAGS_TF | RFLAGS_RF))) {
-		vmcb->rflags &= ~RFLAGS_RF;
-		if ((vmcb->rflags & RFLAGS_TF) && !vp->nmi_iret_step) {
-			vmcb->dr6 |= BIT(14);
-			svm_inject_exception(vp, VECTOR_DB, false, 0);
-		}
-	}
+	if (unlikely(vmcb->rflags & (RFLAGS_TF | RFLAGS_RF)))
+		complete_traced(vp, vmcb);
 }
 
-static void handle_cpuid(struct vp *vp, struct vmcb *vmcb)
+static inline void answer_cpuid(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
 {
 	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
-	uint64_t rip = next_rip(vp, vmcb, INSN_BYTES_CPUID);
 
-	vp_cpuid(vp, vmcb->cr4);
-	if (leaf == CPUID_EXTENDED)
-		vp->gpr[GPR_RCX] &= ~CPUID_SVM_ECX;
-	else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
-		vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
+	vp_cpuid(vp, leaf, vmcb->cr4);
+	if (unlikely((leaf & ~0x1fu) == CPUID_EXTENDED_BASE)) {
+		if (leaf == CPUID_EXTENDED)
+			vp->gpr[GPR_RCX] &= ~CPUID_SVM_ECX;
+		else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
+			vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
+	}
 	complete(vp, vmcb, rip);
+}
+
+static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, struct vmcb *vmcb)
+{
+	answer_cpuid(vp, vmcb, decode_next_rip(vp, 2));
+}
+
+static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, struct vmcb *vmcb)
+{
+	uint64_t rip;
+
+	if (likely(quick_next_rip(vmcb, INSN_BYTES_CPUID, &rip)))
+		answer_cpuid(vp, vmcb, rip);
+	else
+		handle_cpuid_slow(vp, vmcb);
 }
 
 static bool write_efer(struct vmcb *vmcb, uint64_t value)
@@ -144,7 +177,7 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct 
 	complete(vp, vmcb, rip);
 }
 
-static void handle_msr(struct vp *vp, struct vmcb *vmcb)
+static __attribute__((__noinline__)) void handle_msr(struct vp *vp, struct vmcb *vmcb)
 {
 	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
 	bool is_write = vmcb->exit_info1 & 1;
@@ -227,7 +260,7 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 }
 
-static void handle_interrupt(struct vp *vp)
+static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 {
 	svm_open_window(vp->control_hpa, svm_host_vmcb(vp->lp));
 	lp_handle_interrupts(vp->lp);
@@ -236,6 +269,9 @@ static void handle_interrupt(struct vp *vp)
 static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb *vmcb)
 {
 	switch (vmcb->exit_code) {
+	case SVM_EXIT_VINTR:
+		svm_handle_vintr(vp);
+		return;
 	case SVM_EXIT_NPF:
 		handle_npf(vp, vmcb);
 		return;
@@ -274,6 +310,30 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 	}
 }
 
+/* Before anything looks at the APIC's priorities: CR8 goes to V_TPR without an exit. */
+static inline void sync_tpr(struct vp *vp, const struct vmcb *vmcb)
+{
+	if (unlikely((vmcb->interrupt_control & V_TPR_MASK) != apic_cr8(&vp->apic)))
+		apic_set_tpr(&vp->apic, (uint8_t)((vmcb->interrupt_control & 0xf) << 4));
+}
+
+static __attribute__((__noinline__)) void handle_other(struct vp *vp, struct vmcb *vmcb, uint64_t code)
+{
+	sync_tpr(vp, vmcb);
+	if (code == SVM_EXIT_MSR) {
+		handle_msr(vp, vmcb);
+		return;
+	}
+	/* From here on the exit may have broken into the delivery of an event (APM2 15.7.2). */
+	if (unlikely(vmcb->exit_int_info & EVENT_VALID))
+		svm_requeue_event(vmcb);
+	if (code == SVM_EXIT_INTR)
+		handle_interrupt(vp);
+	else
+		handle_rare(vp, vmcb);
+}
+
+/* Each handler is a tail call, so that registers are saved only where they are needed. */
 void svm_handle_exit(struct vp *vp, struct vmcb *vmcb)
 {
 	uint64_t code = vmcb->exit_code;
@@ -282,23 +342,8 @@ void svm_handle_exit(struct vp *vp, struct vmcb *vmcb)
 	vp->exit_counts[code & 0xff]++;
 	vmcb->tlb_control = TLB_CONTROL_NONE;
 	vmcb->event_injection = 0;
-	if (unlikely(vmcb->exit_int_info & EVENT_VALID))
-		svm_requeue_event(vmcb);
-	/* CR8 goes to V_TPR without an exit. */
-	if (unlikely((vmcb->interrupt_control & V_TPR_MASK) != apic_cr8(&vp->apic)))
-		apic_set_tpr(&vp->apic, (uint8_t)((vmcb->interrupt_control & 0xf) << 4));
-
 	if (code == SVM_EXIT_CPUID)
 		handle_cpuid(vp, vmcb);
-	else if (code == SVM_EXIT_MSR)
-		handle_msr(vp, vmcb);
-	else if (code == SVM_EXIT_INTR)
-		handle_interrupt(vp);
-	else if (code == SVM_EXIT_VINTR)
-		svm_handle_vintr(vp);
 	else
-		handle_rare(vp, vmcb);
-
-	if (unlikely(atomic_load_explicit(&vp->pending, memory_order_acquire)))
-		svm_handle_pending(vp);
+		handle_other(vp, vmcb, code);
 }

@@ -13,9 +13,6 @@
 #define ATTR_REAL_DATA 0x093
 #define ATTR_LDT 0x082
 #define ATTR_TSS_BUSY 0x08b
-#define ATTR_LONG BIT(9)
-#define ATTR_BIG BIT(10)
-#define ATTR_PRESENT BIT(7)
 
 /* The page behind the LP's stacks is the host save area; the host's VMLOAD state has a page of its own. */
 uint64_t svm_host_vmcb(const struct lp *lp)

@@ -22,6 +22,7 @@
 #define EFER_SVME BIT(12)
 #define CR0_PG BIT(31)
 #define CR4_LA57 BIT(12)
+#define DR6_BS BIT(14)
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
 #define RFLAGS_RF BIT(16)
@@ -38,6 +39,11 @@
 
 /* The root's VPs share one address space identifier: each LP has its own TLB and runs one VP. */
 #define ASID_ROOT 1
+
+/* struct vmcb_segment */
+#define ATTR_PRESENT BIT(7)
+#define ATTR_LONG BIT(9)
+#define ATTR_BIG BIT(10)
 
 /* Set once by probe and init, then read-only. */
 struct svm_machine {

@@ -44,4 +44,29 @@ DEFINE_GUEST_READ(guest_read64_raw, uint64_t, "movq")
 DEFINE_GUEST_READ(guest_read32_raw, uint32_t, "movl")
 DEFINE_GUEST_READ(guest_read8_raw, uint8_t, "movb")
 
+/* The window's base in a register, where compilers would load the constant again and again. */
+static inline uint64_t guest_window(void)
+{
+	uint64_t window = RAM_WINDOW_BASE;
+
+	__asm__("" : "+r"(window));
+	return window;
+}
+
+/* For the exit path: as guest_read64_raw(), for a `gpa` whose bits 63:46 the caller masked off. */
+static inline bool guest_read64_masked(uint64_t window, uint64_t gpa, uint64_t *out)
+{
+	uint64_t value;
+
+	__asm__ goto("1: movq (%1,%2), %0\n\t" EXTABLE("1b", "%l[fault]")
+		     : "=r"(value)
+		     : "r"(window), "r"(gpa)
+		     : "memory"
+		     : fault);
+	*out = value;
+	return true;
+fault:
+	return false;
+}
+
 #endif

@@ -33,6 +33,10 @@ void out32(uint16_t port, uint32_t value);
 uint64_t rdmsr(uint32_t msr);
 void wrmsr(uint32_t msr, uint64_t value);
 uint64_t rdtsc(void);
+static inline void store_tsc(volatile uint64_t *to)
+{
+	*to = rdtsc();
+}
 uint64_t rdtsc_ordered(void);
 struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf);
 uint32_t mmio_read32(const volatile void *address);
@@ -100,6 +104,12 @@ static inline uint64_t rdtsc(void)
 
 	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
 	return (uint64_t)high << 32 | low;
+}
+
+/* The TSC into memory: three instructions, without joining the halves in a register first. */
+static inline void store_tsc(volatile uint64_t *to)
+{
+	__asm__ volatile("rdtsc\n\tmovl %%eax, %0\n\tmovl %%edx, 4+%0" : "=m"(*to)::"rax", "rdx");
 }
 
 /* The TSC read neither before earlier instructions have finished nor after later ones have begun (SDM2B RDTSC). */

@@ -21,20 +21,28 @@ struct trace_entry {
 static_assert(sizeof(struct trace_entry) == 32, "trace_entry");
 
 struct trace_ring {
-	uint32_t next;	   /* index of the oldest entry, the next one to be overwritten */
+	uint32_t next;	   /* offset in bytes of the oldest entry, the next one to be overwritten */
 	uint32_t vp_index; /* goes into each entry; set by whoever switches VPs */
 	struct trace_entry entries[TRACE_ENTRIES];
 };
+
+#define TRACE_BYTES (TRACE_ENTRIES * (uint32_t)sizeof(struct trace_entry))
+
+static inline struct trace_entry *trace_at(struct trace_ring *ring, uint32_t offset)
+{
+	return (struct trace_entry *)((char *)ring->entries + offset);
+}
 
 /* Notes one exit. Only the LP that owns the ring calls this. */
 static inline __attribute__((always_inline)) void trace_exit(struct trace_ring *ring, uint32_t code,
 							     uint64_t rip, uint64_t info)
 {
 	uint32_t next = ring->next;
-	struct trace_entry *entry = &ring->entries[next];
+	/* volatile: two narrow stores are fewer instructions than what compilers make of merging them */
+	volatile struct trace_entry *entry = trace_at(ring, next);
 
-	ring->next = (next + 1) & (TRACE_ENTRIES - 1);
-	entry->tsc = rdtsc();
+	ring->next = (next + (uint32_t)sizeof(*entry)) & (TRACE_BYTES - 1);
+	store_tsc(&entry->tsc);
 	entry->rip = rip;
 	entry->info = info;
 	entry->code = code;
@@ -44,7 +52,7 @@ static inline __attribute__((always_inline)) void trace_exit(struct trace_ring *
 /* A better `info` for the exit just noted. */
 static inline void trace_info(struct trace_ring *ring, uint64_t info)
 {
-	ring->entries[(ring->next - 1) & (TRACE_ENTRIES - 1)].info = info;
+	trace_at(ring, (ring->next - (uint32_t)sizeof(struct trace_entry)) & (TRACE_BYTES - 1))->info = info;
 }
 
 /* Copies the entry that is `age` exits old (0: the newest) to *out. -ENOENT: there was none. */

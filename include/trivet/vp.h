@@ -48,9 +48,10 @@ struct vp {
 	uint64_t exit_counts[256]; /* by the low byte of the back end's exit code */
 	uint64_t exit_counts_logged_tsc;
 };
-static_assert(offsetof(struct vp, gpr) == 0, "the back ends' entry.asm");
-static_assert(offsetof(struct vp, control) == 128, "the back ends' entry.asm");
-static_assert(offsetof(struct vp, control_hpa) == 136, "the back ends' entry.asm");
+static_assert(offsetof(struct vp, gpr) == 0, "the back ends' enter.asm");
+static_assert(offsetof(struct vp, control) == 128, "the back ends' enter.asm");
+static_assert(offsetof(struct vp, control_hpa) == 136, "the back ends' enter.asm");
+static_assert(offsetof(struct vp, pending) == 144, "the back ends' enter.asm");
 
 /* A copy of the state that instruction emulation needs; vendor neutral. */
 struct vp_context {
@@ -81,12 +82,6 @@ static inline void vp_clear_pending(struct vp *vp, uint64_t bits)
 {
 	atomic_fetch_and_explicit(&vp->pending, ~bits, memory_order_seq_cst);
 }
-
-/*
- * CPUID as the machine answers it, with the bits that follow the VP's own CR4. The back end then hides itself.
- * In and out: vp->gpr RAX, RBX, RCX, RDX.
- */
-void vp_cpuid(struct vp *vp, uint64_t cr4);
 
 /* RDMSR and WRMSR of everything that isn't the back end's own: 0, or -EINVAL for #GP(0). */
 int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value);

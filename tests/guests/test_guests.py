@@ -125,6 +125,13 @@ def test_hypervisor_memory_is_logged():
     assert touched, f"no line about the access:\n{log[-3000:]}"
 
 
+@pytest.mark.skipif(BARE_ONLY, reason="TRIVET_BARE is set")
+def test_log_port_is_the_hypervisors():
+    """What the root writes to the hypervisor's serial port does not get out."""
+    log = run(next(g for g in GUESTS if g.name == "portio"), "trivet").log
+    assert "root: partition" in log and "INTRUDER" not in log
+
+
 def ends_by_reset(guest, side, smp=1):
     """QEMU (-no-reboot) ends with 0 when the machine resets."""
     result = run_guest(f"test_{guest}", side == "trivet", cpu=cpu_of(Guest(guest), side), smp=smp, timeout=60)

@@ -160,6 +160,7 @@ void test_main(void)
 	trap_handlers[6] = skip_three;
 	for (unsigned int m = 0; m < MODES; m++)
 		check((enum mode)m, 1);
+	note("PDPTE %llx", *(unsigned long long *)(low_memory + PDPT_OFF));
 	for (unsigned int m = 0; m < MODES; m++)
 		check((enum mode)m, 100);
 }

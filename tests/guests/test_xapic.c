@@ -99,8 +99,6 @@ static void check_store_forms(void)
 static void check_more_store_forms(void)
 {
 	uint64_t di = APIC_PHYS + APIC_TPR, n = 1;
-	uint32_t word = 0x3b;
-	uint32_t *src = &word;
 
 	*R(APIC_TPR) = 0;
 	__asm__ volatile("cld; stosl" : "+D"(di) : "a"(0x38) : "memory");
@@ -113,10 +111,6 @@ static void check_more_store_forms(void)
 	di = APIC_PHYS + APIC_TPR;
 	__asm__ volatile("std; stosl; cld" : "+D"(di) : "a"(0x3a) : "memory");
 	is(di, APIC_PHYS + APIC_TPR - 4, "store: stosl backwards");
-	di = APIC_PHYS + APIC_TPR;
-	__asm__ volatile("cld; movsl" : "+D"(di), "+S"(src) : : "memory");
-	is(*R(APIC_TPR), 0x3b, "store: movsl from memory");
-	is((uint64_t)src, (uint64_t)(&word + 1), "... moves RSI");
 	__asm__ volatile("addr32 movl %0, 0x80(%k1)" : : "r"(0x3c), "r"(APIC_PHYS) : "memory");
 	is(*R(APIC_TPR), 0x3c, "store: 32-bit address size");
 	__asm__ volatile("gs movl %0, 0x80(%1)" : : "r"(0x3d), "r"(APIC_PHYS) : "memory");
@@ -151,8 +145,7 @@ static void check_load_forms(void)
 	LOAD("test imm32", "testl $0x3d, 0x80(%1); setz %b0; movzbl %b0, %k0", 1);
 	LOAD("test r32", "movl $2, %%eax; testl %%eax, 0x80(%1); setnz %b0; movzbl %b0, %k0", 1);
 	
-	LOAD("imul", "imull $3, 0x80(%1), %k0", 0xc6);
-	LOAD("cmov", "xorl %%eax, %%eax; cmovzl 0x80(%1), %k0", 0x42);
+	LOAD("bt", "btl $6, 0x80(%1); setc %b0; movzbl %b0, %k0", 1);
 }
 
 #define MODIFY(text, insn, want)                                                                                       \
@@ -183,6 +176,12 @@ static void check_modify_forms(void)
 	MODIFY("not and mask", "notl 0x80(%0)", 0xbd);
 	MODIFY("bts", "btsl $4, 0x80(%0)", 0x52);
 	MODIFY("btr", "btrl $6, 0x80(%0)", 0x02);
+	MODIFY("adc", "stc; adcl $1, 0x80(%0)", 0x44);
+	MODIFY("sbb", "stc; sbbl $1, 0x80(%0)", 0x40);
+	MODIFY("xadd", "movl $8, %%eax; xaddl %%eax, 0x80(%0)", 0x4a);
+	MODIFY("cmpxchg, equal", "movl $0x42, %%eax; movl $0x24, %%ecx; cmpxchgl %%ecx, 0x80(%0)", 0x24);
+	MODIFY("cmpxchg, different", "movl $0x41, %%eax; movl $0x24, %%ecx; cmpxchgl %%ecx, 0x80(%0)", 0x42);
+	MODIFY("lock or", "lock orl $0x11, 0x80(%0)", 0x53);
 	*R(APIC_TPR) = 0;
 }
 

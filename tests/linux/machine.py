@@ -4,9 +4,9 @@
 A Machine boots a stock kernel on Trivet from UEFI, or with `bare` the same kernel by the same
 firmware on the same machine without Trivet, which is what the tests compare with.
 """
+import fcntl
 import os
 import re
-import select
 import shlex
 import shutil
 import signal
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import pexpect
-from pexpect import fdpexpect
+from pexpect.spawnbase import SpawnBase
 
 TOP = Path(__file__).resolve().parents[2]
 QEMU = shlex.split(os.environ.get("QEMU", "qemu-system-x86_64"))
@@ -46,15 +46,53 @@ def qemu_version():
     return tuple(int(n) for n in re.search(r"version (\d+)\.(\d+)", out).groups())
 
 
-class Console(fdpexpect.fdspawn):
-    """The root console. QEMU hands on single characters: gathering them keeps pexpect quick."""
+class Console(SpawnBase):
+    """The root console: a pair of FIFOs, all that comes out is copied to a log file.
+
+    The FIFO is large enough that QEMU never waits: it would lose characters (as it does with a socket).
+    """
+
+    def __init__(self, fifo, log, running, timeout):
+        super().__init__(timeout=timeout, maxread=65536, searchwindowsize=4096)
+        for end in (".in", ".out"):
+            os.mkfifo(f"{fifo}{end}")
+        # Opened both ways, neither QEMU's opening waits nor does its end close our side
+        self.input = os.open(f"{fifo}.in", os.O_RDWR)
+        self.output = os.open(f"{fifo}.out", os.O_RDWR | os.O_NONBLOCK)
+        fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, 1 << 20)
+        self.log, self.running, self.unread = open(log, "ab", buffering=0), running, b""
+
+    def gather(self):
+        """Take what there is into the log, and keep it for expect."""
+        try:
+            while data := os.read(self.output, 65536):
+                self.log.write(data)
+                self.unread += data
+        except BlockingIOError:
+            pass
 
     def read_nonblocking(self, size=1, timeout=-1):
-        wait = self.timeout if timeout == -1 else timeout
-        if not select.select([self.child_fd], [], [], wait)[0]:
-            raise pexpect.TIMEOUT("Timeout exceeded.")
-        time.sleep(0.01)
-        return super().read_nonblocking(size, 0)
+        end = time.monotonic() + (self.timeout if timeout == -1 else timeout)
+        while True:
+            running = self.running()  # asked before reading: what was written before the end is read
+            self.gather()
+            if self.unread:
+                data, self.unread = self.unread[:size], self.unread[size:]
+                return data
+            if not running:
+                raise pexpect.EOF("QEMU ended")
+            if time.monotonic() > end:
+                raise pexpect.TIMEOUT("Timeout exceeded.")
+            time.sleep(0.02)
+
+    def send(self, text):
+        os.write(self.input, text.encode())
+
+    def close(self):
+        self.gather()
+        self.log.close()
+        os.close(self.input)
+        os.close(self.output)
 
 
 class Machine:
@@ -148,7 +186,7 @@ class Machine:
             "-drive", f"if=none,id=esp,format=raw,file={self.make_esp()}",
             "-device", "virtio-blk-pci,drive=esp,serial=esp" + 
             ("" if self.bare and BOOT not in self.files else ",bootindex=0"),
-            "-chardev", f"socket,id=com1,path={self.work}/com1,server=on,wait=on",
+            "-chardev", f"pipe,id=com1,path={self.work}/com1",
             "-serial", "chardev:com1", "-serial", f"file:{self.hypervisor_log}",
             "-monitor", f"unix:{self.work}/monitor,server=on,wait=off",
         ]
@@ -163,23 +201,11 @@ class Machine:
         Machine.touched.add(self)
         args = self.command()
         (self.logs / "qemu.cmd").write_text(shlex.join(args) + "\n")
+        self.console = Console(self.work / "com1", self.console_log, lambda: self.process.poll() is None,
+                               60 * SCALE)
         with open(self.logs / "qemu.log", "wb") as err:
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
                                             start_new_session=True)
-        end = time.monotonic() + 30 * SCALE
-        sock = socket.socket(socket.AF_UNIX)
-        while True:
-            try:
-                sock.connect(str(self.work / "com1"))
-                break
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > end:
-                    self.fail("QEMU does not start")
-                time.sleep(0.02)
-        self.socket = sock
-        self.console = Console(sock.fileno(), timeout=60 * SCALE, maxread=65536, searchwindowsize=4096)
-        self.console.logfile_read = open(self.console_log, "ab", buffering=0)
-        self.console.delaybeforesend = None
 
     def stop(self):
         if self.process and self.process.poll() is None:
@@ -190,9 +216,7 @@ class Machine:
                 self.process.kill()
                 self.process.wait()
         if self.console:
-            self.drain()
-            self.console.logfile_read.close()
-            self.socket.close()
+            self.console.close()
             self.console = None
         shutil.rmtree(self.work, ignore_errors=True)
 
@@ -221,7 +245,7 @@ class Machine:
             self.console.expect(pattern, timeout=timeout * SCALE)
         except pexpect.TIMEOUT:
             self.fail(f"no {what or pattern!r} within {timeout * SCALE:.0f} s")
-        except (pexpect.EOF, OSError):
+        except pexpect.EOF:
             self.ended(f"QEMU ended before {what or pattern!r}")
         return self.console.match
 
@@ -250,24 +274,12 @@ class Machine:
     def send(self, text):
         if self.dead:
             raise MachineError(f"not tried: the machine is gone since: {self.dead}")
-        try:
-            self.console.send(text)
-        except OSError:
-            self.ended(f"QEMU ended before {text!r}")
-
-    def drain(self):
-        """Take what the console still holds into its log."""
-        try:
-            while select.select([self.socket], [], [], 0.1)[0]:
-                data = self.socket.recv(65536)
-                if not data:
-                    break
-                self.console.logfile_read.write(data)
-        except OSError:
-            pass
+        self.console.send(text)
 
     def console_text(self):
         """All that the root console showed so far, without terminal control sequences."""
+        if self.console:
+            self.console.gather()
         return ANSI.sub("", self.console_log.read_text(errors="replace")).replace("\r", "")
 
     def said(self, text, timeout=90):
@@ -275,29 +287,18 @@ class Machine:
         want = re.sub(r"\s+", "", text)
         end = time.monotonic() + timeout * SCALE
         while want not in re.sub(r"\s+", "", self.console_text()):
+            if self.process.poll() is not None:
+                self.ended(f"QEMU ended before the console said {text!r}")
             if time.monotonic() > end:
                 self.fail(f"the console does not say {text!r}")
-            try:
-                self.console.expect(rb".+", timeout=1)
-            except pexpect.TIMEOUT:
-                pass
-            except (pexpect.EOF, OSError):
-                if want not in re.sub(r"\s+", "", self.console_text()):
-                    self.ended(f"QEMU ended before the console said {text!r}")
+            time.sleep(0.2)
 
     def wait_exit(self, timeout=60):
         """Wait until the machine switches itself off; QEMU's exit status."""
         try:
-            while self.console.read_nonblocking(65536, timeout * SCALE):
-                pass
-        except (pexpect.EOF, OSError):
-            pass
-        except pexpect.TIMEOUT:
-            self.fail(f"still running after {timeout * SCALE:.0f} s")
-        try:
-            return self.process.wait(10 * SCALE)
+            return self.process.wait(timeout * SCALE)
         except subprocess.TimeoutExpired:
-            return self.fail("the console is closed, but QEMU runs on")
+            return self.fail(f"still running after {timeout * SCALE:.0f} s")
 
     # -- the logs -----------------------------------------------------------------------------
 

@@ -570,23 +570,23 @@ static void fast_fetch(void **state)
 			assert_int_equal(bytes, expected);
 		}
 	}
-	assert_true(guest_walk_fast64(paging.cr3 | 0xfff, GVA4, &gpa));
+	assert_true(guest_walk_fast64(0, paging.cr3 | 0xfff, GVA4, &gpa));
 	assert_int_equal(gpa, 0x6567);
 	put64(0x3000 + 3 * 8, 0x200000 | BIT(12) | PS | P);
-	assert_true(guest_walk_fast64(paging.cr3, GVA4, &gpa));
+	assert_true(guest_walk_fast64(0, paging.cr3, GVA4, &gpa));
 	assert_int_equal(gpa, 0x204567);
 	assert_false(guest_fetch_fast64(paging.cr3, GVA4, &bytes));
 	put64(0x2000 + 2 * 8, 0x40000000 | BIT(12) | PS | P);
-	assert_true(guest_walk_fast64(paging.cr3, GVA4, &gpa));
+	assert_true(guest_walk_fast64(0, paging.cr3, GVA4, &gpa));
 	assert_int_equal(gpa, 0x40604567);
 	for (unsigned level = 1; level <= 4; level++) {
 		build_code();
 		memory[level * 0x1000 + level * 8] &= (uint8_t)~P;
-		assert_false(guest_walk_fast64(paging.cr3, GVA4, &gpa));
+		assert_false(guest_walk_fast64(0, paging.cr3, GVA4, &gpa));
 		put64(level * 0x1000 + level * 8, 0x80000000 | P);
-		assert_int_equal(guest_walk_fast64(paging.cr3, GVA4, &gpa), level == 4);
+		assert_int_equal(guest_walk_fast64(0, paging.cr3, GVA4, &gpa), level == 4);
 	}
-	assert_false(guest_walk_fast64(0x80000000, GVA4, &gpa));
+	assert_false(guest_walk_fast64(0, 0x80000000, GVA4, &gpa));
 }
 
 /* ---- A second walker, from the manual's figures, for the differential test ---- */
@@ -885,7 +885,7 @@ static void compare_once(unsigned *ok, unsigned *faults)
 	*ok += !err;
 	*faults += err == -EFAULT;
 	if ((paging.efer & EFER_LMA) && !(paging.cr4 & CR4_LA57) && !err) {
-		assert_true(guest_walk_fast64(paging.cr3, gva, &gpa));
+		assert_true(guest_walk_fast64(0, paging.cr3, gva, &gpa));
 		assert_int_equal(gpa, t.gpa.v);
 	}
 }

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""GRUB as the root image: it finds, loads and starts the kernel as it does on the bare machine."""
+"""Root images other than a kernel: GRUB, and the boot manager with the UEFI shell behind it."""
 import shutil
 import subprocess
 
 import pytest
 
-from machine import BARE, BOOT, Machine
+from machine import BARE, BOOT, ROOT_LINE, Machine
+from oracle import cpu_flags
 
 CONFIG = """
 serial --unit=0 --speed=115200
@@ -37,3 +38,15 @@ def test_grub(grub, cloud_kernel):
         machine.said("GRUB runs")
         assert machine.expect_ready(240)[0] == 2
         assert "BOOT_IMAGE" in machine.check("cat /proc/cmdline"), "the kernel was not started by GRUB"
+
+
+@pytest.mark.skipif(BARE, reason="tests Trivet's loader")
+def test_no_configuration(cloud_kernel):
+    """Without trivet.conf Trivet starts and returns to the boot manager, which ends in the UEFI shell"""
+    with Machine("no-conf", cloud_kernel, smp=2, files={"/EFI/trivet/trivet.conf": None}) as machine:
+        machine.said("Shell>")
+        assert ROOT_LINE.search(machine.log_text())
+        machine.send("fs0:\\vmlinuz initrd=\\initrd console=ttyS0,115200 quiet from-the-shell\r")
+        assert machine.expect_ready(240)[0] == 2
+        assert "from-the-shell" in machine.check("cat /proc/cmdline")
+        assert all("svm" not in flags for flags in cpu_flags(machine))
