@@ -25,12 +25,17 @@ class Guest:
     model: str = "EPYC"
     conf: tuple = ()  # more lines for trivet.conf
     timeout: int = 120
+    extra: tuple = ()  # QEMU arguments
     compare: str = ""  # prefix of lines that must be the same on both sides
 
     @property
     def id(self):
         return self.name + (f"-{self.model}" if self.model != "EPYC" else "") + (f"-{self.smp}" if self.smp > 1 else "")
 
+
+# Memory behind a PCI BAR far above the RAM; the host gives pages of it only where it is touched.
+DEVICE_MEMORY = ("-object", "memory-backend-ram,id=far,size=8G,reserve=off",
+                 "-device", "ivshmem-plain,memdev=far")
 
 GUESTS = [
     Guest("cpuid", least=20, compare="CPUID "),
@@ -44,7 +49,7 @@ GUESTS = [
     Guest("ipi", least=40, smp=4),
     Guest("ipi", least=4, smp=2),
     Guest("smp", least=18, smp=4, timeout=240),
-    Guest("reinject", least=18),
+    Guest("reinject", least=24, extra=DEVICE_MEMORY),
     Guest("shadow", least=17),
     Guest("svm_insns", least=27),
     Guest("hvmem", least=1),
@@ -68,7 +73,7 @@ def run(guest, side):
     if trivet and not TRIVET_EFI.exists():
         pytest.fail(f"{TRIVET_EFI} is missing: build it, or set TRIVET_BARE=1")
     return run_guest(f"test_{guest.name}", trivet, cpu=cpu_of(guest, side), smp=guest.smp, conf=dict(guest.conf),
-                     timeout=guest.timeout)
+                     timeout=guest.timeout, extra=guest.extra)
 
 
 def check_trivet(result):

@@ -87,6 +87,103 @@ static void check_everywhere(void)
 	is(done, ROUNDS, "INT n, #UD, #PF, IPI and timer with IDT and stack in fresh memory");
 }
 
+/*
+ * A PCI device with memory behind a big BAR (QEMU's ivshmem) far above the RAM: a hypervisor that maps device
+ * memory on first touch meets it in the middle of a delivery. Each case takes another 1 GiB of it.
+ */
+static uint32_t pci_read(uint32_t slot, uint32_t reg)
+{
+	outl(0xcf8, 0x80000000u | slot << 11 | reg);
+	return inl(0xcfc);
+}
+
+static uint64_t device_memory(uint64_t *size)
+{
+	for (uint32_t slot = 0; slot < 32; slot++) {
+		uint64_t base, mask;
+
+		if (pci_read(slot, 0) != 0x11101af4)
+			continue;
+		base = pci_read(slot, 0x18) & ~15ull;
+		base |= (uint64_t)pci_read(slot, 0x1c) << 32;
+		outl(0xcfc, 0xffffffff);
+		mask = (uint64_t)pci_read(slot, 0x1c) << 32;
+		outl(0xcfc, (uint32_t)(base >> 32));
+		*size = mask ? 0 - mask : 0;
+		/* The window may be closed since the firmware left: memory decoding on. */
+		outl(0xcf8, 0x80000000u | slot << 11 | 4);
+		outl(0xcfc, (inl(0xcfc) & 0xffff) | 2);
+		return base;
+	}
+	return 0;
+}
+
+enum event { EVENT_INT, EVENT_UD, EVENT_PF, EVENT_IPI, EVENT_TIMER, EVENTS };
+static const char *const event_name[EVENTS] = { "INT n", "#UD", "#PF", "IPI", "timer" };
+
+static void raise_event(enum event event, uint64_t victim)
+{
+	uint32_t n = seen_count;
+
+	switch (event) {
+	case EVENT_INT:
+		__asm__ volatile("int $0x41" : : : "memory");
+		break;
+	case EVENT_UD:
+		__asm__ volatile("ud2" : : : "memory");
+		break;
+	case EVENT_PF:
+		*paging_pte(victim) &= ~PTE_P;
+		flush_page(victim);
+		*(volatile uint32_t *)victim = 1;
+		break;
+	case EVENT_IPI:
+		apic_icr(0, ICR_SELF | ICR_ASSERT | 0x42);
+		irq_on();
+		for (int i = 0; i < 100000 && seen_count == n; i++)
+			cpu_pause();
+		irq_off();
+		break;
+	default:
+		apic_write(APIC_TIMER_DIVIDE, 0xb);
+		apic_write(APIC_LVT_TIMER, 0x43);
+		apic_write(APIC_TIMER_INITIAL, 100000);
+		while (seen_count == n)
+			__asm__ volatile("sti; hlt; cli" : : : "memory");
+		apic_write(APIC_LVT_TIMER, LVT_MASKED);
+		break;
+	}
+}
+
+static void check_device_memory(void)
+{
+	static const uint8_t vector[EVENTS] = { 0x41, 6, 14, 0x42, 0x43 };
+	uint64_t size = 0, base = device_memory(&size), victim = alloc_memory(PAGE, PAGE);
+
+	if (!base || base + size > 1ull << 40) {
+		skip("events with their stack in device memory", "no ivshmem");
+		return;
+	}
+	note("device memory at %llx, %llu MiB", (unsigned long long)base, (unsigned long long)(size >> 20));
+	for (unsigned int e = 0; e < EVENTS && (e + 2) << 30 <= size; e++) {
+		uint64_t top = base + ((uint64_t)e << 30) + 0x200000 + 24;
+		uint32_t n = seen_count;
+
+		set_ist(0, 3, top);
+		idt[vector[e]].ist = 3;
+		raise_event((enum event)e, victim);
+		idt[vector[e]].ist = 0;
+		ok(seen_count == n + 1 && seen.vector == vector[e] && in_stack(top), "%s with its stack in device memory",
+		   event_name[e]);
+	}
+	/* The IDT itself, in a gigabyte that nothing has touched. It has to be written there; that is the touch. */
+	memcpy((void *)(base + (5ull << 30)), idt, sizeof(idt));
+	load_idt((void *)(base + (5ull << 30)), sizeof(idt) - 1);
+	raise_event(EVENT_INT, victim);
+	load_idt(idt, sizeof(idt) - 1);
+	is(seen.vector, 0x41, "INT n with its IDT in device memory");
+}
+
 /* Double fault: #PF while a #PF is delivered (its stack is not there). */
 static struct trap_frame df_frame;
 static uint64_t df_resume __attribute__((used)); /* named in assembly */
@@ -222,6 +319,7 @@ void test_main(void)
 	for (unsigned int v = 0x41; v <= 0x47; v++)
 		trap_handlers[v] = record;
 	check_everywhere();
+	check_device_memory();
 	check_int_stack_fault();
 	check_double_fault();
 	check_not_present();

@@ -32,6 +32,7 @@ LOGS = Path(os.environ.get("LINUX_LOGS", TOP / "build" / "linux-logs"))
 BOOT = "/EFI/BOOT/BOOTX64.EFI"  # what firmware starts from a disk that it knows nothing of
 READY = rb"TRIVET-READY cpus=(\d+) release=(\S+) up=(\S+)"
 ROOT_LINE = re.compile(r"(?m)^\[[^\]]*\] info +root: partition \d+")  # the hypervisor's, at a launch
+BAD_LINE = re.compile(r"^\[ *[-\d.]+\] (error|.*\b(panic|assertion|unhandled)\b)")
 # What OVMF's terminal driver sends besides text: cursor positions, colours, modes
 ANSI = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00\x08]")
 
@@ -313,7 +314,7 @@ class Machine:
             f"{self.name}: no processor named in the hypervisor's log\n{text[:3000]}"
         assert ROOT_LINE.search(text), \
             f"{self.name}: no root partition named in the hypervisor's log\n{text[:3000]}"
-        bad = re.findall(r"(?im)^.*\b(?:panic|error|assertion|unhandled)\b.*$", text)
+        bad = [line for line in text.splitlines() if BAD_LINE.search(line)]
         assert not bad, f"{self.name}: in the hypervisor's log:\n" + "\n".join(bad[:20])
 
     def registers(self):

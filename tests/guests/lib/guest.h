@@ -268,7 +268,7 @@ uint32_t try_wrmsr(uint32_t msr, uint64_t v);
 
 extern HIDDEN uint64_t page_pml4[512], page_pdpt[512], page_pd[4][512];
 
-/* Identity map of 512 GiB, supervisor, writable, executable; switches CR3 to it. */
+/* Identity map of 1 TiB, supervisor, writable, executable; switches CR3 to it. */
 void paging_init(void);
 /* The 4 KiB entry that maps `va` (below 4 GiB): splits the 2 MiB page when it has to. */
 uint64_t *paging_pte(uint64_t va);

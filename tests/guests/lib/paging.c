@@ -9,6 +9,7 @@ uint64_t page_pml4[512] __attribute__((aligned(4096)));
 uint64_t page_pdpt[512] __attribute__((aligned(4096)));
 uint64_t page_pd[4][512] __attribute__((aligned(4096)));
 
+static uint64_t page_pdpt_high[512] __attribute__((aligned(4096)));
 static uint64_t page_tables[32][512] __attribute__((aligned(4096)));
 static unsigned int page_tables_used;
 
@@ -24,6 +25,10 @@ void paging_init(void)
 	}
 	for (uint64_t i = 4; i < 512 && huge; i++)
 		page_pdpt[i] = i << 30 | PTE_PS | PTE_W | PTE_P;
+	for (uint64_t i = 0; i < 512 && huge; i++)
+		page_pdpt_high[i] = (512 + i) << 30 | PTE_PS | PTE_W | PTE_P;
+	if (huge && (cpuid(0x80000008, 0).eax & 0xff) >= 40)
+		page_pml4[1] = (uint64_t)page_pdpt_high | PTE_W | PTE_P;
 	write_cr0(read_cr0() | 1u << 16);
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
 	write_cr3((uint64_t)page_pml4);
