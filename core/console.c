@@ -78,7 +78,8 @@ bool root_takes_port(uint16_t port)
 	if (!uart_shared || port < uart_port || port >= uart_port + UART_PORTS)
 		return false;
 	if (uart_in_use) {
-		log_info("console: the root drives port 0x%x from now on, the log goes on in its ring", uart_port);
+		log_info("console: the root drives port 0x%x from now on, the log goes on in its ring",
+			 uart_port);
 		uart_in_use = false;
 		log_remove_sink(&uart_sink);
 		backend->allow_ports(uart_port, UART_PORTS);

@@ -104,7 +104,8 @@ static int map(uint64_t va, uint64_t hpa, uint64_t size, uint64_t flags, unsigne
 		unsigned int level = max_level;
 		uint64_t *entry;
 
-		while (page_sizes[level] == 0 || size < page_sizes[level] || !IS_ALIGNED(va | hpa, page_sizes[level]))
+		while (page_sizes[level] == 0 || size < page_sizes[level] ||
+		       !IS_ALIGNED(va | hpa, page_sizes[level]))
 			level--;
 		step = page_sizes[level];
 		entry = entry_for(va, level);
@@ -127,7 +128,8 @@ static int map_image(uint64_t used_size)
 
 	err = map_block((uint64_t)__text_start, ALIGN_UP((uint64_t)__text_end, PAGE_SIZE), MAP_TEXT);
 	if (!err)
-		err = map_block((uint64_t)__rodata_start, ALIGN_UP((uint64_t)__rodata_end, PAGE_SIZE), MAP_RODATA);
+		err = map_block((uint64_t)__rodata_start, ALIGN_UP((uint64_t)__rodata_end, PAGE_SIZE),
+				MAP_RODATA);
 	if (!err)
 		err = map_block((uint64_t)__data_start, data_end, MAP_DATA);
 	/* Behind the image: symbols, hand-off (the refusal text is written), memory map, boot tables, the pool. */
@@ -144,13 +146,15 @@ static int map_ram_window(void)
 		const struct boot_memory_range *range = &memory_map[i];
 		int err;
 
-		if (!IS_ALIGNED(range->base_hpa | range->size, PAGE_SIZE) || range->base_hpa + range->size < range->base_hpa)
+		if (!IS_ALIGNED(range->base_hpa | range->size, PAGE_SIZE) ||
+		    range->base_hpa + range->size < range->base_hpa)
 			return -EINVAL;
 		if (range->kind == BOOT_MEMORY_MMIO || range->base_hpa + range->size > RAM_WINDOW_SIZE)
 			continue;
 		if (host_memory_is_ours(HPA(range->base_hpa), range->size))
 			return -EINVAL;
-		err = map(RAM_WINDOW_BASE + range->base_hpa, range->base_hpa, range->size, MAP_DATA | PTE_GLOBAL, 3);
+		err = map(RAM_WINDOW_BASE + range->base_hpa, range->base_hpa, range->size,
+			  MAP_DATA | PTE_GLOBAL, 3);
 		if (err)
 			return err;
 	}
@@ -223,7 +227,6 @@ const void *host_ram_window(hpa_t hpa, uint64_t size)
 	for (uint64_t i = 0; i < memory_map_count; i++) {
 		const struct boot_memory_range *range = &memory_map[i];
 
-		
 		if (range->kind == BOOT_MEMORY_MMIO || hpa.v < range->base_hpa)
 			continue;
 		if (hpa.v < range->base_hpa + range->size && end <= range->base_hpa + range->size)

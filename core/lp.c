@@ -116,14 +116,15 @@ static int add_lp(uint32_t apic_id)
 
 int lp_table_init(hpa_t rsdp_hpa, uint32_t boot_apic_id)
 {
-	struct acpi_processor *processors = page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(*processors)));
+	struct acpi_processor *processors =
+		page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(*processors)));
 	struct acpi_madt madt = { .processors = processors, .processor_capacity = APIC_ID_LIMIT };
 	struct acpi_table table;
 	int err;
 
-	by_apic_id = page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(*by_apic_id)));
+	by_apic_id = page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(void *)));
 	lp_start_ids = page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(*lp_start_ids)));
-	lp_start_areas = page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(struct lp *)));
+	lp_start_areas = page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(void *)));
 	if (!processors || !by_apic_id || !lp_start_ids || !lp_start_areas)
 		return -ENOMEM;
 	lp_table = lp_start_areas;
@@ -158,7 +159,10 @@ static void fill_idt(void)
 		idt[v] = (struct gate){
 			.offset_low = (uint16_t)handler,
 			.selector = SELECTOR_CODE,
-			.ist = v == VECTOR_NMI ? IST_NMI : v == VECTOR_DF ? IST_DF : v == VECTOR_MC ? IST_MC : 0,
+			.ist = v == VECTOR_NMI ? IST_NMI :
+			       v == VECTOR_DF  ? IST_DF :
+			       v == VECTOR_MC  ? IST_MC :
+						 0,
 			.type = 0x8e, /* present, interrupt gate */
 			.offset_middle = (uint16_t)(handler >> 16),
 			.offset_high = (uint32_t)(handler >> 32),
@@ -183,7 +187,8 @@ static void fill_gdt(struct lp *lp)
 
 	lp->gdt[1] = 0x00af9b000000ffffull;
 	lp->gdt[2] = 0x00cf93000000ffffull;
-	lp->gdt[3] = (sizeof(lp->tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+	lp->gdt[3] =
+		(sizeof(lp->tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
 	lp->gdt[4] = base >> 32;
 }
 
@@ -212,7 +217,7 @@ void lp_load_tables(struct lp *lp)
 		uint16_t limit;
 		uint64_t base;
 	} __attribute__((packed)) gdtr = { sizeof(lp->gdt) - 1, (uint64_t)lp->gdt },
-				   idtr = { sizeof(idt) - 1, (uint64_t)idt };
+				  idtr = { sizeof(idt) - 1, (uint64_t)idt };
 
 	if (idt[0].selector == 0)
 		fill_idt();
@@ -231,7 +236,8 @@ void lp_load_tables(struct lp *lp)
 			 "lidt %1\n\t"
 			 "ltr %w2"
 			 :
-			 : "m"(gdtr), "m"(idtr), "r"(SELECTOR_TSS), [code] "i"(SELECTOR_CODE), [data] "i"(SELECTOR_DATA)
+			 : "m"(gdtr), "m"(idtr),
+			   "r"(SELECTOR_TSS), [code] "i"(SELECTOR_CODE), [data] "i"(SELECTOR_DATA)
 			 : "rax", "memory");
 }
 

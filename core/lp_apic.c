@@ -65,12 +65,13 @@ static struct apic_config make_config(const struct lp *lp)
 	return config;
 }
 
-static void read_registers(const struct lapic *lapic, const struct apic_config *config, struct apic_image *image)
+static void read_registers(const struct lapic *lapic, const struct apic_config *config,
+			   struct apic_image *image)
 {
 	static const uint16_t lvt[APIC_LVT_COUNT] = {
-		[APIC_LVT_TIMER] = LAPIC_LVT_TIMER,	[APIC_LVT_LINT0] = LAPIC_LVT_LINT0,
-		[APIC_LVT_LINT1] = LAPIC_LVT_LINT1,	[APIC_LVT_ERROR] = LAPIC_LVT_ERROR,
-		[APIC_LVT_PMC] = LAPIC_LVT_PMC,		[APIC_LVT_THERMAL] = LAPIC_LVT_THERMAL,
+		[APIC_LVT_TIMER] = LAPIC_LVT_TIMER, [APIC_LVT_LINT0] = LAPIC_LVT_LINT0,
+		[APIC_LVT_LINT1] = LAPIC_LVT_LINT1, [APIC_LVT_ERROR] = LAPIC_LVT_ERROR,
+		[APIC_LVT_PMC] = LAPIC_LVT_PMC,	    [APIC_LVT_THERMAL] = LAPIC_LVT_THERMAL,
 		[APIC_LVT_CMCI] = LAPIC_LVT_CMCI,
 	};
 

@@ -140,7 +140,8 @@ static void handle_vector(struct lp *lp, uint8_t vector)
 	if (vector == HV_VECTOR_TIMER && timer_fired(lp)) {
 		end_edge(lp, vector);
 		handle_timer(lp);
-	} else if (vector == HV_VECTOR_KICK && atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel)) {
+	} else if (vector == HV_VECTOR_KICK &&
+		   atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel)) {
 		end_edge(lp, vector); /* what there is to do stands in vp->pending */
 	} else {
 		give_to_vp(lp, vector);
@@ -172,6 +173,8 @@ void lp_kick(struct lp *lp)
 {
 	if (atomic_exchange_explicit(&lp->kicked, 1, memory_order_acq_rel) != 0)
 		return; /* one is on its way */
-	if (lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK) != 0)
-		atomic_store_explicit(&lp->kicked, 0, memory_order_release); /* not sent: the next kick tries again */
+	if (lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK) !=
+	    0)
+		atomic_store_explicit(&lp->kicked, 0,
+				      memory_order_release); /* not sent: the next kick tries again */
 }

@@ -60,7 +60,9 @@ static void require(int err, const char *what)
 
 	if (!err)
 		return;
-	snprintf(why, sizeof(why), err == -ENOMEM ? "%s: not enough hypervisor memory (memory = in trivet.conf)" : "%s (error %d)",
+	snprintf(why, sizeof(why),
+		 err == -ENOMEM ? "%s: not enough hypervisor memory (memory = in trivet.conf)" :
+				  "%s (error %d)",
 		 what, err);
 	refuse(err, why);
 }
@@ -117,9 +119,11 @@ static void describe_memory(void)
 		if (map[i].kind == BOOT_MEMORY_RAM)
 			ram += map[i].size;
 	log_info("memory: %llu MiB for the root", (unsigned long long)(ram >> 20));
-	log_info("memory: hypervisor memory 0x%llx-0x%llx, trampoline 0x%llx", (unsigned long long)boot->hv_base,
-		 (unsigned long long)(boot->hv_base + boot->hv_size), (unsigned long long)boot->trampoline_hpa);
-	log_info("memory: %llu bytes reserved", (unsigned long long)(boot->hv_size + (boot->trampoline_hpa ? PAGE_SIZE : 0)));
+	log_info("memory: hypervisor memory 0x%llx-0x%llx, trampoline 0x%llx",
+		 (unsigned long long)boot->hv_base, (unsigned long long)(boot->hv_base + boot->hv_size),
+		 (unsigned long long)boot->trampoline_hpa);
+	log_info("memory: %llu bytes reserved",
+		 (unsigned long long)(boot->hv_size + (boot->trampoline_hpa ? PAGE_SIZE : 0)));
 }
 
 static void calibrate(struct lp *lp)
@@ -129,11 +133,13 @@ static void calibrate(struct lp *lp)
 
 	read_fadt(&fadt);
 	require(lp_apic_find(lp), "the local APIC is disabled");
-	require(tsc_calibrate(&lp->lapic, fadt.pm_timer_port, fadt.pm_timer_32bit, &info), "no clock to measure the TSC with");
+	require(tsc_calibrate(&lp->lapic, fadt.pm_timer_port, fadt.pm_timer_32bit, &info),
+		"no clock to measure the TSC with");
 	log_set_clock(info.tsc_hz, boot->tsc_at_entry);
 	lp_set_timer_frequencies(info.tsc_hz, info.apic_timer_hz);
-	log_info("time: TSC %llu kHz (%s), local APIC timer %llu kHz", (unsigned long long)(info.tsc_hz / 1000),
-		 tsc_source_name(info.source), (unsigned long long)(info.apic_timer_hz / 1000));
+	log_info("time: TSC %llu kHz (%s), local APIC timer %llu kHz",
+		 (unsigned long long)(info.tsc_hz / 1000), tsc_source_name(info.source),
+		 (unsigned long long)(info.apic_timer_hz / 1000));
 }
 
 _Noreturn void lp_main(struct lp *lp)
@@ -169,7 +175,8 @@ _Noreturn void hv_main(struct boot_handoff *handoff)
 
 	boot = handoff;
 	save_cpu_state(&boot_cpu);
-	if (boot->magic != BOOT_HANDOFF_MAGIC || boot->version != BOOT_HANDOFF_VERSION || boot->size != sizeof(*boot))
+	if (boot->magic != BOOT_HANDOFF_MAGIC || boot->version != BOOT_HANDOFF_VERSION ||
+	    boot->size != sizeof(*boot))
 		refuse(-EINVAL, "loader and hypervisor don't belong together");
 	log_set_level(boot->log_level);
 	console_init_early(boot);

@@ -104,8 +104,8 @@ static void begin(const char *text)
 	lp = current_lp();
 	log_error("panic: %s", text);
 	if (lp && lp->vp)
-		log_error("lp%u (apic id %u), running vp%u, guest rip %016llx", lp->index, lp->apic_id, lp->vp->index,
-			  (unsigned long long)(lp->vp->control ? backend->rip(lp->vp) : 0));
+		log_error("lp%u (apic id %u), running vp%u, guest rip %016llx", lp->index, lp->apic_id,
+			  lp->vp->index, (unsigned long long)(lp->vp->control ? backend->rip(lp->vp) : 0));
 }
 
 static _Noreturn void finish(uint64_t frame)
@@ -141,7 +141,8 @@ _Noreturn void panic_trap(const struct trap_frame *f, const char *what)
 
 	__asm__ volatile("movq %%cr2, %0" : "=r"(cr2));
 	__asm__ volatile("movq %%cr3, %0" : "=r"(cr3));
-	snprintf(text, sizeof(text), "%s in the hypervisor, error code 0x%llx", what, (unsigned long long)f->error_code);
+	snprintf(text, sizeof(text), "%s in the hypervisor, error code 0x%llx", what,
+		 (unsigned long long)f->error_code);
 	begin(text);
 	print_address("rip", f->rip);
 	log_error("  rax %016llx rbx %016llx rcx %016llx rdx %016llx", (unsigned long long)f->rax,

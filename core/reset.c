@@ -52,7 +52,8 @@ _Noreturn void machine_reset(void)
 
 _Noreturn void vp_shutdown(struct vp *vp)
 {
-	log_vp_error(vp->partition->id, vp->index, "shutdown (triple fault) near rip 0x%llx: resetting the machine",
+	log_vp_error(vp->partition->id, vp->index,
+		     "shutdown (triple fault) near rip 0x%llx: resetting the machine",
 		     (unsigned long long)backend->rip(vp));
 	vp_log_history(vp);
 	machine_reset();

@@ -84,7 +84,7 @@ int root_init(const struct boot_handoff *handoff)
 	ss_note_flush(&root_partition.space, root_partition.space.generation);
 	ss_reclaim(&root_partition.space);
 
-	root_partition.vps = page_alloc(&host_pool, page_order_for(lp_count * sizeof(struct vp *)));
+	root_partition.vps = page_alloc(&host_pool, page_order_for(lp_count * sizeof(void *)));
 	if (!root_partition.vps)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < lp_count && !err; i++)
@@ -139,7 +139,8 @@ static enum fault_result map_device_memory(struct vp *vp, gpa_t gpa)
 		static struct log_ratelimit bucket;
 
 		log_vp_ratelimited(&bucket, LOG_ERROR, vp->partition->id, vp->index,
-				   "no page left to map 0x%llx: #GP. Give the hypervisor more memory (memory = in trivet.conf)",
+				   "no page left to map 0x%llx: #GP. Give the hypervisor more memory (memory "
+				   "= in trivet.conf)",
 				   (unsigned long long)gpa.v);
 		return FAULT_REFUSED;
 	}

@@ -25,10 +25,28 @@ static bool go_to_fixup(struct trap_frame *frame)
 void trap_handler(struct trap_frame *frame)
 {
 	static const char *const names[32] = {
-		"divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode",
-		"device not available", "double fault", "coprocessor overrun", "invalid TSS", "segment not present",
-		"stack fault", "general protection", "page fault", "reserved 15", "x87 error", "alignment check",
-		"machine check", "SIMD error", "virtualization", "control protection",
+		"divide error",
+		"debug",
+		"NMI",
+		"breakpoint",
+		"overflow",
+		"bound range",
+		"invalid opcode",
+		"device not available",
+		"double fault",
+		"coprocessor overrun",
+		"invalid TSS",
+		"segment not present",
+		"stack fault",
+		"general protection",
+		"page fault",
+		"reserved 15",
+		"x87 error",
+		"alignment check",
+		"machine check",
+		"SIMD error",
+		"virtualization",
+		"control protection",
 	};
 
 	switch (frame->vector) {

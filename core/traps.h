@@ -6,7 +6,6 @@
 #include <trivet/exceptions.h>
 #include <trivet/types.h>
 
-
 struct trap_frame {
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
 	uint64_t vector, error_code;

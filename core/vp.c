@@ -51,9 +51,11 @@ void vp_log_exit_counts(struct vp *vp)
 	vp->exit_counts_logged_tsc = now;
 	for (uint32_t i = 0; i < ARRAY_SIZE(vp->exit_counts) && used < sizeof(text); i++)
 		if (vp->exit_counts[i])
-			used += (size_t)snprintf(text + used, sizeof(text) - used, " %s=%llu", backend->exit_name(i),
+			used += (size_t)snprintf(text + used, sizeof(text) - used, " %s=%llu",
+						 backend->exit_name(i),
 						 (unsigned long long)vp->exit_counts[i]);
-	log_vp_debug(vp->partition->id, vp->index, "exits:%s flushes=%llu", text, (unsigned long long)vp->flushes);
+	log_vp_debug(vp->partition->id, vp->index, "exits:%s flushes=%llu", text,
+		     (unsigned long long)vp->flushes);
 }
 
 int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)

@@ -37,10 +37,8 @@ void apic_host_level_eoi(struct apic *apic, uint8_t vector)
 void apic_host_lvt_changed(struct apic *apic, enum apic_lvt which, uint32_t value)
 {
 	static const uint16_t reg[APIC_LVT_COUNT] = {
-		[APIC_LVT_LINT0] = LAPIC_LVT_LINT0,
-		[APIC_LVT_LINT1] = LAPIC_LVT_LINT1,
-		[APIC_LVT_PMC] = LAPIC_LVT_PMC,
-		[APIC_LVT_THERMAL] = LAPIC_LVT_THERMAL,
+		[APIC_LVT_LINT0] = LAPIC_LVT_LINT0, [APIC_LVT_LINT1] = LAPIC_LVT_LINT1,
+		[APIC_LVT_PMC] = LAPIC_LVT_PMC,	    [APIC_LVT_THERMAL] = LAPIC_LVT_THERMAL,
 		[APIC_LVT_CMCI] = LAPIC_LVT_CMCI,
 	};
 
@@ -55,7 +53,8 @@ void apic_host_mode_changed(struct apic *apic)
 	struct lapic *lapic = &vp->lp->lapic;
 
 	if ((apic->base & ~0xfffull) != APIC_BASE_DEFAULT)
-		log_vp_warn(vp->partition->id, vp->index, "local APIC moved to 0x%llx: only 0x%llx is emulated",
+		log_vp_warn(vp->partition->id, vp->index,
+			    "local APIC moved to 0x%llx: only 0x%llx is emulated",
 			    (unsigned long long)(apic->base & ~0xfffull), APIC_BASE_DEFAULT);
 	if (apic->x2 && !lapic->x2apic) {
 		wrmsr(LAPIC_MSR_BASE, rdmsr(LAPIC_MSR_BASE) | LAPIC_BASE_X2APIC);
@@ -183,7 +182,8 @@ void vp_send_sipi(struct vp *vp, uint8_t vector)
 		if (lp != this_lp())
 			lp_kick(lp);
 	} else if (lp_trampoline_vector()) {
-		lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_SIPI | LAPIC_ICR_ASSERT | lp_trampoline_vector());
+		lapic_icr(&this_lp()->lapic, lp->apic_id,
+			  LAPIC_ICR_SIPI | LAPIC_ICR_ASSERT | lp_trampoline_vector());
 	}
 }
 
@@ -235,9 +235,10 @@ enum fault_result vp_apic_page_access(struct vp *vp, gpa_t gpa)
 	if (err < 0) {
 		static struct log_ratelimit bucket;
 
-		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
-				   "rip 0x%llx: access to the local APIC page at 0x%x not understood (%d): #GP",
-				   (unsigned long long)context.rip, access.offset, err);
+		log_vp_ratelimited(
+			&bucket, LOG_WARN, vp->partition->id, vp->index,
+			"rip 0x%llx: access to the local APIC page at 0x%x not understood (%d): #GP",
+			(unsigned long long)context.rip, access.offset, err);
 		return FAULT_REFUSED;
 	}
 	if (err == EMULATE_DONE)

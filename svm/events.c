@@ -35,8 +35,8 @@ void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 			error = 0;
 		}
 	}
-	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector | (has_error ? EVENT_ERROR_VALID : 0) |
-				(uint64_t)error << EVENT_ERROR_SHIFT;
+	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector |
+				(has_error ? EVENT_ERROR_VALID : 0) | (uint64_t)error << EVENT_ERROR_SHIFT;
 }
 
 void svm_requeue_event(struct vmcb *vmcb)
@@ -57,7 +57,8 @@ static void open_window(struct vmcb *vmcb, unsigned int priority, bool ignore_tp
 {
 	uint64_t control = vmcb->interrupt_control & ~(V_PRIORITY_MASK | V_IGNORE_TPR);
 
-	vmcb->interrupt_control = control | V_IRQ | (uint64_t)priority << V_PRIORITY_SHIFT | (ignore_tpr ? V_IGNORE_TPR : 0);
+	vmcb->interrupt_control =
+		control | V_IRQ | (uint64_t)priority << V_PRIORITY_SHIFT | (ignore_tpr ? V_IGNORE_TPR : 0);
 	vmcb->intercepts1 |= (uint32_t)INTERCEPT1_VINTR;
 	/* QEMU 7.2 (which has no NRIPS) dies of a CR8 write that lets V_IRQ in: then it is ours to carry out. */
 	if (!(svm.features & SVM_FEATURE_NRIPS))

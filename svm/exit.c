@@ -28,8 +28,8 @@ static int decode_current(struct vp *vp, struct vp_context *context, struct insn
 	size_t count;
 
 	svm_get_context(vp, context);
-	count = guest_fetch(&context->paging, vp, GVA(context->rip + context->segment_base[INSN_SEG_CS]), bytes,
-			    sizeof(bytes));
+	count = guest_fetch(&context->paging, vp, GVA(context->rip + context->segment_base[INSN_SEG_CS]),
+			    bytes, sizeof(bytes));
 	return insn_decode(bytes, count, (enum insn_mode)context->mode, insn);
 }
 
@@ -46,7 +46,8 @@ static __attribute__((__noinline__)) uint64_t decode_next_rip(struct vp *vp, uns
 }
 
 /* The same where it is quick: a two-byte opcode without prefixes in 64-bit code. False: decode. */
-static inline __attribute__((__always_inline__)) bool quick_next_rip(const struct vmcb *vmcb, uint32_t opcode, uint64_t *rip)
+static inline __attribute__((__always_inline__)) bool quick_next_rip(const struct vmcb *vmcb, uint32_t opcode,
+								     uint64_t *rip)
 {
 	uint64_t bytes;
 
@@ -60,7 +61,8 @@ static inline __attribute__((__always_inline__)) bool quick_next_rip(const struc
 	       likely(insn_match2(bytes, opcode));
 }
 
-static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const struct vmcb *vmcb, uint32_t opcode)
+static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const struct vmcb *vmcb,
+						       uint32_t opcode)
 {
 	uint64_t rip;
 
@@ -161,7 +163,8 @@ static bool write_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t v
 	}
 }
 
-static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct vmcb *vmcb, uint32_t msr, bool is_write)
+static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct vmcb *vmcb, uint32_t msr,
+							  bool is_write)
 {
 	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
 	uint64_t rip = next_rip(vp, vmcb, is_write ? INSN_BYTES_WRMSR : INSN_BYTES_RDMSR);
@@ -186,7 +189,8 @@ static __attribute__((__noinline__)) void handle_msr(struct vp *vp, struct vmcb 
 	trace_info(&vp->lp->trace, msr);
 	/* EOI and ICR of a VP in x2APIC mode, when the value is in order. */
 	if (likely(is_write) && likely(apic->x2)) {
-		if (msr == APIC_MSR_EOI && (uint32_t)vp->gpr[GPR_RAX] == 0 && (uint32_t)vp->gpr[GPR_RDX] == 0) {
+		if (msr == APIC_MSR_EOI && (uint32_t)vp->gpr[GPR_RAX] == 0 &&
+		    (uint32_t)vp->gpr[GPR_RDX] == 0) {
 			apic_eoi(apic);
 			if (apic_pending_vector(apic) >= 0)
 				vp_post_self(vp, VP_PENDING_EVENT);
@@ -256,7 +260,8 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 	uint64_t info = vmcb->exit_info1;
 
 	trace_info(&vp->lp->trace, vmcb->exit_info2);
-	if (root_second_stage_fault(vp, GPA(vmcb->exit_info2), info & NPF_FETCH, info & NPF_WALK) == FAULT_REFUSED)
+	if (root_second_stage_fault(vp, GPA(vmcb->exit_info2), info & NPF_FETCH, info & NPF_WALK) ==
+	    FAULT_REFUSED)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 }
 

@@ -54,7 +54,8 @@ int svm_probe(char *why, size_t size)
 		return refuse(why, size, "the processor has no SVM (or the firmware hides it)");
 	}
 	if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS)
-		return refuse(why, size, "SVM is disabled by the firmware: turn it on in the setup (\"SVM mode\")");
+		return refuse(why, size,
+			      "SVM is disabled by the firmware: turn it on in the setup (\"SVM mode\")");
 	svm.features = max_leaf >= 0x8000000a ? cpuid(0x8000000a, 0).edx : 0;
 	svm.asids = max_leaf >= 0x8000000a ? cpuid(0x8000000a, 0).ebx : 0;
 	if (!(svm.features & SVM_FEATURE_NPT))
@@ -63,7 +64,8 @@ int svm_probe(char *why, size_t size)
 		return refuse(why, size, "the processor has no address space identifiers");
 	__asm__ volatile("movq %%cr4, %0" : "=r"(cr4));
 	if (cr4 & CR4_LA57)
-		return refuse(why, size, "the firmware runs with 5-level paging, which Trivet does not do yet");
+		return refuse(why, size,
+			      "the firmware runs with 5-level paging, which Trivet does not do yet");
 	svm.phys_bits = cpuid(0x80000008, 0).eax & 0xff;
 	svm.gbpages = cpuid(0x80000001, 0).edx & BIT(26);
 	svm.invlpgb = cpuid(0x80000008, 0).ebx & BIT(3);
@@ -77,9 +79,12 @@ void svm_describe(char *text, size_t size)
 		uint32_t bit;
 		const char *name;
 	} names[] = {
-		{ SVM_FEATURE_NPT, "npt" },	       { SVM_FEATURE_NRIPS, "nrips" },
-		{ SVM_FEATURE_CLEAN_BITS, "clean-bits" }, { SVM_FEATURE_FLUSH_BY_ASID, "flush-by-asid" },
-		{ SVM_FEATURE_DECODE_ASSISTS, "decode-assists" }, { SVM_FEATURE_PAUSE_FILTER, "pause-filter" },
+		{ SVM_FEATURE_NPT, "npt" },
+		{ SVM_FEATURE_NRIPS, "nrips" },
+		{ SVM_FEATURE_CLEAN_BITS, "clean-bits" },
+		{ SVM_FEATURE_FLUSH_BY_ASID, "flush-by-asid" },
+		{ SVM_FEATURE_DECODE_ASSISTS, "decode-assists" },
+		{ SVM_FEATURE_PAUSE_FILTER, "pause-filter" },
 		{ SVM_FEATURE_AVIC, "avic" },
 	};
 	size_t used = 0;

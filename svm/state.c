@@ -82,8 +82,8 @@ int svm_vp_create(struct vp *vp)
 		return -ENOMEM;
 	vp->control = vmcb;
 	vp->control_hpa = hv_virt_to_phys(vmcb).v;
-	vmcb->intercepts1 = INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_CPUID | INTERCEPT1_INVLPGA | INTERCEPT1_IOIO |
-			    INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN;
+	vmcb->intercepts1 = INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_CPUID | INTERCEPT1_INVLPGA |
+			    INTERCEPT1_IOIO | INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN;
 	vmcb->intercepts2 = INTERCEPT2_VMRUN | INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE | INTERCEPT2_STGI |
 			    INTERCEPT2_CLGI | INTERCEPT2_SKINIT;
 	vmcb->iopm_base_hpa = hv_virt_to_phys(svm.io_map).v;
@@ -109,7 +109,8 @@ void svm_vp_start(struct vp *vp, uint8_t vector)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
-	vmcb->cs = (struct vmcb_segment){ (uint16_t)(vector << 8), ATTR_REAL_CODE, 0xffff, (uint32_t)vector << 12 };
+	vmcb->cs = (struct vmcb_segment){ (uint16_t)(vector << 8), ATTR_REAL_CODE, 0xffff,
+					  (uint32_t)vector << 12 };
 	vmcb->rip = 0;
 }
 
@@ -188,7 +189,8 @@ void svm_get_context(struct vp *vp, struct vp_context *context)
 		for (int i = 0; i < INSN_SEG_FS; i++)
 			context->segment_base[i] = 0;
 	} else {
-		context->mode = vmcb->cs.attributes & ATTR_BIG && !(vmcb->rflags & RFLAGS_VM) ? INSN_MODE_32 : INSN_MODE_16;
+		context->mode = vmcb->cs.attributes & ATTR_BIG && !(vmcb->rflags & RFLAGS_VM) ? INSN_MODE_32 :
+												INSN_MODE_16;
 	}
 	context->paging = (struct guest_paging){
 		.cr0 = vmcb->cr0,

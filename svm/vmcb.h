@@ -37,7 +37,7 @@ struct vmcb {
 	uint64_t exit_code;
 	uint64_t exit_info1;
 	uint64_t exit_info2;
-	uint64_t exit_int_info; /* EVENT_* */
+	uint64_t exit_int_info;	 /* EVENT_* */
 	uint64_t nested_control; /* bit 0: nested paging, bit 7: INVLPGB and TLBSYNC */
 	uint64_t avic_apic_bar;
 	uint64_t ghcb_gpa;

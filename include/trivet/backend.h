@@ -37,7 +37,8 @@ struct backend {
 	/* Control block of a VP in its reset state. -ENOMEM. */
 	int (*vp_create)(struct vp *vp);
 	/* The VP goes on where the loader called, on this LP. */
-	void (*vp_launch)(struct vp *vp, const struct boot_cpu_state *state, const struct boot_context *context);
+	void (*vp_launch)(struct vp *vp, const struct boot_cpu_state *state,
+			  const struct boot_context *context);
 	/* State after INIT; SDM3 table 9-1, APM2 14.1.3. */
 	void (*vp_reset)(struct vp *vp);
 	/* Real-mode start at `vector` << 12. */

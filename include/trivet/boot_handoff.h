@@ -20,9 +20,10 @@
 #define BOOT_HANDOFF_VERSION 1u
 
 enum boot_memory_kind {
-	BOOT_MEMORY_RAM = 1,	  /* usable by the root now or after ExitBootServices */
-	BOOT_MEMORY_FIRMWARE = 2, /* RAM with ACPI tables, runtime services or reserved data: the root reads it */
-	BOOT_MEMORY_MMIO = 3,	  /* device memory named by the firmware */
+	BOOT_MEMORY_RAM = 1, /* usable by the root now or after ExitBootServices */
+	BOOT_MEMORY_FIRMWARE =
+		2,	      /* RAM with ACPI tables, runtime services or reserved data: the root reads it */
+	BOOT_MEMORY_MMIO = 3, /* device memory named by the firmware */
 };
 
 struct boot_memory_range {
@@ -77,19 +78,22 @@ struct boot_handoff {
 	uint64_t symtab_count;
 	uint64_t strtab_offset;
 	uint64_t strtab_size;
-	uint64_t memory_map_offset; /* struct boot_memory_range array, ascending, merged, no overlaps; without hv memory */
+	uint64_t
+		memory_map_offset; /* struct boot_memory_range array, ascending, merged, no overlaps; without hv memory */
 	uint64_t memory_map_count;
-	uint64_t trampoline_hpa; /* one reserved page below 1 MiB for starting processors, 0: none could be had */
-	uint64_t rsdp_hpa;	 /* ACPI root pointer, 0: none */
-	uint64_t tsc_at_entry;	 /* TSC when the loader started */
+	uint64_t
+		trampoline_hpa; /* one reserved page below 1 MiB for starting processors, 0: none could be had */
+	uint64_t rsdp_hpa;	/* ACPI root pointer, 0: none */
+	uint64_t tsc_at_entry; /* TSC when the loader started */
 	struct boot_framebuffer framebuffer;
 	uint32_t log_level;	  /* enum log_level */
 	uint32_t log_framebuffer; /* 1: log to the framebuffer until launch */
 	uint16_t log_port;	  /* I/O port of the UART for the log, 0: none */
-	uint16_t log_port_shared; /* 1: the root's console too; the hypervisor leaves it once the root drives it */
+	uint16_t
+		log_port_shared; /* 1: the root's console too; the hypervisor leaves it once the root drives it */
 	uint32_t processor_count; /* processors the firmware reports, at least 1 */
 	char version_string[32];  /* of the loader, NUL terminated */
-	char refusal[96];	  /* out: why the hypervisor returned an error, NUL terminated, for the user */
+	char refusal[96]; /* out: why the hypervisor returned an error, NUL terminated, for the user */
 };
 static_assert(sizeof(struct boot_handoff) == 320, "boot_handoff");
 

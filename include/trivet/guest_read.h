@@ -15,28 +15,28 @@ struct extable_entry {
 };
 static_assert(sizeof(struct extable_entry) == 8, "extable_entry");
 
-#define EXTABLE(insn, fixup)                 \
-	".pushsection .extable, \"a\"\n\t"   \
-	".balign 4\n\t"                      \
-	".long " insn " - .\n\t"             \
-	".long " fixup " - .\n\t"            \
+#define EXTABLE(insn, fixup)               \
+	".pushsection .extable, \"a\"\n\t" \
+	".balign 4\n\t"                    \
+	".long " insn " - .\n\t"           \
+	".long " fixup " - .\n\t"          \
 	".popsection\n\t"
 
-#define DEFINE_GUEST_READ(name, type, insn)                                                 \
-	static inline bool name(uint64_t gpa, type *out)                                    \
-	{                                                                                   \
-		type value;                                                                 \
-		if (unlikely(gpa >= RAM_WINDOW_SIZE - sizeof(type)))                        \
-			return false;                                                       \
-		__asm__ goto("1: " insn " (%1), %0\n\t" EXTABLE("1b", "%l[fault]")          \
-			     : "=q"(value)                                                  \
-			     : "r"(RAM_WINDOW_BASE + gpa)                                   \
-			     : "memory"                                                     \
-			     : fault);                                                      \
-		*out = value;                                                               \
-		return true;                                                                \
-	fault:                                                                              \
-		return false;                                                               \
+#define DEFINE_GUEST_READ(name, type, insn)                                        \
+	static inline bool name(uint64_t gpa, type *out)                           \
+	{                                                                          \
+		type value;                                                        \
+		if (unlikely(gpa >= RAM_WINDOW_SIZE - sizeof(type)))               \
+			return false;                                              \
+		__asm__ goto("1: " insn " (%1), %0\n\t" EXTABLE("1b", "%l[fault]") \
+			     : "=q"(value)                                         \
+			     : "r"(RAM_WINDOW_BASE + gpa)                          \
+			     : "memory"                                            \
+			     : fault);                                             \
+		*out = value;                                                      \
+		return true;                                                       \
+fault:                                                                             \
+		return false;                                                      \
 	}
 
 /* One load at `gpa` of the root (identity mapped). False when that isn't RAM that the root owns. */

@@ -57,7 +57,7 @@ static inline uint64_t guest_leaf_gpa(uint64_t entry, uint64_t gva, uint64_t siz
 
 /* For EFER.LMA=1 and CR4.LA57=0 only. `window` is guest_window(). False: not present or not readable, take the slow way. */
 static inline __attribute__((__always_inline__)) bool guest_walk_fast64(uint64_t window, uint64_t cr3,
-										    uint64_t gva, uint64_t *gpa)
+									uint64_t gva, uint64_t *gpa)
 {
 	const uint64_t mask = guest_pte_mask();
 	uint64_t entry;
@@ -87,7 +87,8 @@ static inline __attribute__((__always_inline__)) bool guest_walk_fast64(uint64_t
 }
 
 /* The eight bytes at `gva`. False also when they cross a page. */
-static inline __attribute__((__always_inline__)) bool guest_fetch_fast64(uint64_t cr3, uint64_t gva, uint64_t *bytes)
+static inline __attribute__((__always_inline__)) bool guest_fetch_fast64(uint64_t cr3, uint64_t gva,
+									 uint64_t *bytes)
 {
 	uint64_t window = guest_window();
 	uint64_t gpa;

@@ -25,12 +25,6 @@
 /* Pages of the hypervisor itself (later: partitions' pools are carved from their parents' memory instead). */
 extern struct page_pool host_pool;
 
-/* `p` lies in the hypervisor's block. Any address in it, code and static data included. */
-hpa_t hv_virt_to_phys(const void *p);
-
-/* `hpa` lies in the hypervisor's block. */
-void *hv_phys_to_virt(hpa_t hpa);
-
 /* True when [hpa, hpa + size) touches memory that belongs to the hypervisor: its block or the trampoline page. */
 bool host_memory_is_ours(hpa_t hpa, uint64_t size);
 

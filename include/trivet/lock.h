@@ -20,7 +20,10 @@ struct spinlock {
 	uint8_t rank; /* enum lock_rank */
 };
 
-#define SPINLOCK_INIT(r) { .held = ATOMIC_FLAG_INIT, .rank = (r) }
+#define SPINLOCK_INIT(r)                              \
+	{                                             \
+		.held = ATOMIC_FLAG_INIT, .rank = (r) \
+	}
 
 #ifdef TRIVET_DEBUG
 /* Panics when the caller already holds a lock of this or a higher rank. */

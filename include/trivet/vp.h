@@ -13,7 +13,7 @@
 #include <trivet/types.h>
 
 /* Bits of vp->pending: work to do before the next entry. One test on the exit path covers them all. */
-#define VP_PENDING_EVENT BIT(0)	   /* an interrupt may be deliverable */
+#define VP_PENDING_EVENT BIT(0) /* an interrupt may be deliverable */
 #define VP_PENDING_NMI BIT(1)
 #define VP_PENDING_INIT BIT(2)
 #define VP_PENDING_SIPI BIT(3)
@@ -26,8 +26,9 @@ enum vp_state {
 };
 
 struct vp {
-	uint64_t gpr[GPR_COUNT]; /* RAX valid at every exit; RSP only between backend get_context/set_context */
-	void *control;		 /* the back end's control block (VMCB, VMCS) */
+	uint64_t gpr
+		[GPR_COUNT]; /* RAX valid at every exit; RSP only between backend get_context/set_context */
+	void *control;	     /* the back end's control block (VMCB, VMCS) */
 	uint64_t control_hpa;
 	_Atomic uint64_t pending; /* VP_PENDING_* */
 	struct lp *lp;
