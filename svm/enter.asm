@@ -17,6 +17,15 @@ default rel
 extern svm_handle_exit
 extern svm_handle_pending
 
+; An interrupt that was withdrawn between the exit and the window: QEMU then takes vector -1, which is #GP with an error code
+; that no processor has. It is nothing; the fix-up goes on behind the window. (Hardware gives the spurious vector.)
+%macro NO_INTERRUPT 1
+section .extable progbits alloc noexec nowrite align=4
+	dd %1 - $
+	dd %1 - $
+section .text
+%endmacro
+
 section .text
 
 ; svm_run_loop(vp), never returns. [rsp]: vp. Entered with GIF and IF clear.
@@ -85,7 +94,9 @@ svm_open_window:
 	mov rax, rsi
 	vmload
 	stgi
+.open:
 	nop
+.closing:
 	clgi
 	mov rax, rdi
 	vmload
@@ -101,7 +112,9 @@ svm_halt:
 	cli
 	stgi
 	sti
+.halting:
 	hlt
+.woken:
 	cli
 	clgi
 	sti
@@ -109,5 +122,10 @@ svm_halt:
 	mov rax, rdi
 	vmload
 	ret
+
+NO_INTERRUPT svm_open_window.open
+NO_INTERRUPT svm_open_window.closing
+NO_INTERRUPT svm_halt.halting
+NO_INTERRUPT svm_halt.woken
 
 section .note.GNU-stack noalloc noexec nowrite progbits

@@ -119,6 +119,15 @@ def test_same_view(guest):
 
 
 @pytest.mark.skipif(BARE_ONLY, reason="TRIVET_BARE is set")
+def test_same_timer_rate():
+    """The root's APIC timer runs as fast as the machine's: the guest alone only knows that its rates fit together."""
+    guest = next(g for g in GUESTS if g.name == "apic_timer")
+    bare, trivet = (int(re.search(r"timer runs at (\d+) kHz", "\n".join(run(guest, side).lines))[1])
+                    for side in ("bare", "trivet"))
+    assert 0.8 < trivet / bare < 1.25, f"{bare} kHz bare, {trivet} kHz under Trivet"
+
+
+@pytest.mark.skipif(BARE_ONLY, reason="TRIVET_BARE is set")
 def test_hypervisor_memory_is_logged():
     """Touching the hypervisor's memory leaves a line in its log that names an address within."""
     log = run(next(g for g in GUESTS if g.name == "hvmem"), "trivet").log
