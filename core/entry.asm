@@ -11,6 +11,7 @@ default rel
 extern hv_main
 extern ap_main
 extern trap_handler
+extern interrupt_window ; core/lp.c: address and length
 
 section .bss align=16
 boot_stack: resb 16384
@@ -31,13 +32,20 @@ hv_entry:
 	call hv_main
 	ud2
 
-; hv_back_to_loader(rip, rsp, status): the hypervisor refuses. The boot page tables hold both worlds.
+; hv_back_to_loader(rip, rsp, status, efer): the hypervisor refuses. The boot page tables hold both worlds; NXE may go
+; only when they are loaded.
 global hv_back_to_loader
 hv_back_to_loader:
 	mov rax, [boot_cr3]
 	mov cr3, rax
 	mov rsp, rsi
-	mov rax, rdx
+	mov r8, rdx
+	mov rax, rcx
+	mov rdx, rcx
+	shr rdx, 32
+	mov ecx, 0xc0000080
+	wrmsr
+	mov rax, r8
 	jmp rdi
 
 ; lp_run_on_own_stack(lp, stack_top, function): never returns.
@@ -93,25 +101,42 @@ ap_entry:
 
 ; The IDT. Exceptions build a struct trap_frame and call C. An interrupt only leaves its number in the LP: it is taken in
 ; the short window that the exit loop opens for it, and sorted there.
-%macro EXCEPTION_STUB 1
-align 16
-trap_%1:
-%if %1 != 8 && %1 != 10 && %1 != 11 && %1 != 12 && %1 != 13 && %1 != 14 && %1 != 17 && %1 != 21 && %1 != 29 && %1 != 30
-	push 0
-%endif
-	push %1
-	jmp trap_common
-%endmacro
-
-%macro INTERRUPT_STUB 1
-align 16
-trap_%1:
+%macro NOTE_VECTOR 1
 	push rax
 	mov rax, rsp
 	and rax, LP_AREA_MASK
 	bts dword [rax + LP_ACKED + (%1 / 32) * 4], %1 % 32
 	pop rax
 	iretq
+%endmacro
+
+; The root chooses its own vectors, below 32 too, and then an interrupt comes in where an exception would, without an error code.
+; Nothing in the window can fault, so a return address there tells: on entry [rsp] is RIP for an interrupt, and RIP
+; or an error code for an exception.
+%macro EXCEPTION_STUB 1
+align 16
+trap_%1:
+%if %1 != 1 && %1 != 2 && %1 != 18
+	push rax
+	mov rax, [rsp + 8]
+	sub rax, [interrupt_window]
+	cmp rax, [interrupt_window + 8]
+	pop rax
+	jb interrupt_%1
+%endif
+%if %1 != 8 && %1 != 10 && %1 != 11 && %1 != 12 && %1 != 13 && %1 != 14 && %1 != 17 && %1 != 21 && %1 != 29 && %1 != 30
+	push 0
+%endif
+	push %1
+	jmp trap_common
+interrupt_%1:
+	NOTE_VECTOR %1
+%endmacro
+
+%macro INTERRUPT_STUB 1
+align 16
+trap_%1:
+	NOTE_VECTOR %1
 %endmacro
 
 %assign v 0

@@ -193,7 +193,8 @@ static int walk_pae(struct walk *w)
 		return -EIO;
 	if (!(entry & PTE_PRESENT))
 		return page_fault(w, 0);
-	if (entry & reserved)
+	/* Where the processor executes it found the entry in order; QEMU sets the accessed bit, reserved here. */
+	if ((entry & reserved) && !(w->access & GUEST_UNCHECKED))
 		return page_fault(w, PF_PRESENT | PF_RESERVED);
 	return walk_64bit(w, entry & PTE_ADDR, 2);
 }

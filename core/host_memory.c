@@ -209,7 +209,7 @@ volatile void *host_map_mmio(hpa_t hpa, uint64_t size)
 	return (volatile void *)va;
 }
 
-void host_unmap_guard_page(void *page)
+void host_unmap_page(void *page)
 {
 	uint64_t *entry = entry_for((uint64_t)page, 1);
 

@@ -75,6 +75,11 @@ struct lp **lp_start_areas;
 
 static struct lp **by_apic_id;
 static struct gate idt[256];
+static struct gate window_idt[256]; /* the same without interrupt stacks */
+/* Where interrupts are let in, for the stubs: address and length. */
+struct {
+	uint64_t begin, length;
+} interrupt_window;
 static uint8_t trampoline_vector;
 
 static struct lp *lp_create(uint32_t index, uint32_t apic_id)
@@ -84,9 +89,9 @@ static struct lp *lp_create(uint32_t index, uint32_t apic_id)
 
 	if (!area)
 		return NULL;
-	host_unmap_guard_page(area + LP_GUARD_MAIN);
-	host_unmap_guard_page(area + LP_GUARD_NMI);
-	host_unmap_guard_page(area + LP_GUARD_DF);
+	host_unmap_page(area + LP_GUARD_MAIN);
+	host_unmap_page(area + LP_GUARD_NMI);
+	host_unmap_page(area + LP_GUARD_DF);
 	lp->self = lp;
 	lp->index = index;
 	lp->apic_id = apic_id;
@@ -153,6 +158,8 @@ struct lp *lp_by_apic_id(uint32_t apic_id)
 
 static void fill_idt(void)
 {
+	interrupt_window.begin = (uint64_t)backend->window_begin;
+	interrupt_window.length = (uint64_t)(backend->window_end - backend->window_begin) + 1;
 	for (unsigned int v = 0; v < 256; v++) {
 		uint64_t handler = (uint64_t)trap_stubs[v];
 
@@ -167,6 +174,8 @@ static void fill_idt(void)
 			.offset_middle = (uint16_t)(handler >> 16),
 			.offset_high = (uint32_t)(handler >> 32),
 		};
+		window_idt[v] = idt[v];
+		window_idt[v].ist = 0;
 	}
 }
 
@@ -241,10 +250,21 @@ void lp_load_tables(struct lp *lp)
 			 : "rax", "memory");
 }
 
+void lp_load_window_idt(void)
+{
+	struct {
+		uint16_t limit;
+		uint64_t base;
+	} __attribute__((packed)) idtr = { sizeof(window_idt) - 1, (uint64_t)window_idt };
+
+	if (backend->tr_is_guests)
+		__asm__ volatile("lidt %0" ::"m"(idtr));
+}
+
 void lp_trampoline_init(hpa_t page)
 {
 	struct trampoline_data data;
-	/* Mapped read-execute at its own address; written here, once, through another mapping. */
+	/* Mapped read-execute at its own address; written here, once, through another mapping that then goes. */
 	volatile char *writable = page.v ? host_map_mmio(page, PAGE_SIZE) : NULL;
 	uint64_t data_offset = (uint64_t)(trampoline_data - trampoline_start);
 
@@ -261,6 +281,7 @@ void lp_trampoline_init(hpa_t page)
 	data.gdt_base = (uint32_t)(page.v + data_offset);
 	for (size_t i = 0; i < sizeof(data); i++)
 		writable[data_offset + i] = ((const char *)&data)[i];
+	host_unmap_page((void *)(uintptr_t)writable);
 	trampoline_vector = (uint8_t)(page.v >> PAGE_SHIFT);
 }
 
@@ -275,6 +296,7 @@ _Noreturn void ap_main(void)
 	struct lp *lp = this_lp();
 
 	ASSERT(lp->self == lp);
+	atomic_exchange(&lp->state, LP_STARTING);
 	lp_set_control_registers();
 	lp_load_tables(lp);
 	lp_main(lp);

@@ -3,6 +3,7 @@
  * The physical local APIC changes hands: what it held becomes the VP's model, and it is set up for the hypervisor. Its
  * LINT pins, logical id and mode stay as the root's firmware had them: the machine's devices rely on them.
  */
+#include <errno.h>
 #include <trivet/assert.h>
 #include <trivet/backend.h>
 #include <trivet/host_memory.h>
@@ -27,7 +28,9 @@ void lp_set_timer_frequencies(uint64_t tsc, uint64_t apic_timer)
 int lp_apic_find(struct lp *lp)
 {
 	if (!apic_page)
-		apic_page = host_map_mmio(HPA(rdmsr(LAPIC_MSR_BASE) & LAPIC_BASE_ADDRESS), PAGE_SIZE);
+		apic_page = host_map_mmio(HPA(APIC_BASE_DEFAULT), PAGE_SIZE);
+	if ((rdmsr(LAPIC_MSR_BASE) & LAPIC_BASE_ADDRESS) != APIC_BASE_DEFAULT)
+		return -ENODEV;
 	return lapic_init(&lp->lapic, apic_page);
 }
 
@@ -39,6 +42,24 @@ void lp_local_apic_start(struct lp *lp)
 	err = lapic_timer_init(&lp->lapic, HV_VECTOR_TIMER, tsc_hz, apic_timer_hz);
 	if (err)
 		panic("lp%u: no usable local APIC timer (%d)", lp->index, err);
+}
+
+void lp_local_apic_restart(struct lp *lp)
+{
+	struct apic *apic = &lp->vp->apic;
+
+	lp_local_apic_start(lp);
+	for (unsigned int i = 0; i < 4; i++)
+		lp->in_service[i] = lp->eoi_wanted[i] = 0;
+	lp->in_service_count = 0;
+	lp->level_parked = false;
+	lp->timer_stale = false;
+	lp->timer_deadline_tsc = UINT64_MAX;
+	lp_timer_update(lp);
+	/* A kick may have been lost; what it was for stands in vp->pending, which this exit still looks at. */
+	atomic_store_explicit(&lp->kicked, 0, memory_order_seq_cst);
+	for (unsigned int i = 0; i <= apic->config.max_lvt; i++)
+		apic_host_lvt_changed(apic, (enum apic_lvt)i, apic->lvt[i]);
 }
 
 static struct apic_config make_config(const struct lp *lp)

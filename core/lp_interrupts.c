@@ -65,6 +65,26 @@ void lp_complete_level(struct lp *lp, uint8_t vector)
 	run_eois(lp);
 }
 
+void lp_abandon_level(struct lp *lp)
+{
+	for (unsigned int i = 0; i < 4; i++)
+		lp->eoi_wanted[i] = lp->in_service[i];
+	lp->level_parked = false;
+	run_eois(lp);
+}
+
+void lp_unpark_level(struct lp *lp)
+{
+	const struct apic *apic = &lp->vp->apic;
+
+	if (!lp->level_parked)
+		return;
+	lp->level_parked = false;
+	for (unsigned int i = 0; i < 4; i++)
+		lp->eoi_wanted[i] |= lp->in_service[i] & ~(apic->isr[i] | apic->irr[i]);
+	run_eois(lp);
+}
+
 /* An edge-triggered vector is done with the physical APIC. */
 static void end_edge(struct lp *lp, uint8_t vector)
 {
@@ -79,10 +99,14 @@ static void end_edge(struct lp *lp, uint8_t vector)
 void lp_timer_update(struct lp *lp)
 {
 	uint64_t deadline = apic_timer_deadline(&lp->vp->apic);
+	uint64_t old = lp->timer_deadline_tsc;
 	uint64_t now;
 
-	if (deadline == lp->timer_deadline_tsc)
+	if (deadline == old)
 		return;
+	/* What fired already still arrives; it must not pass for a device's interrupt with our vector. */
+	if (old != UINT64_MAX && lapic_test_vector(&lp->lapic, LAPIC_IRR, HV_VECTOR_TIMER))
+		lp->timer_stale = true;
 	lp->timer_deadline_tsc = deadline;
 	if (deadline == UINT64_MAX) {
 		lapic_timer_disarm(&lp->lapic);
@@ -95,6 +119,7 @@ void lp_timer_update(struct lp *lp)
 /* The deadline passed, or the counter was too short for it: then it is armed again. */
 static void handle_timer(struct lp *lp)
 {
+	lp->timer_stale = false;
 	lp->timer_deadline_tsc = UINT64_MAX;
 	apic_timer_expired(&lp->vp->apic, rdtsc());
 	lp_timer_update(lp);
@@ -116,9 +141,10 @@ static void give_to_vp(struct lp *lp, uint8_t vector)
 			vp->extint_count++;
 		}
 	} else if (lapic_is_level(&lp->lapic, vector)) {
+		/* Refused, it stays in service: ended, it would come again at once and for ever. */
 		begin_service(lp, vector);
 		if (!apic_accept(&vp->apic, vector, true))
-			lp_complete_level(lp, vector);
+			lp->level_parked = true;
 	} else {
 		end_edge(lp, vector);
 		apic_accept(&vp->apic, vector, false);
@@ -128,6 +154,8 @@ static void give_to_vp(struct lp *lp, uint8_t vector)
 
 static bool timer_fired(const struct lp *lp)
 {
+	if (lp->timer_stale)
+		return true;
 	if (lp->timer_deadline_tsc == UINT64_MAX)
 		return false;
 	if (lp->lapic.tsc_deadline)
@@ -171,6 +199,9 @@ void lp_handle_interrupts(struct lp *lp)
 
 void lp_kick(struct lp *lp)
 {
+	/* A processor that is not up yet looks at its VP's pending work when it is. */
+	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) != LP_ONLINE)
+		return;
 	if (atomic_exchange_explicit(&lp->kicked, 1, memory_order_acq_rel) != 0)
 		return; /* one is on its way */
 	if (lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK) !=

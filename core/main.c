@@ -19,7 +19,7 @@
 #include <trivet/partition.h>
 #include <trivet/tsc.h>
 
-_Noreturn void hv_back_to_loader(uint64_t rip, uint64_t rsp, int64_t status);
+_Noreturn void hv_back_to_loader(uint64_t rip, uint64_t rsp, int64_t status, uint64_t efer);
 _Noreturn void lp_run_on_own_stack(struct lp *lp, uint64_t stack_top, void (*function)(struct lp *lp));
 _Noreturn void hv_main(struct boot_handoff *handoff);
 
@@ -50,8 +50,7 @@ static _Noreturn void refuse(int err, const char *why)
 {
 	snprintf(boot->refusal, sizeof(boot->refusal), "%s", why);
 	log_error("refused: %s", why);
-	wrmsr(0xc0000080, boot_cpu.efer);
-	hv_back_to_loader(boot->context.rip, boot->context.rsp, err);
+	hv_back_to_loader(boot->context.rip, boot->context.rsp, err, boot_cpu.efer);
 }
 
 static void require(int err, const char *what)
@@ -126,13 +125,23 @@ static void describe_memory(void)
 		 (unsigned long long)(boot->hv_size + (boot->trampoline_hpa ? PAGE_SIZE : 0)));
 }
 
+/* As core/entry.asm finds it for the other processors. */
+static uint32_t own_apic_id(void)
+{
+	struct cpuid_regs topology = { 0 };
+
+	if (cpuid(0, 0).eax >= 0xb)
+		topology = cpuid(0xb, 0);
+	return topology.ebx ? topology.edx : cpuid(1, 0).ebx >> 24;
+}
+
 static void calibrate(struct lp *lp)
 {
 	struct acpi_fadt fadt;
 	struct tsc_info info;
 
 	read_fadt(&fadt);
-	require(lp_apic_find(lp), "the local APIC is disabled");
+	require(lp_apic_find(lp), "the local APIC is disabled or has been moved");
 	require(tsc_calibrate(&lp->lapic, fadt.pm_timer_port, fadt.pm_timer_32bit, &info),
 		"no clock to measure the TSC with");
 	log_set_clock(info.tsc_hz, boot->tsc_at_entry);
@@ -149,8 +158,10 @@ _Noreturn void lp_main(struct lp *lp)
 			panic("lp%u: local APIC disabled", lp->index);
 		lp_apic_adopt(lp);
 		backend->lp_start(lp);
+		lp_load_window_idt();
 		log_info("lp%u: online, apic id %u", lp->index, lp->apic_id);
 	}
+	atomic_store(&lp->kicked, 0);
 	atomic_exchange(&lp->state, LP_ONLINE);
 	backend->vp_run(lp->vp);
 }
@@ -161,6 +172,7 @@ static void launch(struct lp *lp)
 	lp_load_tables(lp);
 	lp_apic_adopt(lp);
 	backend->lp_start(lp);
+	lp_load_window_idt();
 	backend->vp_launch(lp->vp, &boot_cpu, &boot->context);
 	log_info("root: partition 1, %u VPs, transparent, starts on lp0", root_partition.vp_count);
 	log_info("loader entry tsc %llu, launch tsc %llu", (unsigned long long)boot->tsc_at_entry,
@@ -187,7 +199,7 @@ _Noreturn void hv_main(struct boot_handoff *handoff)
 	panic_set_symbols(boot);
 	describe_memory();
 	pages_before = page_pool_free_pages(&host_pool);
-	require(lp_table_init(HPA(boot->rsdp_hpa), cpuid(1, 0).ebx >> 24), "logical processors");
+	require(lp_table_init(HPA(boot->rsdp_hpa), own_apic_id()), "logical processors");
 	calibrate(lp_table[0]);
 	require(backend->init(), backend->name);
 	require(root_init(boot), "root partition");

@@ -113,6 +113,7 @@ static void reclaim_tables(void)
 /* Makes every processor drop its translations before it next runs the root. Under space_lock. */
 static void flush_all(struct vp *self)
 {
+	atomic_store(&root_partition.flush_requesting, true);
 	atomic_store(&root_partition.flush_generation, root_partition.space.generation);
 	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
 		struct vp *vp = root_partition.vps[i];
@@ -121,6 +122,7 @@ static void flush_all(struct vp *self)
 		if (vp != self && atomic_load(&vp->lp->state) == LP_ONLINE)
 			lp_kick(vp->lp);
 	}
+	atomic_store(&root_partition.flush_requesting, false);
 }
 
 static enum fault_result map_device_memory(struct vp *vp, gpa_t gpa)

@@ -54,7 +54,7 @@ void vp_log_exit_counts(struct vp *vp)
 			used += (size_t)snprintf(text + used, sizeof(text) - used, " %s=%llu",
 						 backend->exit_name(i),
 						 (unsigned long long)vp->exit_counts[i]);
-	log_vp_debug(vp->partition->id, vp->index, "exits:%s flushes=%llu", text,
+	log_vp_debug(vp->partition->id, vp->index, "exit statistics%s flushes=%llu", text,
 		     (unsigned long long)vp->flushes);
 }
 
@@ -71,6 +71,18 @@ int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 	return safe_rdmsr(msr, value) ? 0 : -EINVAL;
 }
 
+/* The TSC is the machine's and the root's; the timers that count in it move along. */
+static int write_tsc(struct vp *vp, uint32_t msr, uint64_t value)
+{
+	uint64_t before = rdtsc();
+
+	if (!safe_wrmsr(msr, value))
+		return -EINVAL;
+	apic_tsc_adjusted(&vp->apic, (int64_t)(rdtsc() - before));
+	lp_timer_update(vp->lp);
+	return 0;
+}
+
 int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value)
 {
 	if (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST)
@@ -79,6 +91,8 @@ int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value)
 		return apic_base_write(&vp->apic, value);
 	if (msr == APIC_MSR_TSC_DEADLINE)
 		return apic_tsc_deadline_write(&vp->apic, value);
+	if (msr == MSR_TSC || msr == MSR_TSC_ADJUST)
+		return write_tsc(vp, msr, value);
 	return safe_wrmsr(msr, value) ? 0 : -EINVAL;
 }
 
@@ -87,7 +101,9 @@ static void handle_init(struct vp *vp)
 	/* The processor that firmware started first goes to the reset vector, the others wait (SDM3 9.4.4). */
 	vp->state = vp->apic.base & APIC_BASE_BSP ? VP_RUNNING : VP_WAIT_SIPI;
 	vp->nmi_masked = false;
-	vp->nmi_iret_step = false;
+	vp->nmi_iret_seen = false;
+	vp->nmi_step = false;
+	lp_abandon_level(vp->lp);
 	for (int i = 0; i < 4; i++)
 		vp->extint[i] = 0;
 	vp->extint_count = 0;
@@ -102,6 +118,7 @@ static void handle_sipi(struct vp *vp)
 	if (vp->state != VP_WAIT_SIPI)
 		return;
 	vp->state = VP_RUNNING;
+	vp_clear_pending(vp, VP_PENDING_NMI); /* a waiting processor takes none */
 	backend->vp_start(vp, vp->sipi_vector);
 	log_vp_debug(vp->partition->id, vp->index, "starts at 0x%05x", vp->sipi_vector << 12);
 }

@@ -42,6 +42,11 @@ void apic_host_lvt_changed(struct apic *apic, enum apic_lvt which, uint32_t valu
 		[APIC_LVT_CMCI] = LAPIC_LVT_CMCI,
 	};
 
+	unsigned int mode = value >> 8 & 7;
+
+	/* An SMI or INIT from a pin of this processor's would be the machine's, or ours. */
+	if (mode != APIC_MODE_FIXED && mode != APIC_MODE_NMI && mode != APIC_MODE_EXTINT)
+		value |= (uint32_t)APIC_LVT_MASKED;
 	if (reg[which])
 		lapic_write(&vp_of(apic)->lp->lapic, reg[which], value);
 }
@@ -52,10 +57,15 @@ void apic_host_mode_changed(struct apic *apic)
 	struct vp *vp = vp_of(apic);
 	struct lapic *lapic = &vp->lp->lapic;
 
-	if ((apic->base & ~0xfffull) != APIC_BASE_DEFAULT)
-		log_vp_warn(vp->partition->id, vp->index,
-			    "local APIC moved to 0x%llx: only 0x%llx is emulated",
-			    (unsigned long long)(apic->base & ~0xfffull), APIC_BASE_DEFAULT);
+	if ((apic->base & ~0xfffull) != APIC_BASE_DEFAULT) {
+		static struct log_ratelimit bucket;
+
+		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
+				   "local APIC moved to 0x%llx: only 0x%llx is emulated",
+				   (unsigned long long)(apic->base & ~0xfffull), APIC_BASE_DEFAULT);
+	}
+	if (!(apic->base & APIC_BASE_EN))
+		lp_abandon_level(vp->lp);
 	if (apic->x2 && !lapic->x2apic) {
 		wrmsr(LAPIC_MSR_BASE, rdmsr(LAPIC_MSR_BASE) | LAPIC_BASE_X2APIC);
 		lapic->x2apic = true;
@@ -66,14 +76,14 @@ void apic_host_mode_changed(struct apic *apic)
 		wrmsr(LAPIC_MSR_BASE, base);
 		wrmsr(LAPIC_MSR_BASE, base | LAPIC_BASE_ENABLE);
 		lapic->x2apic = false;
-		lp_local_apic_start(vp->lp);
-		vp->lp->timer_deadline_tsc = UINT64_MAX;
-		lp_timer_update(vp->lp);
+		lp_local_apic_restart(vp->lp);
 	}
 	if (!lapic->x2apic) {
 		lapic_write(lapic, LAPIC_DFR, apic->dfr);
 		lapic_write(lapic, LAPIC_LDR, apic->ldr);
 	}
+	if (apic->enabled)
+		lp_unpark_level(vp->lp);
 }
 
 static void deliver_to(struct vp *target, struct vp *sender, const struct apic_ipi *ipi)
@@ -160,7 +170,7 @@ void vp_send_init(struct vp *vp)
 	struct lp *lp = vp->lp;
 
 	vp_clear_pending(vp, VP_PENDING_SIPI); /* one sent before this INIT found a running processor */
-	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) == LP_ONLINE) {
+	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) != LP_OFFLINE) {
 		vp_post(vp, VP_PENDING_INIT);
 		if (lp != this_lp())
 			lp_kick(lp);
@@ -178,7 +188,7 @@ void vp_send_sipi(struct vp *vp, uint8_t vector)
 	if (!(atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_SIPI))
 		vp->sipi_vector = vector;
 	vp_post(vp, VP_PENDING_SIPI);
-	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) == LP_ONLINE) {
+	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) != LP_OFFLINE) {
 		if (lp != this_lp())
 			lp_kick(lp);
 	} else if (lp_trampoline_vector()) {

@@ -98,7 +98,7 @@ GUEST_LIB := $(sort $(wildcard tests/guests/lib/*.c tests/guests/lib/*.asm))
 GUEST_EFIS := $(patsubst %.c,$(G)/%.efi,$(notdir $(GUEST_APPS)))
 GUEST_LIB_OBJS := $(GUEST_LIB:%=$(G)/obj/%.o)
 # Guests use every register of the machine as they like, and casts between widths are their daily bread.
-GUEST_CFLAGS = $(EFI_CFLAGS) -Wno-conversion -Wno-sign-conversion -Wno-missing-prototypes
+GUEST_CFLAGS = $(EFI_CFLAGS) -mgeneral-regs-only -Wno-conversion -Wno-sign-conversion -Wno-missing-prototypes
 GUEST_CPPFLAGS = $(EFI_CPPFLAGS) -Itests/guests/lib -Itests/guests -I.
 .SECONDARY: $(GUEST_LIB_OBJS) $(GUEST_APPS:%=$(G)/obj/%.o)
 vpath test_%.c tests/guests

@@ -12,7 +12,8 @@ static __attribute__((__noreturn__)) void run(struct vp *vp)
 
 static void idle(struct lp *lp)
 {
-	svm_halt(lp->vp->control_hpa, svm_host_vmcb(lp));
+	(void)lp;
+	svm_halt();
 }
 
 static uint64_t rip(const struct vp *vp)
@@ -23,7 +24,10 @@ static uint64_t rip(const struct vp *vp)
 const struct backend svm_backend = {
 	.name = "AMD SVM",
 	.ss_format = &ss_format_npt,
-	.vp_control_bytes = 2 * PAGE_SIZE,
+	.tr_is_guests = true,
+	.window_begin = svm_window_begin,
+	.window_end = svm_window_end,
+	.vp_control_bytes = PAGE_SIZE,
 	.x2apic_has_arbitration = true,
 	.probe = svm_probe,
 	.describe = svm_describe,

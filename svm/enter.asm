@@ -1,7 +1,7 @@
 ; SPDX-License-Identifier: MIT
 ; World switch (APM2 15.5). VMRUN and #VMEXIT swap RAX, RSP, RIP, RFLAGS and the control registers through the VMCB and the
 ; host save area; this swaps the other general registers and nothing else. FS, GS, TR, LDTR and the system-call
-; MSRs stay the guest's while the hypervisor runs, except in svm_open_window.
+; MSRs stay the guest's while the hypervisor runs.
 ;
 ; The global interrupt flag is clear from here to the next VMRUN; RFLAGS.IF is set all the time, so that a physical
 ; interrupt ends guest mode whatever the guest's own IF is (APM2 15.21.1).
@@ -85,30 +85,22 @@ align 16
 	mov rdi, [rsp]
 	jmp .enter
 
-; svm_open_window(guest_vmcb_hpa, host_vmcb_hpa): lets pending interrupts, NMIs and machine checks in, once. Their handlers
-; need our TR, which VMLOAD brings back. Called with GIF clear and IF set.
+; svm_open_window(): lets pending interrupts, NMIs and machine checks in, once. TR is the guest's: no IDT entry may ask for
+; a stack of its own (lp_load_window_idt). Called with GIF clear and IF set.
+global svm_window_begin
+svm_window_begin:
 global svm_open_window
 svm_open_window:
-	mov rax, rdi
-	vmsave
-	mov rax, rsi
-	vmload
 	stgi
 .open:
 	nop
 .closing:
 	clgi
-	mov rax, rdi
-	vmload
 	ret
 
-; svm_halt(guest_vmcb_hpa, host_vmcb_hpa): the same, but waits for something to come.
+; svm_halt(): the same, but waits for something to come.
 global svm_halt
 svm_halt:
-	mov rax, rdi
-	vmsave
-	mov rax, rsi
-	vmload
 	cli
 	stgi
 	sti
@@ -119,9 +111,9 @@ svm_halt:
 	clgi
 	sti
 	nop
-	mov rax, rdi
-	vmload
 	ret
+global svm_window_end
+svm_window_end:
 
 NO_INTERRUPT svm_open_window.open
 NO_INTERRUPT svm_open_window.closing

@@ -5,6 +5,7 @@
  */
 #include "svm.h"
 #include <trivet/assert.h>
+#include <trivet/decode.h>
 #include <trivet/exceptions.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
@@ -16,10 +17,24 @@ static bool is_contributory(uint8_t vector)
 	return vector == 0 || (vector >= 10 && vector <= 13);
 }
 
+void svm_complete_traced(struct vp *vp)
+{
+	struct vmcb *vmcb = vmcb_of(vp);
+
+	vmcb->rflags &= ~RFLAGS_RF;
+	if ((vmcb->rflags & RFLAGS_TF) && !vp->nmi_step) {
+		vmcb->dr6 |= DR6_BS;
+		svm_inject_exception(vp, VECTOR_DB, false, 0);
+	}
+}
+
 void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 	uint64_t first = vmcb->event_injection;
+
+	if (!(vmcb->cr0 & CR0_PE))
+		has_error = false; /* real mode pushes none */
 
 	if ((first & EVENT_VALID) && (first & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION) {
 		uint8_t old = first & EVENT_VECTOR_MASK;
@@ -78,10 +93,29 @@ static bool can_inject(const struct vmcb *vmcb)
 	       !(vmcb->event_injection & EVENT_VALID);
 }
 
+/*
+ * NMIs open up when the handler's IRET has completed. Its intercept comes before it runs; that it did run shows at any later
+ * exit by another RIP. Only with another NMI waiting is that exit forced, by a single step.
+ */
+static bool nmi_handler_returned(struct vp *vp, struct vmcb *vmcb)
+{
+	if (!vp->nmi_iret_seen)
+		return false;
+	if (vmcb->rip == vp->iret_rip) {
+		vmcb->intercept_exceptions |= (uint32_t)BIT(VECTOR_DB);
+		vmcb->rflags |= RFLAGS_TF;
+		vp->nmi_step = true;
+		return false;
+	}
+	vp->nmi_iret_seen = false;
+	vp->nmi_masked = false;
+	return true;
+}
+
 static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
 {
-	if (vp->nmi_masked)
-		return; /* the bit stays, and IRET is intercepted */
+	if (vp->nmi_masked && !nmi_handler_returned(vp, vmcb))
+		return; /* the bit stays; IRET, or the step over it, is an exit */
 	if ((vmcb->event_injection & EVENT_VALID) || (vmcb->interrupt_shadow & INTERRUPT_SHADOW)) {
 		lp_kick(vp->lp); /* an exit as soon as that is over */
 		return;
@@ -111,12 +145,30 @@ static void inject_interrupt(struct vmcb *vmcb, uint8_t vector)
 	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_INTR | vector;
 }
 
+/*
+ * STI; HLT with an interrupt waiting: it belongs behind the HLT, which it ends. QEMU 7.2 (no NRIPS) ignores the shadow at VMRUN
+ * and would take the interrupt before the HLT, which then sleeps on with nothing to wake it. So the HLT is done here.
+ */
+static void finish_shadowed_halt(struct vp *vp, struct vmcb *vmcb)
+{
+	struct vp_context context;
+	struct insn insn;
+
+	if ((svm.features & SVM_FEATURE_NRIPS) || !(vmcb->rflags & RFLAGS_IF) || vmcb->cpl != 0 ||
+	    (vmcb->event_injection & EVENT_VALID) || (apic_next_vector(&vp->apic) < 0 && !vp->extint_count))
+		return;
+	if (svm_decode_current(vp, &context, &insn) == 0 && insn.op == INSN_HLT)
+		svm_complete(vp, vmcb, vmcb->rip + insn.length);
+}
+
 static void deliver_interrupt(struct vp *vp, struct vmcb *vmcb)
 {
 	struct apic *apic = &vp->apic;
 	int vector;
 
 	apic_sync_posted(apic);
+	if (unlikely(vmcb->interrupt_shadow & INTERRUPT_SHADOW))
+		finish_shadowed_halt(vp, vmcb);
 	vmcb->interrupt_control = (vmcb->interrupt_control & ~V_TPR_MASK) | apic_cr8(apic);
 	if (can_inject(vmcb)) {
 		if (unlikely(vp->extint_count != 0)) {
@@ -143,6 +195,17 @@ static void flush(struct vp *vp, struct vmcb *vmcb)
 	vp->flushes++;
 }
 
+#ifdef TRIVET_DEBUG
+/* No entry with translations older than the last change that needed a flush, unless the request is on its way. */
+static void check_flush(const struct vp *vp)
+{
+	if (atomic_load(&vp->flush_seen) == atomic_load(&vp->partition->flush_generation))
+		return;
+	if (!atomic_load(&vp->partition->flush_requesting))
+		ASSERT(atomic_load(&vp->pending) & VP_PENDING_FLUSH);
+}
+#endif
+
 void svm_handle_pending(struct vp *vp)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
@@ -163,9 +226,7 @@ void svm_handle_pending(struct vp *vp)
 		deliver_interrupt(vp, vmcb);
 	}
 #ifdef TRIVET_DEBUG
-	/* No entry with translations older than the last change that needed a flush, unless the request is on its way. */
-	ASSERT(atomic_load(&vp->flush_seen) == atomic_load(&vp->partition->flush_generation) ||
-	       (atomic_load(&vp->pending) & VP_PENDING_FLUSH));
+	check_flush(vp);
 #endif
 }
 
@@ -175,27 +236,24 @@ void svm_handle_vintr(struct vp *vp)
 	vp_post_self(vp, VP_PENDING_EVENT);
 }
 
-/* The handler of an NMI is about to return. NMIs open up when IRET has completed: step over it. */
 void svm_handle_iret(struct vp *vp)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
 	vmcb->intercepts1 &= ~(uint32_t)INTERCEPT1_IRET;
-	vmcb->intercept_exceptions |= BIT(VECTOR_DB);
-	vmcb->rflags |= RFLAGS_TF;
-	vp->nmi_iret_step = true;
+	vp->iret_rip = vmcb->rip;
+	vp->nmi_iret_seen = true;
 }
 
 void svm_handle_step(struct vp *vp)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
-	if (!vp->nmi_iret_step) {
+	if (!vp->nmi_step) {
 		svm_inject_exception(vp, VECTOR_DB, false, 0);
 		return;
 	}
-	vp->nmi_iret_step = false;
-	vp->nmi_masked = false;
+	vp->nmi_step = false;
 	vmcb->intercept_exceptions &= ~(uint32_t)BIT(VECTOR_DB);
-	vmcb->dr6 &= ~DR6_BS; /* BS was our step's */
+	vmcb->dr6 &= ~DR6_BS; /* it was our step's */
 }

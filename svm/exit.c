@@ -21,8 +21,7 @@
 #define CPUID_ENCRYPTION 0x8000001fu
 #define CPUID_SVM_ECX (BIT(2) | BIT(12))
 
-/* Fetches and decodes the instruction at RIP. RSP is in vp->gpr afterwards. Errors as insn_decode(). */
-static int decode_current(struct vp *vp, struct vp_context *context, struct insn *insn)
+int svm_decode_current(struct vp *vp, struct vp_context *context, struct insn *insn)
 {
 	uint8_t bytes[INSN_LENGTH_MAX];
 	size_t count;
@@ -40,7 +39,7 @@ static __attribute__((__noinline__)) uint64_t decode_next_rip(struct vp *vp, uns
 	struct insn insn;
 
 	/* Code in a ROM isn't readable through the RAM window; firmware uses no prefixes there. */
-	if (decode_current(vp, &context, &insn) != 0)
+	if (svm_decode_current(vp, &context, &insn) != 0)
 		return context.rip + usual_length;
 	return context.rip + insn.length;
 }
@@ -69,25 +68,6 @@ static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const stru
 	return quick_next_rip(vmcb, opcode, &rip) ? rip : decode_next_rip(vp, 2);
 }
 
-/* RF ends with the instruction; TF traps after it. */
-static __attribute__((__noinline__)) void complete_traced(struct vp *vp, struct vmcb *vmcb)
-{
-	vmcb->rflags &= ~RFLAGS_RF;
-	if ((vmcb->rflags & RFLAGS_TF) && !vp->nmi_iret_step) {
-		vmcb->dr6 |= DR6_BS;
-		svm_inject_exception(vp, VECTOR_DB, false, 0);
-	}
-}
-
-/* The instruction is done: what the processor does at its end. */
-static inline void complete(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
-{
-	vmcb->rip = rip;
-	vmcb->interrupt_shadow = 0;
-	if (unlikely(vmcb->rflags & (RFLAGS_TF | RFLAGS_RF)))
-		complete_traced(vp, vmcb);
-}
-
 static inline void answer_cpuid(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
 {
 	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
@@ -99,7 +79,7 @@ static inline void answer_cpuid(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
 		else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
 			vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
 	}
-	complete(vp, vmcb, rip);
+	svm_complete(vp, vmcb, rip);
 }
 
 static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, struct vmcb *vmcb)
@@ -150,8 +130,10 @@ static bool write_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t v
 {
 	switch (msr) {
 	case MSR_EFER:
+		if (!write_efer(vmcb, value))
+			return false;
 		vp_post_self(vp, VP_PENDING_FLUSH); /* NXE changes what cached translations mean */
-		return write_efer(vmcb, value);
+		return true;
 	case MSR_VM_CR:
 	case MSR_SMM_CTL:
 	case MSR_VM_HSAVE_PA:
@@ -177,7 +159,7 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct 
 		vp->gpr[GPR_RAX] = (uint32_t)value;
 		vp->gpr[GPR_RDX] = value >> 32;
 	}
-	complete(vp, vmcb, rip);
+	svm_complete(vp, vmcb, rip);
 }
 
 static __attribute__((__noinline__)) void handle_msr(struct vp *vp, struct vmcb *vmcb)
@@ -194,14 +176,14 @@ static __attribute__((__noinline__)) void handle_msr(struct vp *vp, struct vmcb 
 			apic_eoi(apic);
 			if (apic_pending_vector(apic) >= 0)
 				vp_post_self(vp, VP_PENDING_EVENT);
-			complete(vp, vmcb, next_rip(vp, vmcb, INSN_BYTES_WRMSR));
+			svm_complete(vp, vmcb, next_rip(vp, vmcb, INSN_BYTES_WRMSR));
 			return;
 		}
 		if (msr == APIC_MSR_ICR &&
 		    apic_icr_write(apic, vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX]) == 0) {
 			if (apic_pending_vector(apic) >= 0)
 				vp_post_self(vp, VP_PENDING_EVENT);
-			complete(vp, vmcb, next_rip(vp, vmcb, INSN_BYTES_WRMSR));
+			svm_complete(vp, vmcb, next_rip(vp, vmcb, INSN_BYTES_WRMSR));
 			return;
 		}
 	}
@@ -232,7 +214,7 @@ static void handle_io(struct vp *vp, struct vmcb *vmcb)
 			value |= (uint64_t)root_hidden_port_read((uint16_t)(port + i)) << (8 * i);
 		insn_write_reg(vp->gpr, GPR_RAX, size, value);
 	}
-	complete(vp, vmcb, vmcb->exit_info2);
+	svm_complete(vp, vmcb, vmcb->exit_info2);
 }
 
 /* MOV to CR8, intercepted only while a window is open. */
@@ -242,8 +224,10 @@ static void handle_cr8_write(struct vp *vp, struct vmcb *vmcb)
 	struct insn insn;
 	uint64_t value;
 
-	if (decode_current(vp, &context, &insn) != 0 || insn.op != INSN_MOV_TO_CR)
-		return; /* the guest changed the instruction under us: it runs what is there now */
+	if (svm_decode_current(vp, &context, &insn) != 0 || insn.op != INSN_MOV_TO_CR) {
+		vmcb->intercept_cr_write = 0; /* not in RAM, or changed under us: the processor runs what is there */
+		return;
+	}
 	value = vp->gpr[insn.src_reg & 15];
 	if (value > 15) {
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
@@ -252,7 +236,7 @@ static void handle_cr8_write(struct vp *vp, struct vmcb *vmcb)
 	vmcb->interrupt_control = (vmcb->interrupt_control & ~V_TPR_MASK) | value;
 	apic_set_tpr(&vp->apic, (uint8_t)(value << 4));
 	vp_post_self(vp, VP_PENDING_EVENT);
-	complete(vp, vmcb, context.rip + insn.length);
+	svm_complete(vp, vmcb, context.rip + insn.length);
 }
 
 static void handle_npf(struct vp *vp, struct vmcb *vmcb)
@@ -267,7 +251,7 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 
 static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 {
-	svm_open_window(vp->control_hpa, svm_host_vmcb(vp->lp));
+	svm_open_window();
 	lp_handle_interrupts(vp->lp);
 }
 

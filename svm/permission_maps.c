@@ -23,11 +23,14 @@ static long msr_bit(uint32_t msr)
 	return -1;
 }
 
-static void intercept_msr(uint32_t msr)
+#define MSR_READ 1u
+#define MSR_WRITE 2u
+
+static void intercept_msr(uint32_t msr, unsigned int access)
 {
 	long bit = msr_bit(msr);
 
-	svm.msr_map[bit / 8] = (uint8_t)(svm.msr_map[bit / 8] | 3u << (bit % 8));
+	svm.msr_map[bit / 8] = (uint8_t)(svm.msr_map[bit / 8] | access << (bit % 8));
 }
 
 int svm_permission_maps_init(void)
@@ -39,11 +42,13 @@ int svm_permission_maps_init(void)
 	if (!svm.io_map || !svm.msr_map)
 		return -ENOMEM;
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-		intercept_msr(own[i]);
-	intercept_msr(APIC_MSR_BASE);
-	intercept_msr(APIC_MSR_TSC_DEADLINE);
+		intercept_msr(own[i], MSR_READ | MSR_WRITE);
+	intercept_msr(MSR_TSC, MSR_WRITE);
+	intercept_msr(MSR_TSC_ADJUST, MSR_WRITE);
+	intercept_msr(APIC_MSR_BASE, MSR_READ | MSR_WRITE);
+	intercept_msr(APIC_MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
 	for (uint32_t msr = APIC_MSR_X2_FIRST; msr <= APIC_MSR_X2_LAST; msr++)
-		intercept_msr(msr);
+		intercept_msr(msr, MSR_READ | MSR_WRITE);
 	return 0;
 }
 

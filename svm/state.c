@@ -14,17 +14,16 @@
 #define ATTR_LDT 0x082
 #define ATTR_TSS_BUSY 0x08b
 
-/* The page behind the LP's stacks is the host save area; the host's VMLOAD state has a page of its own. */
-uint64_t svm_host_vmcb(const struct lp *lp)
-{
-	return hv_virt_to_phys(lp).v + LP_BACKEND_PAGE;
-}
-
 void svm_lp_start(struct lp *lp)
 {
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME | EFER_NXE);
-	wrmsr(MSR_VM_HSAVE_PA, lp->vp->control_hpa + PAGE_SIZE);
-	__asm__ volatile("clgi; vmsave" ::"a"(svm_host_vmcb(lp)) : "memory");
+	wrmsr(MSR_VM_HSAVE_PA, hv_virt_to_phys(lp).v + LP_BACKEND_PAGE);
+	__asm__ volatile("clgi" ::: "memory");
+	if (lp->index != 0) {
+		/* INIT leaves the MSRs as they were: what this processor has now is its VP's. */
+		vmcb_of(lp->vp)->pat = rdmsr(MSR_PAT);
+		svm_vp_reset(lp->vp);
+	}
 }
 
 static void real_mode_segment(struct vmcb_segment *segment, uint16_t attributes)
@@ -73,10 +72,9 @@ static void fill_reset_state(struct vp *vp)
 	vp_post_self(vp, VP_PENDING_FLUSH); /* INIT leaves no translation (APM2 14.1.3) */
 }
 
-/* A VMCB and, behind it, the host save area of the LP that runs the VP. */
 int svm_vp_create(struct vp *vp)
 {
-	struct vmcb *vmcb = page_alloc(&host_pool, 1);
+	struct vmcb *vmcb = page_alloc(&host_pool, 0);
 
 	if (!vmcb)
 		return -ENOMEM;
@@ -92,7 +90,6 @@ int svm_vp_create(struct vp *vp)
 	vmcb->interrupt_control = V_INTR_MASKING;
 	vmcb->nested_control = NESTED_PAGING | (svm.invlpgb ? NESTED_INVLPGB : 0);
 	vmcb->nested_cr3 = ss_root_hpa(&vp->partition->space).v;
-	vmcb->pat = 0x0007040600070406ull; /* power-up value, APM2 7.8.2 */
 	fill_reset_state(vp);
 	return 0;
 }
@@ -166,6 +163,7 @@ void svm_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const stru
 	vmcb->rflags = context->rflags & ~RFLAGS_IF;
 	vmcb->rip = context->rip;
 	vmcb->rsp = context->rsp;
+	vmcb->interrupt_control |= apic_cr8(&vp->apic);
 	vp->gpr[GPR_RAX] = 0;
 	vp->state = VP_RUNNING;
 }
@@ -208,8 +206,8 @@ void svm_set_context(struct vp *vp, const struct vp_context *context)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
-	vmcb->rip = context->rip;
-	vmcb->rflags = context->rflags & ~RFLAGS_RF;
+	vmcb->rflags = context->rflags;
 	vmcb->rsp = vp->gpr[GPR_RSP];
-	vmcb->interrupt_shadow = 0;
+	if (context->rip != vmcb->rip)
+		svm_complete(vp, vmcb, context->rip);
 }

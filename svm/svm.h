@@ -5,6 +5,7 @@
 
 #include "vmcb.h"
 #include <trivet/backend.h>
+#include <trivet/decode.h>
 #include <trivet/vp.h>
 
 #define MSR_EFER 0xc0000080u
@@ -20,6 +21,7 @@
 #define EFER_LMA BIT(10)
 #define EFER_NXE BIT(11)
 #define EFER_SVME BIT(12)
+#define CR0_PE BIT(0)
 #define CR0_PG BIT(31)
 #define CR4_LA57 BIT(12)
 #define DR6_BS BIT(14)
@@ -80,15 +82,17 @@ void svm_vp_start(struct vp *vp, uint8_t vector);
 void svm_get_context(struct vp *vp, struct vp_context *context);
 void svm_set_context(struct vp *vp, const struct vp_context *context);
 void svm_lp_start(struct lp *lp);
-uint64_t svm_host_vmcb(const struct lp *lp);
 
 /* exit.c; called by enter.asm */
 void svm_handle_exit(struct vp *vp, struct vmcb *vmcb);
+/* Fetches and decodes the instruction at RIP. RSP is in vp->gpr afterwards. Errors as insn_decode(). */
+int svm_decode_current(struct vp *vp, struct vp_context *context, struct insn *insn);
 
 /* enter.asm */
 _Noreturn void svm_run_loop(struct vp *vp);
-void svm_open_window(uint64_t guest_vmcb_hpa, uint64_t host_vmcb_hpa);
-void svm_halt(uint64_t guest_vmcb_hpa, uint64_t host_vmcb_hpa);
+void svm_open_window(void);
+void svm_halt(void);
+extern const char svm_window_begin[], svm_window_end[];
 
 /* events.c */
 /* The guest gets an exception; one that hits during the delivery of another event merges with it (APM2 8.2.9). */
@@ -100,6 +104,18 @@ void svm_handle_pending(struct vp *vp);
 void svm_handle_vintr(struct vp *vp);
 void svm_handle_iret(struct vp *vp);
 void svm_handle_step(struct vp *vp);
+
+/* RF ends with an instruction done in software, TF traps after it. */
+void svm_complete_traced(struct vp *vp);
+
+/* The instruction was done in software and ends at `rip`. */
+static inline void svm_complete(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
+{
+	vmcb->rip = rip;
+	vmcb->interrupt_shadow = 0;
+	if (unlikely(vmcb->rflags & (RFLAGS_TF | RFLAGS_RF)))
+		svm_complete_traced(vp);
+}
 
 /* names.c */
 const char *svm_exit_name(uint32_t code);

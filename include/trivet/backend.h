@@ -24,6 +24,9 @@ struct boot_cpu_state {
 struct backend {
 	const char *name;
 	const struct ss_format *ss_format;
+	bool tr_is_guests; /* the hypervisor runs with the guest's TR: interrupts can't switch stacks */
+	/* The code in which physical interrupts are let in. */
+	const char *window_begin, *window_end;
 	uint64_t vp_control_bytes;   /* pages of a VP's control block */
 	bool x2apic_has_arbitration; /* x2APIC MSRs 809h and 80Ch read as 0 instead of faulting */
 	/* 0 when this processor can run Trivet; else -ENODEV and the reason for the user in `why`. */

@@ -40,8 +40,8 @@ uint64_t host_cr3(void);
 /* Maps device registers uncached. `hpa` and `size` need no alignment. NULL when out of pages or window. */
 volatile void *host_map_mmio(hpa_t hpa, uint64_t size);
 
-/* Takes one page of the hypervisor's block out of the map, to guard a stack. */
-void host_unmap_guard_page(void *page);
+/* Takes one page out of the map: to guard a stack, or after use. Before other LPs are up: only this one's TLB is flushed. */
+void host_unmap_page(void *page);
 
 /* A pointer into the RAM window for [hpa, hpa + size), NULL when that isn't all RAM outside the hypervisor. */
 const void *host_ram_window(hpa_t hpa, uint64_t size);

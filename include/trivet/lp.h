@@ -28,8 +28,9 @@
 #define LP_BACKEND_PAGE 0xf000
 
 enum lp_state {
-	LP_OFFLINE, /* never started through us; firmware may have it parked */
-	LP_ONLINE,  /* runs the hypervisor, for good */
+	LP_OFFLINE,  /* never started through us; firmware may have it parked */
+	LP_STARTING, /* reached our trampoline: from now on INIT and start-up IPIs concern its VP */
+	LP_ONLINE,   /* takes kicks */
 };
 
 /* Vectors the hypervisor keeps for itself in the physical local APIC. A device interrupt of the root may carry the same
@@ -55,6 +56,8 @@ struct lp {
 	uint64_t in_service[4];
 	uint64_t eoi_wanted[4];
 	uint32_t in_service_count;
+	bool level_parked; /* one of them was refused: the VP's APIC is disabled */
+	bool timer_stale;  /* the timer fired, and was set anew before its interrupt was taken */
 	uint32_t lock_ranks; /* bit n: holds a lock of rank n (debug builds) */
 	uint64_t gdt[8];
 	uint8_t tss[104];
@@ -85,6 +88,9 @@ struct lp *lp_by_apic_id(uint32_t apic_id);
 /* Loads this LP's GDT, TSS and IDT and the control registers every LP shares. */
 void lp_load_tables(struct lp *lp);
 
+/* From here on the exit loop runs: where it does so with the guest's TR, no vector may switch to a stack of its own. */
+void lp_load_window_idt(void);
+
 /* What CR0 and CR4 the hypervisor runs with, from what they are now (CR4.MCE and so on stay). */
 void lp_set_control_registers(void);
 
@@ -94,7 +100,7 @@ void lp_trampoline_init(hpa_t page);
 /* A start-up IPI's vector for the trampoline, 0 when there is none. */
 uint8_t lp_trampoline_vector(void);
 
-/* Maps the physical local APIC and notes its mode. -ENODEV: disabled; -EINVAL: the page can't be mapped. */
+/* Maps the physical local APIC and notes its mode. -ENODEV: disabled or not at its usual address; -EINVAL: the page can't be mapped. */
 int lp_apic_find(struct lp *lp);
 
 /* The running physical local APIC of this LP becomes its VP's, and is then set up for the hypervisor. */
@@ -102,6 +108,9 @@ void lp_apic_adopt(struct lp *lp);
 
 /* Sets the physical local APIC of this LP up for the hypervisor, in the mode it is in; its LINT pins stay as they are. */
 void lp_local_apic_start(struct lp *lp);
+
+/* The same after the physical local APIC was off, which lost all it held. */
+void lp_local_apic_restart(struct lp *lp);
 
 /* What was measured at boot, for lp_local_apic_start(). */
 void lp_set_timer_frequencies(uint64_t tsc_hz, uint64_t apic_timer_hz);
@@ -114,6 +123,12 @@ void lp_handle_interrupts(struct lp *lp);
 
 /* The guest's EOI for a level-triggered `vector`: completes it at the physical local APIC as soon as order permits. */
 void lp_complete_level(struct lp *lp, uint8_t vector);
+
+/* The VP's APIC forgets what was in service (INIT, disabled): completes all level-triggered interrupts. */
+void lp_abandon_level(struct lp *lp);
+
+/* The VP's APIC accepts interrupts again: those it refused come anew. */
+void lp_unpark_level(struct lp *lp);
 
 /* Sets the LP's one timer to the earliest deadline of those who want it. */
 void lp_timer_update(struct lp *lp);

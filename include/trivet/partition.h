@@ -19,6 +19,7 @@ struct partition {
 	struct second_stage space;
 	/* Bumped after a change of `space` that needs every VP's TLB entries gone before it counts as done. */
 	_Atomic uint64_t flush_generation;
+	_Atomic bool flush_requesting; /* the request is being posted to the VPs */
 };
 
 extern struct partition root_partition;

@@ -39,8 +39,8 @@ struct vp {
 	uint64_t extint[4];
 	uint32_t extint_count;
 	bool nmi_masked;    /* an NMI is being handled: until IRET */
-	bool nmi_iret_step; /* IRET was reached: the NMI is over once it completed */
-	bool launched;
+	bool nmi_iret_seen; /* its IRET was reached, at iret_rip: over once that completed */
+	bool nmi_step;	    /* single-stepping over it */
 	uint8_t sipi_vector;
 	uint64_t iret_rip;
 	_Atomic uint64_t flush_seen; /* partition->flush_generation that this VP's LP has flushed for */
@@ -83,6 +83,9 @@ static inline void vp_clear_pending(struct vp *vp, uint64_t bits)
 {
 	atomic_fetch_and_explicit(&vp->pending, ~bits, memory_order_seq_cst);
 }
+
+#define MSR_TSC 0x10u
+#define MSR_TSC_ADJUST 0x3bu
 
 /* RDMSR and WRMSR of everything that isn't the back end's own: 0, or -EINVAL for #GP(0). */
 int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value);

@@ -19,7 +19,7 @@ static inline void vp_cpuid(struct vp *vp, uint32_t leaf, uint64_t cr4)
 		rcx = (rcx & ~BIT(27)) | (cr4 >> 18 & 1) << 27;
 		if (!(vp->apic.base & APIC_BASE_EN))
 			rdx &= ~BIT(9);
-	} else if (leaf == 7) {
+	} else if (leaf == 7 && (uint32_t)vp->gpr[GPR_RCX] == 0) {
 		rcx = (rcx & ~BIT(4)) | (cr4 >> 22 & 1) << 4;
 	}
 	vp->gpr[GPR_RAX] = rax;

@@ -86,9 +86,9 @@ def sizes(table, trivet, log):
 
 
 def exit_table(log):
-    """From the hypervisor's `exit statistics` at the end: cause=count pairs, of all processors."""
+    """From each VP's last line of `exit statistics` (log level debug): cause=count pairs, summed."""
     counts = {}
-    for line in re.findall(r"exit statistics(.*)", log):
+    for line in dict(re.findall(r"(vp\d+): exit statistics(.*)", log)).values():
         for cause, count in re.findall(r"([A-Za-z][\w./-]*)[=:] ?(\d+)", line):
             counts[cause] = counts.get(cause, 0) + int(count)
     return sorted(counts.items(), key=lambda item: -item[1])

@@ -19,24 +19,24 @@ static void metric(const char *name, uint64_t value)
 }
 
 /* Ticks of ROUNDS passes of the assembly text; registers as CPUID uses them are free. */
-#define LOOP(text)                                                                                                     \
-	({                                                                                                             \
-		uint64_t n_ = ROUNDS, start_ = rdtsc();                                                                \
-		__asm__ volatile("1:\n\t" text "\n\tdecq %0\n\tjnz 1b"                                                 \
-				 : "+r"(n_)                                                                            \
-				 : "D"(APIC_PHYS)                                                                      \
-				 : "rax", "rbx", "rcx", "rdx", "memory", "cc");                                        \
-		rdtsc() - start_;                                                                                      \
+#define LOOP(text)                                                              \
+	({                                                                      \
+		uint64_t n_ = ROUNDS, start_ = rdtsc();                         \
+		__asm__ volatile("1:\n\t" text "\n\tdecq %0\n\tjnz 1b"          \
+				 : "+r"(n_)                                     \
+				 : "D"(APIC_PHYS)                               \
+				 : "rax", "rbx", "rcx", "rdx", "memory", "cc"); \
+		rdtsc() - start_;                                               \
 	})
 
 /* `setup` are the instructions that only load registers. The tick per round of the two loops, apart. */
-#define MEASURE(name, setup, insn)                                                                                     \
-	do {                                                                                                           \
-		uint64_t empty_, full_;                                                                                \
-		LOOP(setup "\n\t" insn); /* caches and tables filled */                                                \
-		empty_ = LOOP(setup);                                                                                  \
-		full_ = LOOP(setup "\n\t" insn);                                                                       \
-		metric(name, (full_ - empty_ + ROUNDS / 2) / ROUNDS);                                                  \
+#define MEASURE(name, setup, insn)                                      \
+	do {                                                            \
+		uint64_t empty_, full_;                                 \
+		LOOP(setup "\n\t" insn); /* caches and tables filled */ \
+		empty_ = LOOP(setup);                                   \
+		full_ = LOOP(setup "\n\t" insn);                        \
+		metric(name, (full_ - empty_ + ROUNDS / 2) / ROUNDS);   \
 	} while (0)
 
 static volatile uint64_t last_spin, gap_sum, gap_least, gaps;
@@ -147,8 +147,10 @@ void test_main(void)
 		x2apic_on = true;
 		MEASURE("apic_msr.eoi", "xorl %%eax, %%eax; xorl %%edx, %%edx; movl $0x80b, %%ecx", "wrmsr");
 		MEASURE("apic_msr.tpr", "xorl %%eax, %%eax; xorl %%edx, %%edx; movl $0x808, %%ecx", "wrmsr");
-		MEASURE("apic_msr.icr", "movl $0x44052, %%eax; xorl %%edx, %%edx; movl $0x830, %%ecx", "wrmsr");
-		MEASURE("apic_msr.self_ipi", "movl $0x52, %%eax; xorl %%edx, %%edx; movl $0x83f, %%ecx", "wrmsr");
+		MEASURE("apic_msr.icr", "movl $0x44052, %%eax; xorl %%edx, %%edx; movl $0x830, %%ecx",
+			"wrmsr");
+		MEASURE("apic_msr.self_ipi", "movl $0x52, %%eax; xorl %%edx, %%edx; movl $0x83f, %%ecx",
+			"wrmsr");
 	}
 	ok(true, "measured");
 }

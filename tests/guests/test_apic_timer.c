@@ -47,7 +47,8 @@ static void calibrate(void)
 		timer_khz = (uint64_t)(a - b) * tsc_khz / ((t2 + t3) / 2 - (t0 + t1) / 2);
 	}
 	stop();
-	ok(timer_khz > 1000 && timer_khz < 100000000, "timer runs at %llu kHz", (unsigned long long)timer_khz);
+	ok(timer_khz > 1000 && timer_khz < 100000000, "timer runs at %llu kHz",
+	   (unsigned long long)timer_khz);
 }
 
 static void check_one_shot(void)
@@ -163,8 +164,8 @@ static void check_divide(void)
 		after = (t3 - t0) * timer_khz / tsc_khz / list[i].divisor;
 		slow = before - before / 10;
 		fast = after + after / 10 + 2;
-		ok(a - b >= slow && a - b <= fast, "divide by %u (%u counts, %llu to %llu)", list[i].divisor, a - b,
-		   (unsigned long long)slow, (unsigned long long)fast);
+		ok(a - b >= slow && a - b <= fast, "divide by %u (%u counts, %llu to %llu)", list[i].divisor,
+		   a - b, (unsigned long long)slow, (unsigned long long)fast);
 	}
 	stop();
 }

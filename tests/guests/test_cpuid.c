@@ -72,14 +72,14 @@ static void check_osxsave(void)
 	is(cpuid(1, 0).ecx >> 27 & 1, cr4 >> 18 & 1, "OSXSAVE as at first");
 }
 
-#define CPUID_FORM(text, bytes)                                                                                        \
-	do {                                                                                                           \
-		struct cpuid_regs want = cpuid(0, 0), got;                                                             \
-		__asm__ volatile(".byte " bytes                                                                        \
-				 : "=a"(got.eax), "=b"(got.ebx), "=c"(got.ecx), "=d"(got.edx)                          \
-				 : "a"(0), "c"(0));                                                                    \
-		ok(got.eax == want.eax && got.ebx == want.ebx && got.ecx == want.ecx && got.edx == want.edx,           \
-		   "CPUID " text);                                                                                     \
+#define CPUID_FORM(text, bytes)                                                                              \
+	do {                                                                                                 \
+		struct cpuid_regs want = cpuid(0, 0), got;                                                   \
+		__asm__ volatile(".byte " bytes                                                              \
+				 : "=a"(got.eax), "=b"(got.ebx), "=c"(got.ecx), "=d"(got.edx)                \
+				 : "a"(0), "c"(0));                                                          \
+		ok(got.eax == want.eax && got.ebx == want.ebx && got.ecx == want.ecx && got.edx == want.edx, \
+		   "CPUID " text);                                                                           \
 	} while (0)
 
 static void check_forms(void)
@@ -92,7 +92,8 @@ static void check_forms(void)
 	CPUID_FORM("with 67", "0x67, 0x0f, 0xa2");
 	CPUID_FORM("with FS:", "0x64, 0x0f, 0xa2");
 	CPUID_FORM("with 66 67 2E F2 REX", "0x66, 0x67, 0x2e, 0xf2, 0x40, 0x0f, 0xa2");
-	CPUID_FORM("with 12 prefixes", "0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x0f,0xa2");
+	CPUID_FORM("with 12 prefixes",
+		   "0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x0f,0xa2");
 }
 
 static void check_registers(void)
@@ -100,7 +101,8 @@ static void check_registers(void)
 	uint64_t rax = 0x1111111180000001ull, rcx = 0x2222222200000000ull, rdx = ~0ull, rbx = ~0ull;
 
 	__asm__ volatile("cpuid" : "+a"(rax), "+c"(rcx), "+d"(rdx), "+b"(rbx));
-	ok(!(rax >> 32) && !(rbx >> 32) && !(rcx >> 32) && !(rdx >> 32), "CPUID clears the upper register halves");
+	ok(!(rax >> 32) && !(rbx >> 32) && !(rcx >> 32) && !(rdx >> 32),
+	   "CPUID clears the upper register halves");
 	is((uint32_t)rax, cpuid(0x80000001, 0).eax, "CPUID takes EAX only");
 	is(cpuid(1, 0).ebx >> 24, cpu_apic_id[0], "initial APIC id");
 }

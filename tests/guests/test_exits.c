@@ -105,8 +105,8 @@ static bool one(enum kind kind, uint64_t extra_flags)
 	for (unsigned int i = 0; i < REGS; i++) {
 		if (regs_out[i] == want[i])
 			continue;
-		note("%s: register %u is %llx, want %llx", kind_name[kind], i, (unsigned long long)regs_out[i],
-		     (unsigned long long)want[i]);
+		note("%s: register %u is %llx, want %llx", kind_name[kind], i,
+		     (unsigned long long)regs_out[i], (unsigned long long)want[i]);
 		return false;
 	}
 	return kind != APIC_STORE || apic_read(APIC_LVT_ERROR) == (uint32_t)regs_in[R10];
@@ -142,10 +142,10 @@ static void fill_area(bool avx)
 {
 	for (unsigned int i = 0; i < sizeof(area_in); i++)
 		area_in[i] = 0;
-	*(uint16_t *)(area_in + 0) = 0x027f; /* FCW: double precision */
+	*(uint16_t *)(area_in + 0) = 0x027f;	      /* FCW: double precision */
 	*(uint16_t *)(area_in + 2) = 0x3800 | 0x4100; /* FSW: top 7 and condition codes */
-	area_in[4] = 0xff; /* abridged tag: all in use */
-	*(uint32_t *)(area_in + 24) = 0x1fa0; /* MXCSR: a sticky flag */
+	area_in[4] = 0xff;			      /* abridged tag: all in use */
+	*(uint32_t *)(area_in + 24) = 0x1fa0;	      /* MXCSR: a sticky flag */
 	for (unsigned int r = 0; r < 8; r++) {
 		*(uint64_t *)(area_in + 32 + r * 16) = random64() | 1ull << 63;
 		*(uint16_t *)(area_in + 40 + r * 16) = 0x3fff;
@@ -225,7 +225,8 @@ static void check_debug_registers(void)
 	cr2 = read_cr2();
 	__asm__ volatile("mov %%dr0, %0; mov %%dr1, %1; mov %%dr2, %2; mov %%dr3, %3"
 			 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]));
-	ok(d[0] == 0x1111 && d[1] == 0x2222 && d[2] == 0x3333 && d[3] == 0x4444, "DR0 to DR3 across 1000 exits");
+	ok(d[0] == 0x1111 && d[1] == 0x2222 && d[2] == 0x3333 && d[3] == 0x4444,
+	   "DR0 to DR3 across 1000 exits");
 	is(cr2, 0xdead0000beefull, "CR2 across 1000 exits");
 	wrmsr(MSR_KERNEL_GS_BASE, 0x123456789000ull);
 	wrmsr(MSR_FS_BASE, 0x223456789000ull);

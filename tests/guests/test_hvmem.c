@@ -32,11 +32,13 @@ static void find_block(void)
 	for (unsigned int i = 0; i < memory_map_len; i++) {
 		const struct memory_range *r = &memory_map[i];
 
-		if (r->type != MEMORY_RESERVED || r->base & (ALIGNED - 1) || r->size < SMALLEST || r->base >= ram_end)
+		if (r->type != MEMORY_RESERVED || r->base & (ALIGNED - 1) || r->size < SMALLEST ||
+		    r->base >= ram_end)
 			continue;
 		hv_base = r->base;
 		hv_size = r->size;
-		note("reserved %llx-%llx", (unsigned long long)hv_base, (unsigned long long)(hv_base + hv_size));
+		note("reserved %llx-%llx", (unsigned long long)hv_base,
+		     (unsigned long long)(hv_base + hv_size));
 	}
 }
 

@@ -31,7 +31,8 @@ static void check_fixed(void)
 	for (unsigned int cpu = 0; cpu < cpu_count; cpu++)
 		for (unsigned int other = 1; other < cpu_count; other++)
 			if (cpu != other && cpu)
-				is(vector_count[cpu][0x40 + other], 0, "processor %u got none of %u's", cpu, other);
+				is(vector_count[cpu][0x40 + other], 0, "processor %u got none of %u's", cpu,
+				   other);
 }
 
 static void check_shorthands(void)

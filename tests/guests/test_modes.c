@@ -15,7 +15,8 @@
 
 enum mode { COMPAT, PROTECTED, PAE, PSE, REAL, MODES };
 static const char *const mode_name[MODES] = { "compatibility mode", "protected mode, no paging",
-					      "protected mode, PAE", "protected mode, 4 MiB pages", "real mode" };
+					      "protected mode, PAE", "protected mode, 4 MiB pages",
+					      "real mode" };
 
 struct result {
 	struct cpuid_regs cpuid0, cpuid_ext;
@@ -25,10 +26,12 @@ struct result {
 	uint32_t carries, flags, kept, cr0;
 	uint32_t done;
 };
-_Static_assert(offsetof(struct result, ints) == 0x40 && offsetof(struct result, done) == 0x60, "as in modes.asm");
+_Static_assert(offsetof(struct result, ints) == 0x40 && offsetof(struct result, done) == 0x60,
+	       "as in modes.asm");
 
 extern HIDDEN const uint8_t modes_blob[], modes_blob_end[], modes_back64[], modes_real[];
-extern HIDDEN const uint8_t modes_int32[], modes_irq32[], modes_ud32[], modes_int16[], modes_irq16[], modes_ud16[];
+extern HIDDEN const uint8_t modes_int32[], modes_irq32[], modes_ud32[], modes_int16[], modes_irq16[],
+	modes_ud16[];
 
 static void put(uint64_t at, uint64_t v, unsigned int bytes)
 {
@@ -109,7 +112,8 @@ static const char *wrong(enum mode mode, const struct result *r, uint64_t efer)
 		return "did not get through";
 	if (!same(r->cpuid0, cpuid(0, 0)) || !same(r->cpuid_ext, cpuid(0x80000001, 0)))
 		return "CPUID";
-	if (mode == COMPAT ? r->efer_lo != (uint32_t)efer : r->efer_lo != (efer & ~(uint64_t)(EFER_LME | EFER_LMA)))
+	if (mode == COMPAT ? r->efer_lo != (uint32_t)efer :
+			     r->efer_lo != (efer & ~(uint64_t)(EFER_LME | EFER_LMA)))
 		return "EFER";
 	if (r->apic_base_lo != (uint32_t)rdmsr(MSR_APIC_BASE) || r->apic_base_hi)
 		return "APIC_BASE";
@@ -146,9 +150,10 @@ static void check(enum mode mode, uint32_t times)
 	}
 	is(good, times, "%s %u times%s%s", mode_name[mode], times, bad ? ": " : "", bad ? bad : "");
 	if (bad)
-		note("efer %x_%08x apic_base %x version %x tpr %x %x ints %u irqs %u uds %u carries %u flags %x cr0 %x",
-		     r->efer_hi, r->efer_lo, r->apic_base_lo, r->apic_version, r->tpr, r->tpr_added, r->ints, r->irqs,
-		     r->uds, r->carries, r->flags, r->cr0);
+		note("efer %x_%08x apic_base %x version %x tpr %x %x ints %u irqs %u uds %u carries %u flags "
+		     "%x cr0 %x",
+		     r->efer_hi, r->efer_lo, r->apic_base_lo, r->apic_version, r->tpr, r->tpr_added, r->ints,
+		     r->irqs, r->uds, r->carries, r->flags, r->cr0);
 	is(rdmsr(MSR_EFER), efer, "... and EFER is back");
 }
 

@@ -68,8 +68,8 @@ static void check_extint(void)
 	outb(0x21, 0xfe);
 	irq_on();
 	for (int i = 0; i < 3; i++) {
-		ok(wait_for(&vector_count[0][0x20], before + 1 + (uint32_t)i, 3000000), "PIT interrupt %d by the PIC",
-		   i + 1);
+		ok(wait_for(&vector_count[0][0x20], before + 1 + (uint32_t)i, 3000000),
+		   "PIT interrupt %d by the PIC", i + 1);
 		outb(0x20, 0x20);
 	}
 	irq_off();
@@ -113,7 +113,8 @@ static void check_widths(void)
 	is(inl(0xcf8), 0x80000000, "32-bit read of the address port");
 	__asm__ volatile("cld; rep insb" : "+D"(p), "+c"(n) : "d"(0xcfc) : "memory");
 	is(s[0], id & 0xff, "REP INSB reads the port");
-	ok(s[1] == s[0] && s[3] == s[0] && n == 0 && p == s + 4, "REP INSB four times, RCX and RDI as they should be");
+	ok(s[1] == s[0] && s[3] == s[0] && n == 0 && p == s + 4,
+	   "REP INSB four times, RCX and RDI as they should be");
 	p = s;
 	s[0] = 0x11;
 	n = 1;

@@ -173,8 +173,8 @@ static void check_device_memory(void)
 		idt[vector[e]].ist = 3;
 		raise_event((enum event)e, victim);
 		idt[vector[e]].ist = 0;
-		ok(seen_count == n + 1 && seen.vector == vector[e] && in_stack(top), "%s with its stack in device memory",
-		   event_name[e]);
+		ok(seen_count == n + 1 && seen.vector == vector[e] && in_stack(top),
+		   "%s with its stack in device memory", event_name[e]);
 	}
 	/* The IDT itself, in a gigabyte that nothing has touched. It has to be written there; that is the touch. */
 	memcpy((void *)(base + (5ull << 30)), idt, sizeof(idt));
@@ -295,16 +295,18 @@ static void check_traps(void)
 	is(seen.vector, 3, "INT3");
 	is(seen.rip, here, "... RIP behind it");
 	trap_handlers[1] = record;
-	__asm__ volatile("pushfq\n\torl $0x100, (%%rsp)\n\tpopfq\n\tnop\n\tpushfq\n\tandl $~0x100, (%%rsp)\n\tpopfq"
-			 :
-			 :
-			 : "memory", "cc");
+	__asm__ volatile(
+		"pushfq\n\torl $0x100, (%%rsp)\n\tpopfq\n\tnop\n\tpushfq\n\tandl $~0x100, (%%rsp)\n\tpopfq"
+		:
+		:
+		: "memory", "cc");
 	is(seen.vector, 1, "single step");
 	ok(vector_count[0][1] >= 2 && vector_count[0][1] <= 5, "... a trap for each instruction (%u)",
 	   vector_count[0][1]);
 	vector_count[0][1] = 0;
 	/* The trap flag over an instruction that exits: the trap comes right behind it, once. */
-	__asm__ volatile("xorl %%eax, %%eax\n\txorl %%ecx, %%ecx\n\tpushfq\n\tpushfq\n\torl $0x100, (%%rsp)\n\tpopfq\n\t"
+	__asm__ volatile("xorl %%eax, %%eax\n\txorl %%ecx, %%ecx\n\tpushfq\n\tpushfq\n\torl $0x100, "
+			 "(%%rsp)\n\tpopfq\n\t"
 			 "cpuid\n\tpopfq\n"
 			 :
 			 :

@@ -33,28 +33,29 @@ static void make_pending(void)
 }
 
 /* `body` has labels 1: and 2:; the interrupt must come at an address in (1, 2]. */
-#define TAKEN(text, body)                                                                                              \
-	do {                                                                                                           \
-		uint64_t lo_, hi_;                                                                                     \
-		uint32_t before_ = vector_count[0][VEC];                                                               \
-		make_pending();                                                                                        \
-		__asm__ volatile("leaq 1f(%%rip), %0\n\tleaq 2f(%%rip), %1\n\t" body                                   \
-				 : "=&r"(lo_), "=&r"(hi_)                                                              \
-				 :                                                                                     \
-				 : "rax", "rbx", "rcx", "rdx", "memory", "cc");                                        \
-		irq_off();                                                                                             \
-		ok(vector_count[0][VEC] == before_ + 1 && hit_rip >= lo_ && hit_rip <= hi_,                            \
-		   text " (%u times, at %lld of 0..%lld)", vector_count[0][VEC] - before_,                             \
-		   (long long)(hit_rip - lo_), (long long)(hi_ - lo_));                                                \
-		irq_on();                                                                                              \
-		__asm__ volatile("nop; nop");                                                                          \
-		irq_off();                                                                                             \
+#define TAKEN(text, body)                                                                   \
+	do {                                                                                \
+		uint64_t lo_, hi_;                                                          \
+		uint32_t before_ = vector_count[0][VEC];                                    \
+		make_pending();                                                             \
+		__asm__ volatile("leaq 1f(%%rip), %0\n\tleaq 2f(%%rip), %1\n\t" body        \
+				 : "=&r"(lo_), "=&r"(hi_)                                   \
+				 :                                                          \
+				 : "rax", "rbx", "rcx", "rdx", "memory", "cc");             \
+		irq_off();                                                                  \
+		ok(vector_count[0][VEC] == before_ + 1 && hit_rip >= lo_ && hit_rip <= hi_, \
+		   text " (%u times, at %lld of 0..%lld)", vector_count[0][VEC] - before_,  \
+		   (long long)(hit_rip - lo_), (long long)(hi_ - lo_));                     \
+		irq_on();                                                                   \
+		__asm__ volatile("nop; nop");                                               \
+		irq_off();                                                                  \
 	} while (0)
 
 static void check_sti(void)
 {
 	TAKEN("sti; nop; cli: once, after the nop", "sti; nop; 1: cli; 2: nop");
-	TAKEN("sti; cpuid; cli: once, after the CPUID", "xorl %%eax, %%eax; xorl %%ecx, %%ecx; sti; cpuid; 1: cli; 2: nop");
+	TAKEN("sti; cpuid; cli: once, after the CPUID",
+	      "xorl %%eax, %%eax; xorl %%ecx, %%ecx; sti; cpuid; 1: cli; 2: nop");
 	TAKEN("sti; rdmsr; cli: once, after the RDMSR", "movl $0x1b, %%ecx; sti; rdmsr; 1: cli; 2: nop");
 	TAKEN("sti; APIC access; cli: once, after it",
 	      "movl $0xfee00030, %%ebx; sti; movl (%%rbx), %%eax; 1: cli; 2: nop");

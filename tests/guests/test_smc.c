@@ -91,13 +91,13 @@ static void check_apic_access(void)
 	static const struct {
 		uint8_t len, bytes[10];
 	} form[] = {
-		{ 2, { 0x8b, 0x03 } },				  /* mov (%rbx), %eax */
-		{ 2, { 0x8b, 0x0b } },				  /* mov (%rbx), %ecx */
-		{ 3, { 0x8b, 0x53, 0x00 } },			  /* mov 0(%rbx), %edx */
-		{ 6, { 0x8b, 0x8b, 0, 0, 0, 0 } },		  /* mov disp32(%rbx), %ecx */
-		{ 2, { 0x89, 0x13 } },				  /* mov %edx, (%rbx) */
-		{ 6, { 0xc7, 0x03, 0x20, 0, 0, 0 } },		  /* movl $0x20, (%rbx) */
-		{ 7, { 0xc7, 0x43, 0x00, 0x30, 0, 0, 0 } },	  /* movl $0x30, 0(%rbx) */
+		{ 2, { 0x8b, 0x03 } },			    /* mov (%rbx), %eax */
+		{ 2, { 0x8b, 0x0b } },			    /* mov (%rbx), %ecx */
+		{ 3, { 0x8b, 0x53, 0x00 } },		    /* mov 0(%rbx), %edx */
+		{ 6, { 0x8b, 0x8b, 0, 0, 0, 0 } },	    /* mov disp32(%rbx), %ecx */
+		{ 2, { 0x89, 0x13 } },			    /* mov %edx, (%rbx) */
+		{ 6, { 0xc7, 0x03, 0x20, 0, 0, 0 } },	    /* movl $0x20, (%rbx) */
+		{ 7, { 0xc7, 0x43, 0x00, 0x30, 0, 0, 0 } }, /* movl $0x30, 0(%rbx) */
 	};
 	uint32_t good = 0;
 
@@ -110,8 +110,9 @@ static void check_apic_access(void)
 		put_tail(code + form[f].len, i);
 		run(code, &o);
 		tpr = apic_read(APIC_TPR);
-		good += o.rsi == i && o.rax == (f == 0 ? 0x40 : 1) && o.rcx == (f == 1 || f == 3 ? 0x40 : 2) &&
-			o.rdx == (f == 2 ? 0x40 : 0x10) && tpr == (f < 4 ? 0x40 : (f - 3) * 0x10);
+		good += o.rsi == i && o.rax == (f == 0 ? 0x40 : 1) &&
+			o.rcx == (f == 1 || f == 3 ? 0x40 : 2) && o.rdx == (f == 2 ? 0x40 : 0x10) &&
+			tpr == (f < 4 ? 0x40 : (f - 3) * 0x10);
 	}
 	apic_write(APIC_TPR, 0);
 	is(good, 350, "an APIC access that changes form 350 times");

@@ -70,11 +70,12 @@ static const char *wrong(const struct ap_record *r, unsigned int cpu, uint64_t p
 
 static void show(const struct ap_record *r)
 {
-	note("stage %u cs:ip %04x:%x eax %x ebx %x ecx %x edx %x esi %x edi %x ebp %x esp %x flags %x", r->stage, (uint16_t)r->cs,
-	     r->ip, r->eax, r->ebx, r->ecx, r->edx, r->esi, r->edi, r->ebp, r->esp, r->flags);
-	note("cr0 %x cr2 %x cr3 %x cr4 %x dr6 %x dr7 %x efer %x_%08x apic_base %x gdt %x/%x idt %x/%x", r->cr0, r->cr2,
-	     r->cr3, r->cr4, r->dr6, r->dr7, r->efer_hi, r->efer_lo, r->apic_base_lo, gdt_base(r), r->gdt_limit,
-	     idt_base(r), r->idt_limit);
+	note("stage %u cs:ip %04x:%x eax %x ebx %x ecx %x edx %x esi %x edi %x ebp %x esp %x flags %x",
+	     r->stage, (uint16_t)r->cs, r->ip, r->eax, r->ebx, r->ecx, r->edx, r->esi, r->edi, r->ebp, r->esp,
+	     r->flags);
+	note("cr0 %x cr2 %x cr3 %x cr4 %x dr6 %x dr7 %x efer %x_%08x apic_base %x gdt %x/%x idt %x/%x",
+	     r->cr0, r->cr2, r->cr3, r->cr4, r->dr6, r->dr7, r->efer_hi, r->efer_lo, r->apic_base_lo,
+	     gdt_base(r), r->gdt_limit, idt_base(r), r->idt_limit);
 }
 
 static void start_often(unsigned int cpu)
@@ -96,8 +97,8 @@ static void start_often(unsigned int cpu)
 		else
 			started++;
 	}
-	ok(started == STARTS, "processor %u: %u starts of %u right%s%s", cpu, started, STARTS, bad ? ": " : "",
-	   bad ? bad : "");
+	ok(started == STARTS, "processor %u: %u starts of %u right%s%s", cpu, started, STARTS,
+	   bad ? ": " : "", bad ? bad : "");
 	is(ran[cpu], started, "processor %u ran the function each time", cpu);
 }
 
@@ -122,7 +123,8 @@ static void check_stray_sipi(void)
 	ap_record_at(low_memory + 5 * PAGE)->stage = 0;
 	apic_icr(cpu_apic_id[1], ICR_STARTUP | (uint32_t)((low_memory >> 12) + 5));
 	delay_us(20000);
-	is(((volatile struct ap_record *)ap_record_at(low_memory + 5 * PAGE))->stage, 0, "a SIPI without INIT is ignored");
+	is(((volatile struct ap_record *)ap_record_at(low_memory + 5 * PAGE))->stage, 0,
+	   "a SIPI without INIT is ignored");
 	busy_go = 1;
 	ok(ap_wait_done(1, US), "... and the processor goes on");
 	is(ran[1], before + 1, "... where it was");
@@ -165,7 +167,8 @@ static void check_all_at_once(void)
 	apic_icr(0, ICR_OTHERS | ICR_INIT | ICR_ASSERT | ICR_LEVEL);
 	delay_us(10000);
 	for (unsigned int cpu = 1; cpu < cpu_count; cpu++)
-		ok(ap_start(cpu, low_memory, count) && ap_wait_done(cpu, US), "after INIT to all: processor %u", cpu);
+		ok(ap_start(cpu, low_memory, count) && ap_wait_done(cpu, US),
+		   "after INIT to all: processor %u", cpu);
 	sum = 0;
 	for (unsigned int cpu = 1; cpu < cpu_count; cpu++)
 		sum += ran[cpu];

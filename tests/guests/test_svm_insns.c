@@ -17,10 +17,12 @@ struct insn {
 };
 
 static const struct insn insns[] = {
-	{ "VMRUN", { 0x0f, 0x01, 0xd8 } },   { "VMMCALL", { 0x0f, 0x01, 0xd9 } }, { "VMLOAD", { 0x0f, 0x01, 0xda } },
-	{ "VMSAVE", { 0x0f, 0x01, 0xdb } },  { "STGI", { 0x0f, 0x01, 0xdc } },	  { "CLGI", { 0x0f, 0x01, 0xdd } },
-	{ "SKINIT", { 0x0f, 0x01, 0xde } },  { "INVLPGA", { 0x0f, 0x01, 0xdf } }, { "VMCALL", { 0x0f, 0x01, 0xc1 } },
-	{ "VMLAUNCH", { 0x0f, 0x01, 0xc2 } }, { "VMRESUME", { 0x0f, 0x01, 0xc3 } }, { "VMXOFF", { 0x0f, 0x01, 0xc4 } },
+	{ "VMRUN", { 0x0f, 0x01, 0xd8 } },    { "VMMCALL", { 0x0f, 0x01, 0xd9 } },
+	{ "VMLOAD", { 0x0f, 0x01, 0xda } },   { "VMSAVE", { 0x0f, 0x01, 0xdb } },
+	{ "STGI", { 0x0f, 0x01, 0xdc } },     { "CLGI", { 0x0f, 0x01, 0xdd } },
+	{ "SKINIT", { 0x0f, 0x01, 0xde } },   { "INVLPGA", { 0x0f, 0x01, 0xdf } },
+	{ "VMCALL", { 0x0f, 0x01, 0xc1 } },   { "VMLAUNCH", { 0x0f, 0x01, 0xc2 } },
+	{ "VMRESUME", { 0x0f, 0x01, 0xc3 } }, { "VMXOFF", { 0x0f, 0x01, 0xc4 } },
 	{ "UD2", { 0x0f, 0x0b, 0x90 } },
 };
 
@@ -29,9 +31,16 @@ static const struct {
 	unsigned int len;
 	uint8_t bytes[4];
 } prefixes[] = {
-	{ "", 0, { 0 } },	     { "67 ", 1, { 0x67 } },	   { "REX.W ", 1, { 0x48 } },
-	{ "REX.B ", 1, { 0x41 } },   { "CS: ", 1, { 0x2e } },	   { "FS: ", 1, { 0x64 } },
-	{ "67 GS: REX ", 3, { 0x67, 0x65, 0x40 } }, { "66 ", 1, { 0x66 } }, { "F2 ", 1, { 0xf2 } }, { "F3 ", 1, { 0xf3 } },
+	{ "", 0, { 0 } },
+	{ "67 ", 1, { 0x67 } },
+	{ "REX.W ", 1, { 0x48 } },
+	{ "REX.B ", 1, { 0x41 } },
+	{ "CS: ", 1, { 0x2e } },
+	{ "FS: ", 1, { 0x64 } },
+	{ "67 GS: REX ", 3, { 0x67, 0x65, 0x40 } },
+	{ "66 ", 1, { 0x66 } },
+	{ "F2 ", 1, { 0xf2 } },
+	{ "F3 ", 1, { 0xf3 } },
 };
 
 static bool has_address(const struct insn *in)
@@ -52,7 +61,8 @@ static bool run(const uint8_t *bytes, unsigned int len, uint64_t rax)
 			 : "+a"(a), "+b"(b), "+c"(c), "+d"(d)
 			 : "r"(code)
 			 : "r11", "memory");
-	return a == rax && b == 0xb0b0b0b0b0b0b0b0ull && c == 0xcccccccccccc0000ull && d == 0xd1d1d1d1d1d1d1d1ull;
+	return a == rax && b == 0xb0b0b0b0b0b0b0b0ull && c == 0xcccccccccccc0000ull &&
+	       d == 0xd1d1d1d1d1d1d1d1ull;
 }
 
 static void check(const struct insn *in)
@@ -81,8 +91,8 @@ static void check(const struct insn *in)
 			}
 		}
 	}
-	ok(got == UD && !rip_off, "%s%s: #UD at the instruction, all prefixes (vector %u, off %llu)", bad, in->name, got,
-	   (unsigned long long)rip_off);
+	ok(got == UD && !rip_off, "%s%s: #UD at the instruction, all prefixes (vector %u, off %llu)", bad,
+	   in->name, got, (unsigned long long)rip_off);
 	ok(kept, "%s: registers are kept", in->name);
 }
 

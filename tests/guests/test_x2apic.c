@@ -17,7 +17,8 @@ static void check_switch(void)
 	is(try_wrmsr(MSR_APIC_BASE, base), GP, "x2APIC to xAPIC in one step: #GP");
 	is(apic_read(APIC_ID), cpuid(0xb, 0).edx, "ID is CPUID 0xb's");
 	ok((apic_read(APIC_VERSION) & 0xff) >= 0x10, "version");
-	is(apic_read(APIC_LDR), (apic_read(APIC_ID) >> 4) << 16 | 1u << (apic_read(APIC_ID) & 15), "LDR follows the ID");
+	is(apic_read(APIC_LDR), (apic_read(APIC_ID) >> 4) << 16 | 1u << (apic_read(APIC_ID) & 15),
+	   "LDR follows the ID");
 	is(apic_read(APIC_SVR) & 0x1ff, 0x1ff, "SVR is kept");
 }
 

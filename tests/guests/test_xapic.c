@@ -43,8 +43,9 @@ static void check_lvts(void)
 	static const struct {
 		const char *name;
 		uint32_t reg;
-	} lvt[] = { { "timer", APIC_LVT_TIMER },   { "thermal", APIC_LVT_THERMAL }, { "counter", APIC_LVT_PERF },
-		    { "LINT0", APIC_LVT_LINT0 }, { "LINT1", APIC_LVT_LINT1 },	  { "error", APIC_LVT_ERROR } };
+	} lvt[] = { { "timer", APIC_LVT_TIMER },  { "thermal", APIC_LVT_THERMAL },
+		    { "counter", APIC_LVT_PERF }, { "LINT0", APIC_LVT_LINT0 },
+		    { "LINT1", APIC_LVT_LINT1 },  { "error", APIC_LVT_ERROR } };
 
 	for (unsigned int i = 0; i < ARRAY_LEN(lvt); i++) {
 		uint32_t old = *R(lvt[i].reg);
@@ -78,11 +79,14 @@ static void check_software_disable(void)
 	*R(APIC_LVT_LINT0) = LVT_MASKED;
 }
 
-#define STORE(text, insn, in, want)                                                                                    \
-	do {                                                                                                           \
-		*R(APIC_TPR) = 0;                                                                                      \
-		__asm__ volatile(insn : : "r"(APIC_PHYS), "r"((uint64_t)(in)) : "memory", "rax", "r12", "r9", "cc");   \
-		is(*R(APIC_TPR), want, "store: " text);                                                                \
+#define STORE(text, insn, in, want)                                     \
+	do {                                                            \
+		*R(APIC_TPR) = 0;                                       \
+		__asm__ volatile(insn                                   \
+				 :                                      \
+				 : "r"(APIC_PHYS), "r"((uint64_t)(in))  \
+				 : "memory", "rax", "r12", "r9", "cc"); \
+		is(*R(APIC_TPR), want, "store: " text);                 \
 	} while (0)
 
 static void check_store_forms(void)
@@ -122,11 +126,14 @@ static void check_more_store_forms(void)
 	*R(APIC_TPR) = 0;
 }
 
-#define LOAD(text, insn, want)                                                                                         \
-	do {                                                                                                           \
-		uint64_t got_ = ~0ull;                                                                                 \
-		__asm__ volatile(insn : "+r"(got_) : "r"(APIC_PHYS) : "memory", "rax", "r13", "rcx", "rsi", "cc");     \
-		is(got_, want, "load: " text);                                                                         \
+#define LOAD(text, insn, want)                                                  \
+	do {                                                                    \
+		uint64_t got_ = ~0ull;                                          \
+		__asm__ volatile(insn                                           \
+				 : "+r"(got_)                                   \
+				 : "r"(APIC_PHYS)                               \
+				 : "memory", "rax", "r13", "rcx", "rsi", "cc"); \
+		is(got_, want, "load: " text);                                  \
 	} while (0)
 
 static void check_load_forms(void)
@@ -144,15 +151,15 @@ static void check_load_forms(void)
 	LOAD("cmp r32 sets CF", "movl $0x41, %%eax; cmpl 0x80(%1), %%eax; setb %b0; movzbl %b0, %k0", 1);
 	LOAD("test imm32", "testl $0x3d, 0x80(%1); setz %b0; movzbl %b0, %k0", 1);
 	LOAD("test r32", "movl $2, %%eax; testl %%eax, 0x80(%1); setnz %b0; movzbl %b0, %k0", 1);
-	
+
 	LOAD("bt", "btl $6, 0x80(%1); setc %b0; movzbl %b0, %k0", 1);
 }
 
-#define MODIFY(text, insn, want)                                                                                       \
-	do {                                                                                                           \
-		*R(APIC_TPR) = 0x42;                                                                                   \
-		__asm__ volatile(insn : : "r"(APIC_PHYS) : "memory", "rax", "rcx", "cc");                              \
-		is(*R(APIC_TPR), want, "modify: " text);                                                               \
+#define MODIFY(text, insn, want)                                                          \
+	do {                                                                              \
+		*R(APIC_TPR) = 0x42;                                                      \
+		__asm__ volatile(insn : : "r"(APIC_PHYS) : "memory", "rax", "rcx", "cc"); \
+		is(*R(APIC_TPR), want, "modify: " text);                                  \
 	} while (0)
 
 static void check_modify_forms(void)
@@ -202,8 +209,6 @@ static void check_paths(void)
 		uint64_t code = alloc_memory(2 * PAGE, PAGE);
 
 		uint8_t *p = (uint8_t *)(code + PAGE - 5);
-
-
 
 		p[0] = 0xc7;
 		p[1] = 0x87; /* movl $imm32, disp32(%rdi) */
@@ -281,8 +286,8 @@ static void check_priorities(void)
 	for (int i = 0; i < 1000 && order_len < 3; i++)
 		delay_us(100);
 	irq_off();
-	ok(order_len == 3 && order[0] == 0x61 && order[1] == 0x71 && order[2] == 0x52, "order 61 71 52 (%x %x %x)",
-	   order[0], order[1], order[2]);
+	ok(order_len == 3 && order[0] == 0x61 && order[1] == 0x71 && order[2] == 0x52,
+	   "order 61 71 52 (%x %x %x)", order[0], order[1], order[2]);
 	ok(!apic_bit(APIC_ISR, 0x61) && !apic_bit(APIC_IRR, 0x52), "all done");
 	/* The same with CR8, which is no memory access. */
 	write_cr8(7);

@@ -33,6 +33,7 @@ BOOT = "/EFI/BOOT/BOOTX64.EFI"  # what firmware starts from a disk that it knows
 READY = rb"TRIVET-READY cpus=(\d+) release=(\S+) up=(\S+)"
 ROOT_LINE = re.compile(r"(?m)^\[[^\]]*\] info +root: partition \d+")  # the hypervisor's, at a launch
 BAD_LINE = re.compile(r"^\[ *[-\d.]+\] (error|.*\b(panic|assertion|unhandled)\b)")
+PANIC_LINE = re.compile(r"(?m)^\[ *[-\d.]+\] error panic")
 # What OVMF's terminal driver sends besides text: cursor positions, colours, modes
 ANSI = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00\x08]")
 
@@ -47,13 +48,17 @@ def qemu_version():
     return tuple(int(n) for n in re.search(r"version (\d+)\.(\d+)", out).groups())
 
 
+class Stopped(Exception):
+    """The hypervisor panicked"""
+
+
 class Console(SpawnBase):
     """The root console: a pair of FIFOs, all that comes out is copied to a log file.
 
     The FIFO is large enough that QEMU never waits: it would lose characters (as it does with a socket).
     """
 
-    def __init__(self, fifo, log, running, timeout):
+    def __init__(self, fifo, log, running, stopped, timeout):
         super().__init__(timeout=timeout, maxread=65536, searchwindowsize=4096)
         for end in (".in", ".out"):
             os.mkfifo(f"{fifo}{end}")
@@ -61,7 +66,8 @@ class Console(SpawnBase):
         self.input = os.open(f"{fifo}.in", os.O_RDWR)
         self.output = os.open(f"{fifo}.out", os.O_RDWR | os.O_NONBLOCK)
         fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, 1 << 20)
-        self.log, self.running, self.unread = open(log, "ab", buffering=0), running, b""
+        self.log, self.unread = open(log, "ab", buffering=0), b""
+        self.running, self.stopped, self.asked = running, stopped, 0
 
     def gather(self):
         """Take what there is into the log, and keep it for expect."""
@@ -84,6 +90,10 @@ class Console(SpawnBase):
                 raise pexpect.EOF("QEMU ended")
             if time.monotonic() > end:
                 raise pexpect.TIMEOUT("Timeout exceeded.")
+            if time.monotonic() > self.asked + 1:
+                self.asked = time.monotonic()
+                if self.stopped():
+                    raise Stopped
             time.sleep(0.02)
 
     def send(self, text):
@@ -203,7 +213,7 @@ class Machine:
         args = self.command()
         (self.logs / "qemu.cmd").write_text(shlex.join(args) + "\n")
         self.console = Console(self.work / "com1", self.console_log, lambda: self.process.poll() is None,
-                               60 * SCALE)
+                               lambda: PANIC_LINE.search(self.log_text()), 60 * SCALE)
         with open(self.logs / "qemu.log", "wb") as err:
             self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
                                             start_new_session=True)
@@ -246,11 +256,14 @@ class Machine:
             self.console.expect(pattern, timeout=timeout * SCALE)
         except pexpect.TIMEOUT:
             self.fail(f"no {what or pattern!r} within {timeout * SCALE:.0f} s")
+        except Stopped:
+            time.sleep(1)
+            self.fail(f"the hypervisor panicked before {what or pattern!r}")
         except pexpect.EOF:
             self.ended(f"QEMU ended before {what or pattern!r}")
         return self.console.match
 
-    def expect_ready(self, timeout=120):
+    def expect_ready(self, timeout=150):
         """Wait for user space, then make the shell quiet; (processors, kernel release, uptime)."""
         m = self.expect(READY, timeout, "TRIVET-READY")
         self.expect(rb"# ", 30, "shell prompt")

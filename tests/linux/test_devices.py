@@ -39,7 +39,7 @@ def root(general_kernel, tmp_path_factory):
     facts = bare_facts(general_kernel, SMP, extra)
     with Machine("devices", general_kernel, smp=SMP, extra=extra) as machine:
         machine.facts = facts
-        assert machine.expect_ready(300)[0] == SMP
+        assert machine.expect_ready()[0] == SMP
         yield machine
 
 

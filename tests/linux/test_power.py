@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Kexec, reboot, power-off, and a reset by triple fault, all from Linux."""
+import re
+
 import pytest
 
-from machine import ROOT_LINE, Machine
+from machine import PANIC_LINE, ROOT_LINE, Machine
 
 SMP = 4
 
@@ -10,7 +12,7 @@ SMP = 4
 @pytest.fixture(scope="module")
 def root(cloud_kernel):
     with Machine("power", cloud_kernel, smp=SMP, reboot=True) as machine:
-        assert machine.expect_ready(240)[0] == SMP
+        assert machine.expect_ready()[0] == SMP
         yield machine
 
 
@@ -25,7 +27,7 @@ def test_kexec(root):
     root.check("cat /proc/sys/kernel/random/boot_id >/dev/null && [ \"$(cat /sys/kernel/kexec_loaded)\" = 1 ]")
     before = root.log_text()
     root.send("kexec -e\n")
-    assert root.expect_ready(240)[0] == SMP
+    assert root.expect_ready()[0] == SMP
     assert root.log_text().startswith(before)
     root.check("hotplug-loop 1", 120)
 
@@ -34,7 +36,7 @@ def test_reboot(root):
     """Through firmware and Trivet again"""
     before = launches(root)
     root.send("reboot -f\n")
-    assert root.expect_ready(300)[0] == SMP
+    assert root.expect_ready()[0] == SMP
     if not root.bare:
         assert launches(root) > before, "the second boot did not launch Trivet"
 
@@ -46,10 +48,13 @@ def test_power_off(root):
 
 def test_triple_fault_resets_and_is_logged(cloud_kernel):
     """`reboot=t` makes the kernel reset by a triple fault"""
-    with Machine("triple-fault", cloud_kernel, smp=2, reboot=True, cmdline="reboot=t") as machine:
-        machine.expect_ready(240)
+    with Machine("triple-fault", cloud_kernel, smp=2, reboot=True, cmdline="reboot=t",
+                 check_log=False) as machine:
+        machine.expect_ready()
         machine.send("reboot -f\n")
-        assert machine.expect_ready(300)[0] == 2
+        assert machine.expect_ready()[0] == 2
         if not machine.bare:
-            log = machine.log_text().lower()
-            assert "triple fault" in log or "shutdown" in log, "the log does not say why the machine was reset"
+            log = machine.log_text()
+            assert re.search(r"error .*triple fault", log), "the log does not say why the machine was reset"
+            assert len(ROOT_LINE.findall(log)) == 2
+            assert not PANIC_LINE.search(log)

@@ -24,7 +24,7 @@ def test_starts_the_root_without_trivet(cloud_kernel, minus, reason):
     """Says which feature is missing and boots on, as `no-virtualization` tells by default"""
     with Machine(f"without-{minus}", cloud_kernel, cpu=f"{CPU},-{minus}", check_log=False) as machine:
         machine.said("Trivet can't run here")
-        assert machine.expect_ready(240)[0] == 2
+        assert machine.expect_ready()[0] == 2
         told = reason_given(machine)
         assert re.search(reason, told, re.I), f"the reason is not given: {told!r}"
         assert not ROOT_LINE.search(machine.log_text())
@@ -47,7 +47,7 @@ def test_bad_lines_are_reported_and_the_rest_counts(cloud_kernel):
     conf = ["# a comment", "colour = green", "this is no setting", "log-level = loudest", "root = \\vmlinuz",
             "initrd = \\initrd", "cmdline = console=ttyS0,115200 quiet trivet-test-word", "memory = much"]
     with Machine("bad-lines", cloud_kernel, conf=conf) as machine:
-        assert machine.expect_ready(240)[0] == 2
+        assert machine.expect_ready()[0] == 2
         text = re.sub(r"\s+", "", machine.console_text())
         for line in (2, 3, 4, 8):
             assert re.search(rf"trivet\.conf:{line}:\w", text), f"line {line} is not reported with a reason"
@@ -80,7 +80,7 @@ def test_too_little_memory(cloud_kernel):
             "cmdline = console=ttyS0,115200 quiet panic=-1"]
     with Machine("little-memory", cloud_kernel, mem=512, conf=conf, check_log=False) as machine:
         machine.said("Trivet can't run here")
-        assert machine.expect_ready(240)[0] == 2
+        assert machine.expect_ready()[0] == 2
         told = reason_given(machine)
         assert "memory" in told, f"the reason is not given: {told!r}"
         assert not ROOT_LINE.search(machine.log_text())

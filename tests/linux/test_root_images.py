@@ -38,7 +38,7 @@ def test_grub(grub, cloud_kernel):
     with Machine("grub", cloud_kernel, smp=2, files={where: grub},
                  conf=["root = \\EFI\\debian\\grubx64.efi"]) as machine:
         machine.said("GRUB runs")
-        assert machine.expect_ready(240)[0] == 2
+        assert machine.expect_ready()[0] == 2
         assert "BOOT_IMAGE" in machine.check("cat /proc/cmdline"), "the kernel was not started by GRUB"
 
 
@@ -59,6 +59,6 @@ def test_no_configuration(cloud_kernel):
         machine.send(ENTER)
         machine.said("Shell>")
         machine.send("fs0:\\vmlinuz initrd=\\initrd console=ttyS0,115200 quiet from-the-shell\r")
-        assert machine.expect_ready(240)[0] == 2
+        assert machine.expect_ready()[0] == 2
         assert "from-the-shell" in machine.check("cat /proc/cmdline")
         assert all("svm" not in flags for flags in cpu_flags(machine))

@@ -18,6 +18,7 @@
 #include <trivet/vp.h>
 
 static bool isr[256], tmr[256];
+static bool irr_timer;
 static uint32_t timer_current;
 static int eois;
 static int last_eoi;
@@ -43,6 +44,8 @@ uint32_t mmio_read32(const volatile void *address)
 		return timer_current;
 	if (reg == LAPIC_ICR_LOW)
 		return 0;
+	if (reg == LAPIC_IRR + HV_VECTOR_TIMER / 32 * 16)
+		return irr_timer ? 1u << HV_VECTOR_TIMER % 32 : 0;
 	assert_true((reg >= LAPIC_ISR && reg < LAPIC_IRR));
 	for (unsigned int i = 0; i < 32; i++)
 		if (bits[((reg & 0x70) >> 4) * 32 + i])
@@ -180,13 +183,75 @@ static void level_waits_for_the_guest(void **state)
 	assert_int_equal(eois, 1);
 }
 
-static void refused_level_is_ended(void **state)
+static void refused_level_is_parked(void **state)
 {
 	(void)state;
 	accept_result = false;
 	arrive(0x51, true);
 	lp_handle_interrupts(lp);
+	assert_true(isr[0x51]); /* ended, it would be back before the guest runs an instruction */
+	lp_unpark_level(lp);
+	assert_false(isr[0x51]); /* it comes again, and is accepted now */
+	lp_unpark_level(lp);
+	assert_int_equal(eois, 1);
+}
+
+static void unparking_leaves_what_the_guest_has(void **state)
+{
+	(void)state;
+	arrive(0x61, true);
+	lp_handle_interrupts(lp);
+	vp->apic.isr[1] |= BIT(0x61 % 64);
+	accept_result = false;
+	arrive(0x71, true);
+	lp_handle_interrupts(lp);
+	lp_unpark_level(lp);
+	assert_false(isr[0x71]);
+	assert_true(isr[0x61]);
+}
+
+/* INIT: the guest will never end them, and they must not block the LP. */
+static void abandoned_levels_are_ended(void **state)
+{
+	(void)state;
+	arrive(0x51, true);
+	lp_handle_interrupts(lp);
+	arrive(0x91, true);
+	lp_handle_interrupts(lp);
+	lp_abandon_level(lp);
 	assert_false(isr[0x51]);
+	assert_false(isr[0x91]);
+	assert_int_equal(lp->in_service_count, 0);
+}
+
+/* The timer fired while an exit was handled, and the guest set it anew in that exit. */
+static void stale_timer_is_not_a_devices(void **state)
+{
+	(void)state;
+	lp->timer_deadline_tsc = 1000;
+	fake_tsc = 1001;
+	irr_timer = true;
+	vp->apic.timer.deadline_tsc = 5000;
+	lp_timer_update(lp);
+	irr_timer = false;
+	timer_current = 99;
+	arrive(HV_VECTOR_TIMER, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(accepted[HV_VECTOR_TIMER], 0);
+	assert_int_equal(expired, 1); /* harmless: the model sees that it is too early */
+	arrive(HV_VECTOR_TIMER, false);
+	lp->timer_deadline_tsc = 5000;
+	lp_handle_interrupts(lp);
+	assert_int_equal(accepted[HV_VECTOR_TIMER], 1);
+}
+
+static void no_kick_for_a_processor_that_is_down(void **state)
+{
+	(void)state;
+	lp->state = LP_OFFLINE;
+	lp_kick(lp);
+	assert_int_equal(icr_sent, 0);
+	assert_int_equal(lp->kicked, 0); /* or no later kick would be sent */
 }
 
 /* The guest may end a lower level-triggered vector while a higher one is still in service physically. */
@@ -334,7 +399,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(edge_is_ended_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(level_waits_for_the_guest, setup, teardown),
-		cmocka_unit_test_setup_teardown(refused_level_is_ended, setup, teardown),
+		cmocka_unit_test_setup_teardown(refused_level_is_parked, setup, teardown),
 		cmocka_unit_test_setup_teardown(eoi_order_follows_the_hardware, setup, teardown),
 		cmocka_unit_test_setup_teardown(edge_below_outstanding_level_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(edge_above_outstanding_level_is_ended_at_once, setup, teardown),
@@ -343,6 +408,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(timer_is_ours_only_when_it_fired, setup, teardown),
 		cmocka_unit_test_setup_teardown(kick_is_ours_only_when_sent, setup, teardown),
 		cmocka_unit_test_setup_teardown(nmi_becomes_the_vps, setup, teardown),
+		cmocka_unit_test_setup_teardown(unparking_leaves_what_the_guest_has, setup, teardown),
+		cmocka_unit_test_setup_teardown(abandoned_levels_are_ended, setup, teardown),
+		cmocka_unit_test_setup_teardown(stale_timer_is_not_a_devices, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_kick_for_a_processor_that_is_down, setup, teardown),
 		cmocka_unit_test_setup_teardown(random_order, setup, teardown),
 	};
 

@@ -49,9 +49,9 @@ void bail_out(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2
 
 /* --- what the firmware told us (start.c) ------------------------------------------------- */
 struct memory_range {
-	uint64_t base;	/* physical, page aligned */
-	uint64_t size;	/* bytes */
-	uint32_t type;	/* EFI_MEMORY_TYPE */
+	uint64_t base; /* physical, page aligned */
+	uint64_t size; /* bytes */
+	uint32_t type; /* EFI_MEMORY_TYPE */
 };
 #define MEMORY_RESERVED 0u
 #define MEMORY_CONVENTIONAL 7u
@@ -122,20 +122,23 @@ static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t sub)
 {
 	struct cpuid_regs r;
 
-	__asm__ volatile("cpuid" : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx) : "a"(leaf), "c"(sub) : "memory");
+	__asm__ volatile("cpuid"
+			 : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
+			 : "a"(leaf), "c"(sub)
+			 : "memory");
 	return r;
 }
 
-#define READ_CR(n)                                                                                                     \
-	static inline uint64_t read_cr##n(void)                                                                        \
-	{                                                                                                              \
-		uint64_t v;                                                                                            \
-		__asm__ volatile("mov %%cr" #n ", %0" : "=r"(v) : : "memory");                                         \
-		return v;                                                                                              \
-	}                                                                                                              \
-	static inline void write_cr##n(uint64_t v)                                                                     \
-	{                                                                                                              \
-		__asm__ volatile("mov %0, %%cr" #n : : "r"(v) : "memory");                                             \
+#define READ_CR(n)                                                             \
+	static inline uint64_t read_cr##n(void)                                \
+	{                                                                      \
+		uint64_t v;                                                    \
+		__asm__ volatile("mov %%cr" #n ", %0" : "=r"(v) : : "memory"); \
+		return v;                                                      \
+	}                                                                      \
+	static inline void write_cr##n(uint64_t v)                             \
+	{                                                                      \
+		__asm__ volatile("mov %0, %%cr" #n : : "r"(v) : "memory");     \
 	}
 READ_CR(0)
 READ_CR(2)
@@ -251,9 +254,9 @@ void load_idt(const void *base, uint16_t limit);
  * Wraps instructions that may fault: TRY("rdmsr") inside an asm statement that names R11 as
  * clobbered. A fault goes on behind the instruction and is found in last_fault. One processor at a time.
  */
-#define TRY(insn)                                                                                                      \
-	"leaq 771f(%%rip), %%r11\n\tmovq %%r11, try_resume(%%rip)\n\tmovl $0xffff, last_fault(%%rip)\n\t" insn         \
-	"\n771:\n\tmovq $0, try_resume(%%rip)\n\t"
+#define TRY(insn)                                                                    \
+	"leaq 771f(%%rip), %%r11\n\tmovq %%r11, try_resume(%%rip)\n\tmovl $0xffff, " \
+	"last_fault(%%rip)\n\t" insn "\n771:\n\tmovq $0, try_resume(%%rip)\n\t"
 
 /* Vector of the fault that the RDMSR or WRMSR raised, or NO_FAULT. */
 uint32_t try_rdmsr(uint32_t msr, uint64_t *v);
@@ -334,13 +337,13 @@ bool wait_for(volatile uint32_t *p, uint32_t want, uint64_t us);
 /* --- other processors (smp.c, ap.asm) ----------------------------------------------------- */
 /* What an AP found in its registers (segments: low 16 bits) at its first instruction and on its way up; ap.asm fills it. */
 struct ap_record {
-	uint32_t eax, ebx, ecx, edx, esi, edi, ebp, esp;		 /* 0x00 */
-	uint32_t flags, cr0, cr2, cr3, cr4, dr6, dr7, ip;		 /* 0x20 */
-	uint32_t cs, ds, es, fs, gs, ss, efer_lo, efer_hi;		 /* 0x40 */
-	uint32_t apic_base_lo, apic_base_hi, ds_base_probe, cpuid1_ebx;	 /* 0x60 */
+	uint32_t eax, ebx, ecx, edx, esi, edi, ebp, esp;					   /* 0x00 */
+	uint32_t flags, cr0, cr2, cr3, cr4, dr6, dr7, ip;					   /* 0x20 */
+	uint32_t cs, ds, es, fs, gs, ss, efer_lo, efer_hi;					   /* 0x40 */
+	uint32_t apic_base_lo, apic_base_hi, ds_base_probe, cpuid1_ebx;				   /* 0x60 */
 	uint16_t gdt_limit, gdt_base_lo, gdt_base_hi, idt_limit, idt_base_lo, idt_base_hi, pad[2]; /* 0x70 */
-	uint32_t pm_cpuid1_eax, pm_apic_version, pm_efer, pm_eax_pattern; /* 0x80 */
-	uint32_t stage, counter;					 /* 0x90 */
+	uint32_t pm_cpuid1_eax, pm_apic_version, pm_efer, pm_eax_pattern;			   /* 0x80 */
+	uint32_t stage, counter;								   /* 0x90 */
 };
 
 /* Puts the start-up code at `page` (below 1 MiB). Call before ap_kick(). */

@@ -10,7 +10,6 @@
 
 static unsigned int tests_run, tests_failed;
 
-
 /* The compiler may call these two. */
 __attribute__((weak)) void *memcpy(void *restrict dst, const void *restrict src, size_t n)
 {

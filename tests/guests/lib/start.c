@@ -117,7 +117,8 @@ static bool leave_boot_services(EFI_HANDLE image, EFI_BOOT_SERVICES *bs)
 		if (bs->GetMemoryMap(&size, (void *)map_buffer, &key, &desc_size, &version) != EFI_SUCCESS)
 			return false;
 		memory_map_len = 0;
-		for (UINTN off = 0; off + desc_size <= size && memory_map_len < ARRAY_LEN(memory_map); off += desc_size) {
+		for (UINTN off = 0; off + desc_size <= size && memory_map_len < ARRAY_LEN(memory_map);
+		     off += desc_size) {
 			const EFI_MEMORY_DESCRIPTOR *d = (const void *)(map_buffer + off);
 			struct memory_range *r = &memory_map[memory_map_len++];
 

@@ -100,8 +100,8 @@ void trap_dispatch(struct trap_frame *f)
 			return;
 		}
 		bail_out("cpu %u: exception %u error %llx rip %llx cr2 %llx rsp %llx", cpu, v,
-			 (unsigned long long)f->error, (unsigned long long)f->rip, (unsigned long long)read_cr2(),
-			 (unsigned long long)f->rsp);
+			 (unsigned long long)f->error, (unsigned long long)f->rip,
+			 (unsigned long long)read_cr2(), (unsigned long long)f->rsp);
 	}
 	if (v >= 32 && in_service(v))
 		apic_write(APIC_EOI, 0);
