@@ -71,6 +71,21 @@ int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 	return safe_rdmsr(msr, value) ? 0 : -EINVAL;
 }
 
+void vp_cpuid(struct vp *vp, uint64_t cr4)
+{
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+	uint32_t subleaf = (uint32_t)vp->gpr[GPR_RCX];
+	bool apic_enabled = vp->apic.base & APIC_BASE_EN;
+
+	vp_cpuid_native(vp);
+	if (leaf == 1)
+		vp->gpr[GPR_RCX] = (vp->gpr[GPR_RCX] & ~BIT(27)) | (cr4 >> 18 & 1) << 27;
+	if (leaf == 7 && subleaf == 0)
+		vp->gpr[GPR_RCX] = (vp->gpr[GPR_RCX] & ~BIT(4)) | (cr4 >> 22 & 1) << 4;
+	if ((leaf == 1 || leaf == 0x80000001) && !apic_enabled)
+		vp->gpr[GPR_RDX] &= ~BIT(9);
+}
+
 /* The TSC is the machine's and the root's; the timers that count in it move along. */
 static int write_tsc(struct vp *vp, uint32_t msr, uint64_t value)
 {

@@ -11,11 +11,9 @@
 #include <trivet/guest_walk_fast.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
-#include <trivet/vp_cpuid.h>
 
 /* CPUID of the back end's own: 80000001.ECX SVM and SKINIT; the leaves of SVM and of memory encryption, whose key bit a
  * guest's page tables can't carry through nested paging. */
-#define CPUID_EXTENDED_BASE 0x80000000u
 #define CPUID_EXTENDED 0x80000001u
 #define CPUID_SVM 0x8000000au
 #define CPUID_ENCRYPTION 0x8000001fu
@@ -68,33 +66,31 @@ static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const stru
 	return quick_next_rip(vmcb, opcode, &rip) ? rip : decode_next_rip(vp, 2);
 }
 
-static inline void answer_cpuid(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
-{
-	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
-
-	vp_cpuid(vp, leaf, vmcb->cr4);
-	if (unlikely((leaf & ~0x1fu) == CPUID_EXTENDED_BASE)) {
-		if (leaf == CPUID_EXTENDED)
-			vp->gpr[GPR_RCX] &= ~CPUID_SVM_ECX;
-		else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
-			vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
-	}
-	svm_complete(vp, vmcb, rip);
-}
-
+/* The leaves that aren't simply the machine's. */
 static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, struct vmcb *vmcb)
 {
-	answer_cpuid(vp, vmcb, decode_next_rip(vp, 2));
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+	uint64_t rip = next_rip(vp, vmcb, INSN_BYTES_CPUID);
+
+	vp_cpuid(vp, vmcb->cr4);
+	if (leaf == CPUID_EXTENDED)
+		vp->gpr[GPR_RCX] &= ~CPUID_SVM_ECX;
+	else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
+		vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
+	svm_complete(vp, vmcb, rip);
 }
 
 static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, struct vmcb *vmcb)
 {
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
 	uint64_t rip;
 
-	if (likely(quick_next_rip(vmcb, INSN_BYTES_CPUID, &rip)))
-		answer_cpuid(vp, vmcb, rip);
-	else
+	if (unlikely(vp_cpuid_is_special(leaf)) || unlikely(!quick_next_rip(vmcb, INSN_BYTES_CPUID, &rip))) {
 		handle_cpuid_slow(vp, vmcb);
+		return;
+	}
+	vp_cpuid_native(vp);
+	svm_complete(vp, vmcb, rip);
 }
 
 static bool write_efer(struct vmcb *vmcb, uint64_t value)
@@ -225,7 +221,8 @@ static void handle_cr8_write(struct vp *vp, struct vmcb *vmcb)
 	uint64_t value;
 
 	if (svm_decode_current(vp, &context, &insn) != 0 || insn.op != INSN_MOV_TO_CR) {
-		vmcb->intercept_cr_write = 0; /* not in RAM, or changed under us: the processor runs what is there */
+		vmcb->intercept_cr_write =
+			0; /* not in RAM, or changed under us: the processor runs what is there */
 		return;
 	}
 	value = vp->gpr[insn.src_reg & 15];

@@ -56,8 +56,8 @@ struct lp {
 	uint64_t in_service[4];
 	uint64_t eoi_wanted[4];
 	uint32_t in_service_count;
-	bool level_parked; /* one of them was refused: the VP's APIC is disabled */
-	bool timer_stale;  /* the timer fired, and was set anew before its interrupt was taken */
+	bool level_parked;   /* one of them was refused: the VP's APIC is disabled */
+	bool timer_stale;    /* the timer fired, and was set anew before its interrupt was taken */
 	uint32_t lock_ranks; /* bit n: holds a lock of rank n (debug builds) */
 	uint64_t gdt[8];
 	uint8_t tss[104];

@@ -84,6 +84,30 @@ static inline void vp_clear_pending(struct vp *vp, uint64_t bits)
 	atomic_fetch_and_explicit(&vp->pending, ~bits, memory_order_seq_cst);
 }
 
+/* CPUID as the machine answers it. In and out: vp->gpr RAX, RBX, RCX, RDX; CPUID clears the upper halves (APM3 CPUID). */
+static inline void vp_cpuid_native(struct vp *vp)
+{
+	__asm__ volatile("cpuid"
+			 : "=a"(vp->gpr[GPR_RAX]), "=b"(vp->gpr[GPR_RBX]), "=c"(vp->gpr[GPR_RCX]),
+			   "=d"(vp->gpr[GPR_RDX])
+			 : "a"(vp->gpr[GPR_RAX]), "c"(vp->gpr[GPR_RCX]));
+}
+
+/*
+ * True for the leaves that may not be simply the machine's, quick to tell: 1 and 7 (and 3 and 5), and the first of the
+ * extended range, where a back end hides itself. They go through vp_cpuid().
+ */
+static inline bool vp_cpuid_is_special(uint32_t leaf)
+{
+	return (leaf & ~6u) == 1 || (leaf & ~0x1fu) == 0x80000000u;
+}
+
+/*
+ * The same, with OSXSAVE (leaf 1), OSPKE (leaf 7) and APIC (leaf 1, leaf 80000001h) of the VP: the processor answers from
+ * the hypervisor's CR4 and APIC. The back end hides itself afterwards.
+ */
+void vp_cpuid(struct vp *vp, uint64_t cr4);
+
 #define MSR_TSC 0x10u
 #define MSR_TSC_ADJUST 0x3bu
 
