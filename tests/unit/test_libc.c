@@ -36,14 +36,14 @@ void newlib_qsort(void *base, size_t count, size_t size, int (*compare)(const vo
 #pragma GCC diagnostic ignored "-Wformat-truncation"
 #endif
 
-#define SAME(size, ...)                                                              \
-	do {                                                                         \
-		char want[128], have[128];                                           \
-		memset(want, '~', sizeof(want));                                     \
-		memset(have, '~', sizeof(have));                                     \
-		int want_length = snprintf(want, size, __VA_ARGS__);                 \
+#define SAME(size, ...)                                                                  \
+	do {                                                                             \
+		char want[128], have[128];                                               \
+		memset(want, '~', sizeof(want));                                         \
+		memset(have, '~', sizeof(have));                                         \
+		int want_length = snprintf(want, size, __VA_ARGS__);                     \
 		assert_int_equal(newlib_snprintf(have, size, __VA_ARGS__), want_length); \
-		assert_memory_equal(have, want, sizeof(want));                       \
+		assert_memory_equal(have, want, sizeof(want));                           \
 	} while (0)
 
 static void integers_print_as_on_the_host(void **state)
@@ -52,7 +52,8 @@ static void integers_print_as_on_the_host(void **state)
 	SAME(128, "%d %i %u %x %X %o %c %%", -5, 17, 4000000000u, 0xbeefu, 0xBEEFu, 8u, 'q');
 	SAME(128, "%ld %lu %lx %li", INT64_MIN, UINT64_MAX, 0x123456789abcdefL, 1L);
 	SAME(128, "%lld %llu %llx %#llx", (long long)INT64_MIN, ~0ull, 0xfee00000ull, 1ull << 63);
-	SAME(128, "%zu %zd %zx %jd %tx", (size_t)1 << 40, (ssize_t)-3, SIZE_MAX, (intmax_t)-9, (ptrdiff_t)255);
+	SAME(128, "%zu %zd %zx %jd %tx", (size_t)1 << 40, (ssize_t)-3, SIZE_MAX, (intmax_t)-9,
+	     (ptrdiff_t)255);
 	SAME(128, "%hhu %hhx %hd %hx", 0x1ff, 0x1ff, 0x18000, 0x18000);
 	SAME(128, "%08x|%-8x|%8x|%+d|% d|%#x|%#o|%.5d|%8.3d", 0xabu, 0xabu, 0xabu, 5, 5, 255u, 8u, 42, 7);
 	SAME(128, "%016llx|%-20lld|%020lld", 0xdeadull, -1ll, -1ll);
