@@ -18,8 +18,21 @@ bool guest_phys_read32(void *space, gpa_t gpa, uint32_t *value)
 bool guest_phys_read(void *space, gpa_t gpa, void *buf, size_t size)
 {
 	uint8_t *bytes = buf;
+	uint64_t word;
 
 	(void)space;
+	/* An instruction is up to 15 bytes: two words, which may overlap. */
+	if (size >= sizeof(word) && size <= 2 * sizeof(word)) {
+		size_t rest = size - sizeof(word);
+
+		if (!guest_read64_raw(gpa.v, &word))
+			return false;
+		__builtin_memcpy(bytes, &word, sizeof(word));
+		if (!guest_read64_raw(gpa.v + rest, &word))
+			return false;
+		__builtin_memcpy(bytes + rest, &word, sizeof(word));
+		return true;
+	}
 	for (size_t i = 0; i < size; i++)
 		if (!guest_read8_raw(gpa.v + i, &bytes[i]))
 			return false;

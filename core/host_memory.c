@@ -66,7 +66,7 @@ uint64_t host_cr3(void)
 
 static void set_entry(uint64_t *entry, uint64_t value)
 {
-	__atomic_store_n(entry, value, __ATOMIC_RELEASE);
+	*(volatile uint64_t *)entry = value; /* one store: the entry may be in use */
 }
 
 static uint64_t *next_table(uint64_t *entry)

@@ -123,7 +123,6 @@ static void handle_timer(struct lp *lp)
 	lp->timer_deadline_tsc = UINT64_MAX;
 	apic_timer_expired(&lp->vp->apic, rdtsc());
 	lp_timer_update(lp);
-	vp_post_self(lp->vp, VP_PENDING_EVENT);
 	if (unlikely(log_threshold >= LOG_DEBUG))
 		vp_log_exit_counts(lp->vp);
 }
@@ -149,7 +148,6 @@ static void give_to_vp(struct lp *lp, uint8_t vector)
 		end_edge(lp, vector);
 		apic_accept(&vp->apic, vector, false);
 	}
-	vp_post_self(vp, VP_PENDING_EVENT);
 }
 
 static bool timer_fired(const struct lp *lp)
@@ -163,21 +161,26 @@ static bool timer_fired(const struct lp *lp)
 	return lapic_read(&lp->lapic, LAPIC_TIMER_CURRENT) == 0;
 }
 
-static void handle_vector(struct lp *lp, uint8_t vector)
+/* True when the VP may have an interrupt to take now. */
+static bool handle_vector(struct lp *lp, uint8_t vector)
 {
 	if (vector == HV_VECTOR_TIMER && timer_fired(lp)) {
 		end_edge(lp, vector);
 		handle_timer(lp);
-	} else if (vector == HV_VECTOR_KICK &&
-		   atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel)) {
-		end_edge(lp, vector); /* what there is to do stands in vp->pending */
-	} else {
-		give_to_vp(lp, vector);
+		return true;
 	}
+	if (vector == HV_VECTOR_KICK && atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel)) {
+		end_edge(lp, vector); /* what there is to do stands in vp->pending */
+		return false;
+	}
+	give_to_vp(lp, vector);
+	return true;
 }
 
-void lp_handle_interrupts(struct lp *lp)
+bool lp_handle_interrupts(struct lp *lp)
 {
+	bool deliver = false;
+
 	for (int i = 3; i >= 0; i--) {
 		uint64_t bits = lp->acked[i];
 
@@ -188,13 +191,14 @@ void lp_handle_interrupts(struct lp *lp)
 			unsigned int n = 63u - (unsigned int)__builtin_clzll(bits);
 
 			bits &= ~BIT(n);
-			handle_vector(lp, (uint8_t)((unsigned int)i * 64 + n));
+			deliver |= handle_vector(lp, (uint8_t)((unsigned int)i * 64 + n));
 		}
 	}
 	if (unlikely(atomic_load_explicit(&lp->nmi_taken, memory_order_relaxed))) {
 		atomic_store_explicit(&lp->nmi_taken, 0, memory_order_relaxed);
 		vp_post_self(lp->vp, VP_PENDING_NMI);
 	}
+	return deliver;
 }
 
 void lp_kick(struct lp *lp)

@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <trivet/backend.h>
+#include <trivet/guest_walk_fast.h>
 #include <trivet/host_memory.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
+
+#define CR4_LA57 BIT(12)
 
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out)
 {
@@ -84,6 +87,31 @@ void vp_cpuid(struct vp *vp, uint64_t cr4)
 		vp->gpr[GPR_RCX] = (vp->gpr[GPR_RCX] & ~BIT(4)) | (cr4 >> 22 & 1) << 4;
 	if ((leaf == 1 || leaf == 0x80000001) && !apic_enabled)
 		vp->gpr[GPR_RDX] &= ~BIT(9);
+}
+
+/* Most code is 64-bit and most instructions lie within a page. */
+static bool fetch_quickly(struct vp *vp, const struct vp_context *context, uint8_t bytes[INSN_LENGTH_MAX])
+{
+	const struct guest_paging *paging = &context->paging;
+	uint64_t gpa;
+
+	return context->mode == INSN_MODE_64 && !(paging->cr4 & CR4_LA57) &&
+	       (context->rip & (PAGE_SIZE - 1)) <= PAGE_SIZE - INSN_LENGTH_MAX &&
+	       guest_walk_fast64(guest_window(), paging->cr3, context->rip, &gpa) &&
+	       guest_phys_read(vp, GPA(gpa), bytes, INSN_LENGTH_MAX);
+}
+
+int vp_decode_current(struct vp *vp, struct vp_context *context, struct insn *insn)
+{
+	uint8_t bytes[INSN_LENGTH_MAX];
+	size_t count = INSN_LENGTH_MAX;
+
+	backend->get_context(vp, context);
+	if (!fetch_quickly(vp, context, bytes))
+		count = guest_fetch(&context->paging, vp,
+				    GVA(context->rip + context->segment_base[INSN_SEG_CS]), bytes,
+				    sizeof(bytes));
+	return insn_decode(bytes, count, (enum insn_mode)context->mode, insn);
 }
 
 /* The TSC is the machine's and the root's; the timers that count in it move along. */

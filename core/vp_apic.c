@@ -230,14 +230,9 @@ enum fault_result vp_apic_page_access(struct vp *vp, gpa_t gpa)
 	struct mmio_access io = { .ctx = &access, .read = page_read, .write = page_write };
 	struct vp_context context;
 	struct insn insn;
-	uint8_t bytes[INSN_LENGTH_MAX];
-	size_t count;
 	int err;
 
-	backend->get_context(vp, &context);
-	count = guest_fetch(&context.paging, vp, GVA(context.rip + context.segment_base[INSN_SEG_CS]), bytes,
-			    sizeof(bytes));
-	err = insn_decode(bytes, count, (enum insn_mode)context.mode, &insn);
+	err = vp_decode_current(vp, &context, &insn);
 	if (!err && access.offset + insn.mem_size > PAGE_SIZE)
 		err = -ENOTSUP;
 	if (!err)

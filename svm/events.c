@@ -149,7 +149,7 @@ static void inject_interrupt(struct vmcb *vmcb, uint8_t vector)
  * STI; HLT with an interrupt waiting: it belongs behind the HLT, which it ends. QEMU 7.2 (no NRIPS) ignores the shadow at VMRUN
  * and would take the interrupt before the HLT, which then sleeps on with nothing to wake it. So the HLT is done here.
  */
-static void finish_shadowed_halt(struct vp *vp, struct vmcb *vmcb)
+static __attribute__((__noinline__)) void finish_shadowed_halt(struct vp *vp, struct vmcb *vmcb)
 {
 	struct vp_context context;
 	struct insn insn;
@@ -157,12 +157,13 @@ static void finish_shadowed_halt(struct vp *vp, struct vmcb *vmcb)
 	if ((svm.features & SVM_FEATURE_NRIPS) || !(vmcb->rflags & RFLAGS_IF) || vmcb->cpl != 0 ||
 	    (vmcb->event_injection & EVENT_VALID) || (apic_next_vector(&vp->apic) < 0 && !vp->extint_count))
 		return;
-	if (svm_decode_current(vp, &context, &insn) == 0 && insn.op == INSN_HLT)
+	if (vp_decode_current(vp, &context, &insn) == 0 && insn.op == INSN_HLT)
 		svm_complete(vp, vmcb, vmcb->rip + insn.length);
 }
 
-static void deliver_interrupt(struct vp *vp, struct vmcb *vmcb)
+void svm_deliver_interrupt(struct vp *vp)
 {
+	struct vmcb *vmcb = vmcb_of(vp);
 	struct apic *apic = &vp->apic;
 	int vector;
 
@@ -223,7 +224,7 @@ void svm_handle_pending(struct vp *vp)
 		deliver_nmi(vp, vmcb);
 	if (pending & VP_PENDING_EVENT) {
 		vp_clear_pending(vp, VP_PENDING_EVENT);
-		deliver_interrupt(vp, vmcb);
+		svm_deliver_interrupt(vp);
 	}
 #ifdef TRIVET_DEBUG
 	check_flush(vp);
@@ -233,7 +234,7 @@ void svm_handle_pending(struct vp *vp)
 void svm_handle_vintr(struct vp *vp)
 {
 	close_window(vmcb_of(vp));
-	vp_post_self(vp, VP_PENDING_EVENT);
+	svm_deliver_interrupt(vp);
 }
 
 void svm_handle_iret(struct vp *vp)

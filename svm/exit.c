@@ -19,17 +19,6 @@
 #define CPUID_ENCRYPTION 0x8000001fu
 #define CPUID_SVM_ECX (BIT(2) | BIT(12))
 
-int svm_decode_current(struct vp *vp, struct vp_context *context, struct insn *insn)
-{
-	uint8_t bytes[INSN_LENGTH_MAX];
-	size_t count;
-
-	svm_get_context(vp, context);
-	count = guest_fetch(&context->paging, vp, GVA(context->rip + context->segment_base[INSN_SEG_CS]),
-			    bytes, sizeof(bytes));
-	return insn_decode(bytes, count, (enum insn_mode)context->mode, insn);
-}
-
 /* The instruction's end where the processor doesn't tell (no NRIPS), the long way. */
 static __attribute__((__noinline__)) uint64_t decode_next_rip(struct vp *vp, unsigned int usual_length)
 {
@@ -37,7 +26,7 @@ static __attribute__((__noinline__)) uint64_t decode_next_rip(struct vp *vp, uns
 	struct insn insn;
 
 	/* Code in a ROM isn't readable through the RAM window; firmware uses no prefixes there. */
-	if (svm_decode_current(vp, &context, &insn) != 0)
+	if (vp_decode_current(vp, &context, &insn) != 0)
 		return context.rip + usual_length;
 	return context.rip + insn.length;
 }
@@ -220,7 +209,7 @@ static void handle_cr8_write(struct vp *vp, struct vmcb *vmcb)
 	struct insn insn;
 	uint64_t value;
 
-	if (svm_decode_current(vp, &context, &insn) != 0 || insn.op != INSN_MOV_TO_CR) {
+	if (vp_decode_current(vp, &context, &insn) != 0 || insn.op != INSN_MOV_TO_CR) {
 		vmcb->intercept_cr_write =
 			0; /* not in RAM, or changed under us: the processor runs what is there */
 		return;
@@ -249,7 +238,8 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 {
 	svm_open_window();
-	lp_handle_interrupts(vp->lp);
+	if (lp_handle_interrupts(vp->lp))
+		svm_deliver_interrupt(vp);
 }
 
 static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb *vmcb)
@@ -296,27 +286,22 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 	}
 }
 
-/* Before anything looks at the APIC's priorities: CR8 goes to V_TPR without an exit. */
-static inline void sync_tpr(struct vp *vp, const struct vmcb *vmcb)
+static inline void dispatch(struct vp *vp, struct vmcb *vmcb, uint64_t code)
 {
-	if (unlikely((vmcb->interrupt_control & V_TPR_MASK) != apic_cr8(&vp->apic)))
-		apic_set_tpr(&vp->apic, (uint8_t)((vmcb->interrupt_control & 0xf) << 4));
-}
-
-static __attribute__((__noinline__)) void handle_other(struct vp *vp, struct vmcb *vmcb, uint64_t code)
-{
-	sync_tpr(vp, vmcb);
-	if (code == SVM_EXIT_MSR) {
+	if (code == SVM_EXIT_MSR)
 		handle_msr(vp, vmcb);
-		return;
-	}
-	/* From here on the exit may have broken into the delivery of an event (APM2 15.7.2). */
-	if (unlikely(vmcb->exit_int_info & EVENT_VALID))
-		svm_requeue_event(vmcb);
-	if (code == SVM_EXIT_INTR)
+	else if (code == SVM_EXIT_INTR)
 		handle_interrupt(vp);
 	else
 		handle_rare(vp, vmcb);
+}
+
+static __attribute__((__noinline__)) void handle_unusual(struct vp *vp, struct vmcb *vmcb, uint64_t code)
+{
+	apic_set_tpr(&vp->apic, (uint8_t)((vmcb->interrupt_control & 0xf) << 4));
+	if (vmcb->exit_int_info & EVENT_VALID)
+		svm_requeue_event(vmcb);
+	dispatch(vp, vmcb, code);
 }
 
 /* Each handler is a tail call, so that registers are saved only where they are needed. */
@@ -330,6 +315,10 @@ void svm_handle_exit(struct vp *vp, struct vmcb *vmcb)
 	vmcb->event_injection = 0;
 	if (code == SVM_EXIT_CPUID)
 		handle_cpuid(vp, vmcb);
+	/* CR8 goes to V_TPR without an exit; the exit may have broken into the delivery of an event (APM2 15.7.2). */
+	else if (unlikely((uint8_t)vmcb->interrupt_control != apic_cr8(&vp->apic)) ||
+		 unlikely(vmcb->exit_int_info & EVENT_VALID))
+		handle_unusual(vp, vmcb, code);
 	else
-		handle_other(vp, vmcb, code);
+		dispatch(vp, vmcb, code);
 }

@@ -85,8 +85,6 @@ void svm_lp_start(struct lp *lp);
 
 /* exit.c; called by enter.asm */
 void svm_handle_exit(struct vp *vp, struct vmcb *vmcb);
-/* Fetches and decodes the instruction at RIP. RSP is in vp->gpr afterwards. Errors as insn_decode(). */
-int svm_decode_current(struct vp *vp, struct vp_context *context, struct insn *insn);
 
 /* enter.asm */
 _Noreturn void svm_run_loop(struct vp *vp);
@@ -101,6 +99,8 @@ void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 void svm_requeue_event(struct vmcb *vmcb);
 /* Does what vp->pending asks for; the VP may be entered afterwards. */
 void svm_handle_pending(struct vp *vp);
+/* Injects the highest interrupt that the VP may take, or opens a window for it. */
+void svm_deliver_interrupt(struct vp *vp);
 void svm_handle_vintr(struct vp *vp);
 void svm_handle_iret(struct vp *vp);
 void svm_handle_step(struct vp *vp);

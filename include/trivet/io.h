@@ -107,6 +107,7 @@ static inline uint64_t rdtsc(void)
 }
 
 /* The TSC into memory: three instructions, without joining the halves in a register first. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): written by the assembly */
 static inline void store_tsc(volatile uint64_t *to)
 {
 	__asm__ volatile("rdtsc\n\tmovl %%eax, %0\n\tmovl %%edx, 4+%0" : "=m"(*to)::"rax", "rdx");

@@ -118,8 +118,11 @@ void lp_set_timer_frequencies(uint64_t tsc_hz, uint64_t apic_timer_hz);
 /* Sends an interrupt that makes `lp` pass through its exit loop soon. Safe from any LP. */
 void lp_kick(struct lp *lp);
 
-/* Sorts what the interrupt stubs collected: ours are handled, the rest goes to the VP's local APIC. */
-void lp_handle_interrupts(struct lp *lp);
+/*
+ * Sorts what the interrupt stubs collected: ours are handled, the rest goes to the VP's local APIC. True when that may have
+ * an interrupt to deliver now.
+ */
+bool lp_handle_interrupts(struct lp *lp);
 
 /* The guest's EOI for a level-triggered `vector`: completes it at the physical local APIC as soon as order permits. */
 void lp_complete_level(struct lp *lp, uint8_t vector);

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 #include <trivet/apic.h>
+#include <trivet/decode.h>
 #include <trivet/guest_walk.h>
 #include <trivet/lp.h>
 #include <trivet/types.h>
@@ -83,6 +84,12 @@ static inline void vp_clear_pending(struct vp *vp, uint64_t bits)
 {
 	atomic_fetch_and_explicit(&vp->pending, ~bits, memory_order_seq_cst);
 }
+
+/*
+ * Copies the VP's state and decodes the instruction at its RIP. Errors as insn_decode(); fewer bytes than the instruction
+ * has (its second page is gone) count as too few.
+ */
+int vp_decode_current(struct vp *vp, struct vp_context *context, struct insn *insn);
 
 /* CPUID as the machine answers it. In and out: vp->gpr RAX, RBX, RCX, RDX; CPUID clears the upper halves (APM3 CPUID). */
 static inline void vp_cpuid_native(struct vp *vp)

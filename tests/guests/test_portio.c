@@ -38,10 +38,10 @@ static void check_pit(void)
 	is(inb(0x40) & 0x3f, 0x34, "PIT status is the programmed mode");
 }
 
-static void check_pic(void)
+static void check_pic(uint8_t base)
 {
 	outb(0x20, 0x11);
-	outb(0x21, 0x20);
+	outb(0x21, base);
 	outb(0x21, 0x04);
 	outb(0x21, 0x01);
 	outb(0xa0, 0x11);
@@ -56,20 +56,30 @@ static void check_pic(void)
 	outb(0xa1, 0xff);
 }
 
-/* The PIT's interrupt through the PIC and LINT0 as ExtINT: vector 0x20 comes from the PIC. */
-static void check_extint(void)
+static void low_vector(struct trap_frame *f)
 {
-	uint32_t before = vector_count[0][0x20];
+	(void)f;
+}
+
+/*
+ * The PIT's interrupt through the PIC and LINT0 as ExtINT: the vector is the PIC's. It may be one below 32, where exceptions
+ * are: whoever takes the interrupt on the way to the guest must not mistake it.
+ */
+static void check_extint(uint8_t vector)
+{
+	uint32_t before = vector_count[0][vector];
 
 	apic_write(APIC_LVT_LINT0, 0x700);
 	outb(0x43, 0x34);
 	outb(0x40, 0x9c);
 	outb(0x40, 0x2e); /* 10 ms */
 	outb(0x21, 0xfe);
+	if (vector < 32)
+		trap_handlers[vector] = low_vector;
 	irq_on();
 	for (int i = 0; i < 3; i++) {
-		ok(wait_for(&vector_count[0][0x20], before + 1 + (uint32_t)i, 3000000),
-		   "PIT interrupt %d by the PIC", i + 1);
+		ok(wait_for(&vector_count[0][vector], before + 1 + (uint32_t)i, 3000000),
+		   "PIT interrupt %d by the PIC, vector 0x%x", i + 1, vector);
 		outb(0x20, 0x20);
 	}
 	irq_off();
@@ -154,9 +164,13 @@ static void check_com2(void)
 
 void test_main(void)
 {
+	static const uint8_t bases[] = { 0x20, 0x18, 0x10 };
+
 	check_pit();
-	check_pic();
-	check_extint();
+	for (size_t i = 0; i < ARRAY_LEN(bases); i++) {
+		check_pic(bases[i]);
+		check_extint(bases[i]);
+	}
 	check_cmos();
 	check_widths();
 	check_com2();

@@ -142,6 +142,9 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	print("\n# guest starts\n");
 	read_options(image, bs);
 	find_processors(st);
+	/* An interrupt to processors that are not up is lost, and must not keep later ones from them: "all but self". */
+	*(volatile uint32_t *)0xfee00310 = 0;
+	*(volatile uint32_t *)0xfee00300 = 0xc4060;
 	if (bs->AllocatePages(AllocateMaxAddress, EfiLoaderData, LOW_PAGES, &low) == EFI_SUCCESS)
 		low_memory = low;
 	else
