@@ -62,9 +62,14 @@ SIDES = ["bare"] if BARE_ONLY else ["bare", "trivet"]
 
 
 def cpu_of(guest, side):
-    """Without SVM, QEMU's `max` also loses the leaves behind the SVM leaf; a root keeps them, empty."""
-    bare = ",-svm" + (",xlevel=0x8000000a" if guest.model == "max" else "")
-    return guest.model + ("" if side == "trivet" else bare) + guest.cpu
+    """Without SVM, QEMU's `max` may lose the leaves behind the SVM leaf; a root keeps them, empty."""
+    if side == "trivet":
+        return guest.model + guest.cpu
+    xlevel = ""
+    if guest.model == "max" and guest.compare and not BARE_ONLY:
+        last = re.search(r"CPUID 80000000 00: ([0-9a-f]{8})", "\n".join(run(guest, "trivet").lines))
+        xlevel = f",xlevel=0x{last[1]}" if last else ""
+    return guest.model + ",-svm" + xlevel + guest.cpu
 
 
 @lru_cache(maxsize=None)
@@ -87,6 +92,8 @@ def check_trivet(result):
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("guest", GUESTS, ids=lambda guest: guest.id)
 def test_guest(guest, side):
+    if guest.name == "x2apic" and side == "bare":
+        pytest.skip("QEMU's own x2APIC raises no #GP for what the manuals forbid: no oracle")
     result = run(guest, side)
     if side == "trivet":
         check_trivet(result)
