@@ -17,7 +17,7 @@ suite=${2:-trixie-backports}
 
 mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2> /dev/null |
 	grep -v security | head -n 1)}
-mirror=${mirror:-http://deb.debian.org/debian}
+[[ -n $mirror ]] || { echo "fetch-qemu.sh: apt names no mirror: set MIRROR=" >&2; exit 1; }
 key=/usr/share/keyrings/debian-archive-keyring.gpg
 apt=$dir/apt
 rm -rf "$apt" "$dir/root" "$dir/bin"
