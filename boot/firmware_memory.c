@@ -8,8 +8,11 @@
 
 enum { DESCRIPTOR_SLACK = 32 }; /* lines that our own allocations may add to the map */
 
-/* A startup IPI reaches 640 KiB of RAM; what lies behind may be the BIOS data area. */
-#define TRAMPOLINE_LAST 0x9ffffull
+/*
+ * A startup IPI reaches the low 640 KiB. Their last page is left alone: systems look for BIOS tables in its last KiB
+ * (Linux: the MP floating pointer at 9fc00h), and the root may not touch our page.
+ */
+#define TRAMPOLINE_LAST 0x9efffull
 #define BELOW_4G 0xffffffffull
 
 static uint64_t take_pages(uint64_t last_byte, uint64_t pages)

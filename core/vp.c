@@ -166,6 +166,29 @@ static void handle_sipi(struct vp *vp)
 	log_vp_debug(vp->partition->id, vp->index, "starts at 0x%05x", vp->sipi_vector << 12);
 }
 
+static bool has_work(struct vp *vp, bool interrupts_on)
+{
+	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+
+	if (pending & (VP_PENDING_INIT | VP_PENDING_SHUTDOWN))
+		return true;
+	if ((pending & VP_PENDING_NMI) && !vp->nmi_masked)
+		return true;
+	if (!interrupts_on)
+		return false;
+	apic_sync_posted(&vp->apic);
+	return vp->extint_count || apic_next_vector(&vp->apic) >= 0;
+}
+
+void vp_halt(struct vp *vp, bool interrupts_on)
+{
+	while (!has_work(vp, interrupts_on)) {
+		backend->lp_idle(vp->lp);
+		lp_handle_interrupts(vp->lp);
+	}
+	vp_post_self(vp, VP_PENDING_EVENT);
+}
+
 void vp_handle_startup(struct vp *vp)
 {
 	for (;;) {

@@ -242,6 +242,20 @@ static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 		svm_deliver_interrupt(vp);
 }
 
+/*
+ * A processor halted with interrupts off sleeps on through the hypervisor's own interrupts, as it would without us; an exit from a
+ * native HLT could not be undone, it has RIP behind the HLT already.
+ */
+static void handle_hlt(struct vp *vp, struct vmcb *vmcb)
+{
+	svm_complete(vp, vmcb, svm.features & SVM_FEATURE_NRIPS ? vmcb->next_rip : decode_next_rip(vp, 1));
+	if (vmcb->event_injection & EVENT_VALID)
+		return; /* the single-step trap behind the HLT */
+	if (vp->nmi_iret_seen)
+		vp->nmi_iret_seen = vp->nmi_masked = false; /* the handler is behind us */
+	vp_halt(vp, vmcb->rflags & RFLAGS_IF);
+}
+
 static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb *vmcb)
 {
 	switch (vmcb->exit_code) {
@@ -256,6 +270,9 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 		return;
 	case SVM_EXIT_NMI:
 		handle_interrupt(vp);
+		return;
+	case SVM_EXIT_HLT:
+		handle_hlt(vp, vmcb);
 		return;
 	case SVM_EXIT_IRET:
 		svm_handle_iret(vp);

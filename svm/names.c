@@ -19,6 +19,8 @@ const char *svm_exit_name(uint32_t code)
 		return "cpuid";
 	case SVM_EXIT_IRET:
 		return "iret";
+	case SVM_EXIT_HLT:
+		return "hlt";
 	case SVM_EXIT_INVLPGA:
 		return "invlpga";
 	case SVM_EXIT_IOIO:

@@ -80,8 +80,8 @@ int svm_vp_create(struct vp *vp)
 		return -ENOMEM;
 	vp->control = vmcb;
 	vp->control_hpa = hv_virt_to_phys(vmcb).v;
-	vmcb->intercepts1 = INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_CPUID | INTERCEPT1_INVLPGA |
-			    INTERCEPT1_IOIO | INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN;
+	vmcb->intercepts1 = INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_CPUID | INTERCEPT1_HLT |
+			    INTERCEPT1_INVLPGA | INTERCEPT1_IOIO | INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN;
 	vmcb->intercepts2 = INTERCEPT2_VMRUN | INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE | INTERCEPT2_STGI |
 			    INTERCEPT2_CLGI | INTERCEPT2_SKINIT;
 	vmcb->iopm_base_hpa = hv_virt_to_phys(svm.io_map).v;

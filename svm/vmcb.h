@@ -100,6 +100,7 @@ static_assert(offsetof(struct vmcb, pat) == 0x668, "B-2");
 #define INTERCEPT1_VINTR BIT(4)
 #define INTERCEPT1_CPUID BIT(18)
 #define INTERCEPT1_IRET BIT(20)
+#define INTERCEPT1_HLT BIT(24)
 #define INTERCEPT1_INVLPGA BIT(26)
 #define INTERCEPT1_IOIO BIT(27)
 #define INTERCEPT1_MSR BIT(28)
@@ -149,6 +150,7 @@ enum svm_exit {
 	SVM_EXIT_VINTR = 0x64,
 	SVM_EXIT_CPUID = 0x72,
 	SVM_EXIT_IRET = 0x74,
+	SVM_EXIT_HLT = 0x78,
 	SVM_EXIT_INVLPGA = 0x7a,
 	SVM_EXIT_IOIO = 0x7b,
 	SVM_EXIT_MSR = 0x7c,

@@ -129,6 +129,12 @@ void vp_send_sipi(struct vp *vp, uint8_t vector);
 /* Starts and resets, on the VP's own LP, for VP_PENDING_INIT and VP_PENDING_SIPI. Returns when the VP is to run. */
 void vp_handle_startup(struct vp *vp);
 
+/*
+ * HLT: returns when the VP has something to do: an interrupt it may take (`interrupts_on`: RFLAGS.IF), an NMI, INIT. On its
+ * own LP.
+ */
+void vp_halt(struct vp *vp, bool interrupts_on);
+
 /* An access to the local APIC's page at offset `gpa` & 0xfff: decodes the instruction at RIP and carries it out. */
 enum fault_result vp_apic_page_access(struct vp *vp, gpa_t gpa);
 

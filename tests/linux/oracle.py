@@ -23,6 +23,9 @@ HOST_TIMING = re.compile(
     r"|clocksource: .*(wd|cs)[-_].*(read-back|retries|delay|nsec)"
     r"|perf: interrupt took too long"
     r"|workqueue: .* hogged CPU"
+    r"|tsc: Fast TSC calibration failed"
+    r"|hpet: Lost \d+ RTC interrupts"
+    r"|^[ #\d]+$"  # the tail of the line that lists processors, when another message got in between
     r"|random: crng init done")
 
 # CPUID flags that go away with SVM: the one thing that the root is not to see

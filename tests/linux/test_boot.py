@@ -109,15 +109,17 @@ def test_nmi_reaches_each_processor(root):
 
 
 def test_x2apic(cloud_kernel):
-    """The same with the local APICs in x2APIC mode, where the emulator has it"""
+    """The same with the local APICs in x2APIC mode, where the emulator has it
+
+    A kernel on what it takes for bare hardware wants interrupt remapping for that, so the machine has an IOMMU.
+    """
     if qemu_version() < (9, 0):
         pytest.skip("this QEMU's TCG has no x2APIC")
-    cpu = f"{CPU},+x2apic"
-    facts = bare_facts(cloud_kernel, 4, cpu=cpu)
-    with Machine("boot-x2apic", cloud_kernel, smp=4, cpu=cpu) as machine:
+    cpu, extra = f"{CPU},+x2apic", ["-device", "intel-iommu,intremap=on,eim=on"]
+    facts = bare_facts(cloud_kernel, 4, extra, cpu=cpu)
+    with Machine("boot-x2apic", cloud_kernel, smp=4, cpu=cpu, extra=extra) as machine:
         assert machine.expect_ready()[0] == 4
-        assert all("x2apic" in flags for flags in cpu_flags(machine))
-        machine.check("dmesg | grep -i 'x2apic.*enabled\\|switched to x2apic\\|Switched APIC routing to'")
+        machine.check("dmesg | grep 'Switched APIC routing to .*x2apic'")
         machine.check("hotplug-loop 5", 300)
         new = {k: v for k, v in complaints(machine).items() if k not in facts.complaints}
         assert not new, "\n".join(new.values())
