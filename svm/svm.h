@@ -11,7 +11,6 @@
 #define MSR_EFER 0xc0000080u
 #define MSR_PAT 0x277u
 #define MSR_VM_CR 0xc0010114u
-#define MSR_IGNNE 0xc0010115u
 #define MSR_SMM_CTL 0xc0010116u
 #define MSR_VM_HSAVE_PA 0xc0010117u
 #define MSR_SVM_KEY 0xc0010118u
