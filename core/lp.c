@@ -250,6 +250,11 @@ void lp_load_tables(struct lp *lp)
 			 : "rax", "memory");
 }
 
+bool lp_in_window(uint64_t rip)
+{
+	return rip - interrupt_window.begin < interrupt_window.length;
+}
+
 void lp_load_window_idt(void)
 {
 	struct {

@@ -9,6 +9,9 @@
 #include <trivet/lp.h>
 #include <trivet/panic.h>
 
+#define MSR_MCG_STATUS 0x17au
+#define MCG_STATUS_MCIP BIT(2)
+
 extern const struct extable_entry __extable_start[], __extable_end[];
 
 static bool go_to_fixup(struct trap_frame *frame)
@@ -60,6 +63,13 @@ void trap_handler(struct trap_frame *frame)
 		atomic_store_explicit(&this_lp()->nmi_taken, 1, memory_order_relaxed);
 		lp_kick(this_lp()); /* it may have come just before the LP halts */
 		return;
+	case VECTOR_MC:
+		/* An interrupt of the root's may have this number: a machine check says so itself (APM2 9.3.1). */
+		if (lp_in_window(frame->rip) && !(rdmsr(MSR_MCG_STATUS) & MCG_STATUS_MCIP)) {
+			this_lp()->acked[0] |= BIT(VECTOR_MC);
+			return;
+		}
+		break;
 	case VECTOR_GP:
 	case VECTOR_PF:
 		if (go_to_fixup(frame))

@@ -91,6 +91,9 @@ void lp_load_tables(struct lp *lp);
 /* From here on the exit loop runs: where it does so with the guest's TR, no vector may switch to a stack of its own. */
 void lp_load_window_idt(void);
 
+/* True for the few instructions at which the back end lets interrupts in. */
+bool lp_in_window(uint64_t rip);
+
 /* What CR0 and CR4 the hypervisor runs with, from what they are now (CR4.MCE and so on stay). */
 void lp_set_control_registers(void);
 

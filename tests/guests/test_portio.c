@@ -88,6 +88,28 @@ static void check_extint(uint8_t vector)
 	outb(0x20, 0x20);
 }
 
+/* The same through the I/O APIC, with the number of the machine check: an interrupt like any other. */
+static void check_low_ioapic_vector(void)
+{
+	volatile uint32_t *ioapic = (volatile uint32_t *)0xfec00000;
+	uint32_t before = vector_count[0][0x12];
+
+	outb(0x21, 0xff);
+	trap_handlers[0x12] = low_vector;
+	ioapic[0] = 0x10 + 2 * 2 + 1; /* pin 2: the PIT */
+	ioapic[4] = 0;
+	ioapic[0] = 0x10 + 2 * 2;
+	ioapic[4] = 0x12;
+	irq_on();
+	for (int i = 0; i < 3; i++) {
+		ok(wait_for(&vector_count[0][0x12], before + 1 + (uint32_t)i, 3000000),
+		   "PIT interrupt %d by the I/O APIC, vector 0x12", i + 1);
+		apic_write(APIC_EOI, 0);
+	}
+	irq_off();
+	ioapic[4] = 0x10012;
+}
+
 static void check_cmos(void)
 {
 	uint8_t old = cmos(0x50);
@@ -171,6 +193,7 @@ void test_main(void)
 		check_pic(bases[i]);
 		check_extint(bases[i]);
 	}
+	check_low_ioapic_vector();
 	check_cmos();
 	check_widths();
 	check_com2();
