@@ -186,15 +186,18 @@ static int walk_64bit(struct walk *w, uint64_t table, unsigned level)
  */
 static int walk_pae(struct walk *w)
 {
-	uint64_t reserved = reserved_everywhere(w->paging) | PTE_NO_EXEC | BITS(8, 5) | BITS(2, 1);
+	uint64_t reserved = reserved_everywhere(w->paging) | PTE_NO_EXEC | BITS(2, 1);
 	uint64_t entry;
+
+	/* Where the processor is executing it found the entry in order; QEMU sets the accessed bit, reserved here. */
+	if (!(w->access & GUEST_UNCHECKED))
+		reserved |= BITS(8, 5);
 
 	if (!guest_phys_read64(w->space, GPA((w->paging->cr3 & 0xffffffe0u) + (w->gva >> 30) * 8), &entry))
 		return -EIO;
 	if (!(entry & PTE_PRESENT))
 		return page_fault(w, 0);
-	/* Where the processor executes it found the entry in order; QEMU sets the accessed bit, reserved here. */
-	if ((entry & reserved) && !(w->access & GUEST_UNCHECKED))
+	if (entry & reserved)
 		return page_fault(w, PF_PRESENT | PF_RESERVED);
 	return walk_64bit(w, entry & PTE_ADDR, 2);
 }
