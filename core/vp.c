@@ -177,7 +177,7 @@ static bool has_work(struct vp *vp, bool interrupts_on)
 	if (!interrupts_on)
 		return false;
 	apic_sync_posted(&vp->apic);
-	return vp->extint_count || apic_next_vector(&vp->apic) >= 0;
+	return vp->extint_count || vp->extint_held || apic_next_vector(&vp->apic) >= 0;
 }
 
 void vp_halt(struct vp *vp, bool interrupts_on)

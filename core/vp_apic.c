@@ -47,8 +47,22 @@ void apic_host_lvt_changed(struct apic *apic, enum apic_lvt which, uint32_t valu
 	/* An SMI or INIT from a pin of this processor's would be the machine's, or ours. */
 	if (mode != APIC_MODE_FIXED && mode != APIC_MODE_NMI && mode != APIC_MODE_EXTINT)
 		value |= (uint32_t)APIC_LVT_MASKED;
+	if (which == APIC_LVT_LINT0)
+		vp_of(apic)->extint_held = false;
 	if (reg[which])
 		lapic_write(&vp_of(apic)->lp->lapic, reg[which], value);
+}
+
+void vp_extint_hold(struct vp *vp)
+{
+	vp->extint_held = true;
+	lapic_write(&vp->lp->lapic, LAPIC_LVT_LINT0,
+		    vp->apic.lvt[APIC_LVT_LINT0] | (uint32_t)APIC_LVT_MASKED);
+}
+
+void vp_extint_release(struct vp *vp)
+{
+	apic_host_lvt_changed(&vp->apic, APIC_LVT_LINT0, vp->apic.lvt[APIC_LVT_LINT0]);
 }
 
 /* Devices address the physical APIC: its mode and logical id follow the model's; it is never disabled. */

@@ -87,12 +87,6 @@ static void close_window(struct vmcb *vmcb)
 	vmcb->intercept_cr_write = 0;
 }
 
-static bool can_inject(const struct vmcb *vmcb)
-{
-	return (vmcb->rflags & RFLAGS_IF) && !(vmcb->interrupt_shadow & INTERRUPT_SHADOW) &&
-	       !(vmcb->event_injection & EVENT_VALID);
-}
-
 /*
  * NMIs open up when the handler's IRET has completed. Its intercept comes before it runs; that it did run shows at any later
  * exit by another RIP. Only with another NMI waiting is that exit forced, by a single step.
@@ -171,7 +165,9 @@ void svm_deliver_interrupt(struct vp *vp)
 	if (unlikely(vmcb->interrupt_shadow & INTERRUPT_SHADOW))
 		finish_shadowed_halt(vp, vmcb);
 	vmcb->interrupt_control = (vmcb->interrupt_control & ~V_TPR_MASK) | apic_cr8(apic);
-	if (can_inject(vmcb)) {
+	if (svm_can_inject(vmcb)) {
+		if (unlikely(vp->extint_held))
+			vp_extint_release(vp); /* if it is still there, it is the next exit */
 		if (unlikely(vp->extint_count != 0)) {
 			inject_interrupt(vmcb, take_extint(vp)); /* doesn't pass through the model */
 		} else if ((vector = apic_next_vector(apic)) >= 0) {
@@ -180,7 +176,7 @@ void svm_deliver_interrupt(struct vp *vp)
 		}
 	}
 	vector = apic_pending_vector(apic);
-	if (unlikely(vp->extint_count))
+	if (unlikely(vp->extint_count || vp->extint_held))
 		open_window(vmcb, 15, true);
 	else if (vector >= 0 && vector >> 4 > (apic->isr_top >> 4))
 		open_window(vmcb, (unsigned int)vector >> 4, false);

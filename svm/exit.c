@@ -237,8 +237,13 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 
 static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 {
+	/* An 8259's vector is taken when the guest can have it, not before: it may reprogram the 8259 meanwhile. */
+	if (unlikely(vp_extint_wired(vp)) && !svm_can_inject(vmcb_of(vp)))
+		vp_extint_hold(vp);
 	svm_open_window();
 	if (lp_handle_interrupts(vp->lp))
+		svm_deliver_interrupt(vp);
+	else if (unlikely(vp->extint_held))
 		svm_deliver_interrupt(vp);
 }
 

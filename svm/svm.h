@@ -98,6 +98,12 @@ void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 void svm_requeue_event(struct vmcb *vmcb);
 /* Does what vp->pending asks for; the VP may be entered afterwards. */
 void svm_handle_pending(struct vp *vp);
+static inline bool svm_can_inject(const struct vmcb *vmcb)
+{
+	return (vmcb->rflags & RFLAGS_IF) && !(vmcb->interrupt_shadow & INTERRUPT_SHADOW) &&
+	       !(vmcb->event_injection & EVENT_VALID);
+}
+
 /* Injects the highest interrupt that the VP may take, or opens a window for it. */
 void svm_deliver_interrupt(struct vp *vp);
 void svm_handle_vintr(struct vp *vp);

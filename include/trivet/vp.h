@@ -39,6 +39,7 @@ struct vp {
 	/* External interrupts the 8259s delivered through LINT0: taken already, wait for the guest's IF. */
 	uint64_t extint[4];
 	uint32_t extint_count;
+	bool extint_held;   /* LINT0 is masked until the guest can take an 8259's interrupt */
 	bool nmi_masked;    /* an NMI is being handled: until IRET */
 	bool nmi_iret_seen; /* its IRET was reached, at iret_rip: over once that completed */
 	bool nmi_step;	    /* single-stepping over it */
@@ -134,6 +135,16 @@ void vp_handle_startup(struct vp *vp);
  * own LP.
  */
 void vp_halt(struct vp *vp, bool interrupts_on);
+
+/* LINT0 delivers the 8259s' interrupts. */
+static inline bool vp_extint_wired(const struct vp *vp)
+{
+	return (vp->apic.lvt[APIC_LVT_LINT0] & (APIC_LVT_MASKED | 0x700)) == APIC_MODE_EXTINT << 8;
+}
+
+/* Masks the physical LINT0, and gives it back as the VP has it. On the VP's own LP. */
+void vp_extint_hold(struct vp *vp);
+void vp_extint_release(struct vp *vp);
 
 /* An access to the local APIC's page at offset `gpa` & 0xfff: decodes the instruction at RIP and carries it out. */
 enum fault_result vp_apic_page_access(struct vp *vp, gpa_t gpa);

@@ -129,7 +129,7 @@ class Machine:
         self.smp, self.mem, self.bare, self.cpu = smp, mem, bare, cpu
         # The kernel gives the timer 70 ms to tick: too short where processors share those of a busy host
         busy = "no_timer_check " if smp > 2 else ""
-        self.cmdline = f"console=ttyS0,115200 quiet panic=-1 {busy}{cmdline}".strip()
+        self.cmdline = f"console=ttyS0,115200 quiet panic=-1 earlyprintk=ttyS0,115200 {busy}{cmdline}".strip()
         self.conf, self.files, self.extra = conf, dict(files or {}), list(extra)
         self.reboot, self.check_log = reboot, check_log
         self.process = self.console = self.dead = None
