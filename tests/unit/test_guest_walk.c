@@ -740,7 +740,8 @@ static struct reference ref_pae(uint64_t gva, unsigned access)
 		return REF_IO;
 	if (!(pdpte & P))
 		return ref_fault(access, false, false);
-	if (any(pdpte, 2, 1) || (any(pdpte, 8, 5) && !(access & GUEST_UNCHECKED)) || any(pdpte, 63, (int)paging.maxphyaddr))
+	if (any(pdpte, 2, 1) || (any(pdpte, 8, 5) && !(access & GUEST_UNCHECKED)) ||
+	    any(pdpte, 63, (int)paging.maxphyaddr))
 		return ref_fault(access, true, true);
 	return ref_pde_pte(pdpte & 0xffffffffff000, gva, access, true, true, false);
 }
