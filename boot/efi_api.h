@@ -33,7 +33,7 @@ struct load_file2 {
 	(struct load_file2 *self, EFI_DEVICE_PATH *path, BOOLEAN boot_policy, UINTN *size, VOID *buffer);
 };
 
-/* PI 1.8 vol. 2, 13.4: only the first function is used. */
+/* PI 1.8 vol. 2, 13.4: only the first two functions are used. */
 #define MP_SERVICES_GUID                                               \
 	{                                                              \
 		0x3fdda605, 0xa76e, 0x4f46,                            \
@@ -41,8 +41,17 @@ struct load_file2 {
 			0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 \
 		}                                                      \
 	}
+struct processor_information {
+	UINT64 id; /* local APIC id */
+	UINT32 status;
+	UINT32 location[3]; /* package, core, thread */
+	UINT32 extended[6];
+};
+static_assert(sizeof(struct processor_information) == 48, "EFI_PROCESSOR_INFORMATION");
 struct mp_services {
 	EFI_STATUS(EFIAPI *get_number_of_processors)(struct mp_services *self, UINTN *all, UINTN *enabled);
+	EFI_STATUS(EFIAPI *get_processor_info)
+	(struct mp_services *self, UINTN number, struct processor_information *info);
 };
 
 /* Print on the firmware's console; '\n' ends a line, the text is UTF-8. */

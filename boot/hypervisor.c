@@ -7,6 +7,7 @@
 #include "hypervisor.h"
 #include "elf_load.h"
 #include "firmware_memory.h"
+#include "processors.h"
 #include "text.h"
 
 #include <errno.h>
@@ -55,6 +56,7 @@ struct plan {
 	uint64_t symtab_offset;
 	uint64_t strtab_offset;
 	uint64_t handoff_offset;
+	uint64_t processors_offset;
 	uint64_t map_offset;
 	uint64_t used_max; /* with a memory map as large as it can get */
 };
@@ -74,7 +76,7 @@ static void mark_running(void)
 	(void)efi_boot->InstallProtocolInterface(&handle, &running_guid, EFI_NATIVE_INTERFACE, NULL);
 }
 
-static int make_plan(struct plan *plan)
+static int make_plan(struct plan *plan, uint32_t processors)
 {
 	int err = elf_check(&plan->image, hv_elf_start, (size_t)(hv_elf_end - hv_elf_start));
 
@@ -85,7 +87,9 @@ static int make_plan(struct plan *plan)
 	plan->symtab_offset = plan->image.load_size;
 	plan->strtab_offset = plan->symtab_offset + plan->symbols.count * sizeof(struct boot_symbol);
 	plan->handoff_offset = ALIGN_UP(plan->strtab_offset + plan->symbols.string_bytes, PAGE_SIZE);
-	plan->map_offset = plan->handoff_offset + PAGE_SIZE;
+	plan->processors_offset = plan->handoff_offset + PAGE_SIZE;
+	plan->map_offset =
+		ALIGN_UP(plan->processors_offset + processors * sizeof(uint32_t), sizeof(uint64_t));
 	plan->used_max = ALIGN_UP(plan->map_offset + plan->map_capacity * sizeof(struct boot_memory_range),
 				  PAGE_SIZE) +
 			 BOOT_TABLES * PAGE_SIZE;
@@ -167,6 +171,9 @@ static void fill_handoff(struct boot_handoff *handoff, const struct plan *plan,
 	handoff->log_port = machine->log_port;
 	handoff->log_port_shared = machine->log_port_shared;
 	handoff->processor_count = machine->processor_count;
+	handoff->processors_offset = plan->processors_offset;
+	handoff->processors_count = processors_list((uint32_t *)(memory->base + plan->processors_offset),
+						    machine->processor_count);
 	text_format(handoff->version_string, sizeof(handoff->version_string), "%s", TRIVET_VERSION);
 }
 
@@ -230,7 +237,7 @@ int hypervisor_start(const struct boot_config *config, const struct machine *mac
 {
 	struct plan plan;
 	struct hv_memory memory;
-	int err = make_plan(&plan);
+	int err = make_plan(&plan, machine->processor_count);
 
 	if (err) {
 		text_format(why, why_size, "its image is damaged: %s", plan.image.error);

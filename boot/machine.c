@@ -5,6 +5,7 @@
  * register only.
  */
 #include "machine.h"
+#include "processors.h"
 
 #include <string.h>
 
@@ -96,24 +97,11 @@ static void find_framebuffer(struct boot_framebuffer *out)
 	out->blue_first = info->PixelFormat == PixelBlueGreenRedReserved8BitPerColor;
 }
 
-static uint32_t count_processors(void)
-{
-	EFI_GUID guid = MP_SERVICES_GUID;
-	struct mp_services *services;
-	UINTN all = 1, enabled;
-
-	if (EFI_ERROR(efi_boot->LocateProtocol(&guid, NULL, (VOID **)&services)) ||
-	    EFI_ERROR(services->get_number_of_processors(services, &all, &enabled)) || all < 1 ||
-	    all > UINT32_MAX)
-		return 1;
-	return (uint32_t)all;
-}
-
 void machine_collect(struct machine *machine, const struct boot_config *config)
 {
 	memset(machine, 0, sizeof(*machine));
 	machine->rsdp_hpa = find_rsdp();
-	machine->processor_count = count_processors();
+	machine->processor_count = processors_count();
 	find_framebuffer(&machine->framebuffer);
 	if (config->uart != CONFIG_UART_NONE)
 		choose_log_port(machine, config->uart);

@@ -119,12 +119,37 @@ static int add_lp(uint32_t apic_id)
 	return 0;
 }
 
-int lp_table_init(hpa_t rsdp_hpa, uint32_t boot_apic_id)
+/* The processors of the MADT. -ENOENT, -EINVAL or -EFAULT when there is no usable one; then nothing was added. */
+static int add_from_madt(hpa_t rsdp_hpa, struct acpi_processor *processors)
 {
-	struct acpi_processor *processors =
-		page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(*processors)));
 	struct acpi_madt madt = { .processors = processors, .processor_capacity = APIC_ID_LIMIT };
 	struct acpi_table table;
+	int err = rsdp_hpa.v ? acpi_find_table(rsdp_hpa, "APIC", &table) : -ENOENT;
+
+	if (!err)
+		err = acpi_parse_madt(table.data, table.size, &madt);
+	if (err && err != -ENOSPC) /* more processors than there is room for: those that have room */
+		return err;
+	err = 0;
+	for (uint32_t i = 0; i < madt.processor_count && i < madt.processor_capacity && !err; i++)
+		if (processors[i].flags & (ACPI_PROCESSOR_ENABLED | ACPI_PROCESSOR_ONLINE_CAPABLE))
+			err = add_lp(processors[i].apic_id);
+	return err;
+}
+
+static int add_listed(const uint32_t *apic_ids, uint64_t listed)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; i < listed && !err; i++)
+		err = add_lp(apic_ids[i]);
+	return err;
+}
+
+int lp_table_init(hpa_t rsdp_hpa, uint32_t boot_apic_id, const uint32_t *apic_ids, uint64_t listed)
+{
+	unsigned int order = page_order_for(APIC_ID_LIMIT * sizeof(struct acpi_processor));
+	struct acpi_processor *processors = page_alloc(&host_pool, order);
 	int err;
 
 	by_apic_id = page_alloc(&host_pool, page_order_for(APIC_ID_LIMIT * sizeof(void *)));
@@ -136,18 +161,14 @@ int lp_table_init(hpa_t rsdp_hpa, uint32_t boot_apic_id)
 	err = add_lp(boot_apic_id);
 	if (err)
 		return err;
-	err = rsdp_hpa.v ? acpi_find_table(rsdp_hpa, "APIC", &table) : -ENOENT;
-	if (!err)
-		err = acpi_parse_madt(table.data, table.size, &madt);
-	if (err && err != -ENOSPC) {
-		log_warn("lp: no usable ACPI MADT (error %d), only the boot processor is used", err);
-		madt.processor_count = 0;
+	err = add_from_madt(rsdp_hpa, processors);
+	if (err && err != -ENOMEM) {
+		log_warn("lp: no usable ACPI MADT (error %d), %s", err,
+			 listed ? "taking the firmware's list of processors" :
+				  "only the boot processor is used");
+		err = add_listed(apic_ids, listed);
 	}
-	err = 0;
-	for (uint32_t i = 0; i < madt.processor_count && i < madt.processor_capacity && !err; i++)
-		if (processors[i].flags & (ACPI_PROCESSOR_ENABLED | ACPI_PROCESSOR_ONLINE_CAPABLE))
-			err = add_lp(processors[i].apic_id);
-	page_free(&host_pool, processors, page_order_for(APIC_ID_LIMIT * sizeof(*processors)));
+	page_free(&host_pool, processors, order);
 	return err;
 }
 

@@ -25,6 +25,11 @@ void lp_set_timer_frequencies(uint64_t tsc, uint64_t apic_timer)
 	apic_timer_hz = apic_timer;
 }
 
+uint64_t lp_tsc_hz(void)
+{
+	return tsc_hz;
+}
+
 int lp_apic_find(struct lp *lp)
 {
 	if (!apic_page)

@@ -177,6 +177,20 @@ static bool handle_vector(struct lp *lp, uint8_t vector)
 	return true;
 }
 
+static void pass_on_nmi(struct lp *lp)
+{
+	if (unlikely(atomic_load_explicit(&lp->nmi_taken, memory_order_relaxed))) {
+		atomic_store_explicit(&lp->nmi_taken, 0, memory_order_relaxed);
+		vp_post_self(lp->vp, VP_PENDING_NMI);
+	}
+}
+
+bool lp_handle_vector(struct lp *lp, uint8_t vector)
+{
+	pass_on_nmi(lp);
+	return handle_vector(lp, vector);
+}
+
 bool lp_handle_interrupts(struct lp *lp)
 {
 	bool deliver = false;
@@ -194,10 +208,7 @@ bool lp_handle_interrupts(struct lp *lp)
 			deliver |= handle_vector(lp, (uint8_t)((unsigned int)i * 64 + n));
 		}
 	}
-	if (unlikely(atomic_load_explicit(&lp->nmi_taken, memory_order_relaxed))) {
-		atomic_store_explicit(&lp->nmi_taken, 0, memory_order_relaxed);
-		vp_post_self(lp->vp, VP_PENDING_NMI);
-	}
+	pass_on_nmi(lp);
 	return deliver;
 }
 

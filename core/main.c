@@ -23,7 +23,7 @@ _Noreturn void hv_back_to_loader(uint64_t rip, uint64_t rsp, int64_t status, uin
 _Noreturn void lp_run_on_own_stack(struct lp *lp, uint64_t stack_top, void (*function)(struct lp *lp));
 _Noreturn void hv_main(struct boot_handoff *handoff);
 
-static const struct backend *const backends[] = { &svm_backend };
+static const struct backend *const backends[] = { &svm_backend, &vmx_backend };
 const struct backend *backend;
 
 static struct boot_handoff *boot;
@@ -33,17 +33,46 @@ static void save_cpu_state(struct boot_cpu_state *state)
 {
 	__asm__ volatile("sgdt %0" : "=m"(state->gdtr));
 	__asm__ volatile("sidt %0" : "=m"(state->idtr));
-	__asm__ volatile("mov %%es, %0" : "=r"(state->es));
-	__asm__ volatile("mov %%cs, %0" : "=r"(state->cs));
-	__asm__ volatile("mov %%ss, %0" : "=r"(state->ss));
-	__asm__ volatile("mov %%ds, %0" : "=r"(state->ds));
-	__asm__ volatile("mov %%fs, %0" : "=r"(state->fs));
-	__asm__ volatile("mov %%gs, %0" : "=r"(state->gs));
-	__asm__ volatile("str %0" : "=r"(state->tr));
-	__asm__ volatile("sldt %0" : "=r"(state->ldtr));
+	__asm__ volatile("mov %%es, %0" : "=r"(state->es.selector));
+	__asm__ volatile("mov %%cs, %0" : "=r"(state->cs.selector));
+	__asm__ volatile("mov %%ss, %0" : "=r"(state->ss.selector));
+	__asm__ volatile("mov %%ds, %0" : "=r"(state->ds.selector));
+	__asm__ volatile("mov %%fs, %0" : "=r"(state->fs.selector));
+	__asm__ volatile("mov %%gs, %0" : "=r"(state->gs.selector));
+	__asm__ volatile("str %0" : "=r"(state->tr.selector));
+	__asm__ volatile("sldt %0" : "=r"(state->ldtr.selector));
 	__asm__ volatile("movq %%cr0, %0" : "=r"(state->cr0));
 	__asm__ volatile("movq %%cr4, %0" : "=r"(state->cr4));
 	state->efer = rdmsr(0xc0000080);
+}
+
+/* Expands what the selector names in the loader's GDT (APM2 4.8). */
+static void load_segment(struct boot_segment *segment)
+{
+	uint64_t offset = segment->selector & ~7u;
+	uint64_t low, high;
+
+	if ((segment->selector & ~3u) == 0 || (segment->selector & 4) || (offset | 7) > boot_cpu.gdtr.limit ||
+	    !guest_phys_read64(NULL, GPA(boot_cpu.gdtr.base + offset), &low))
+		return;
+	segment->rights = (uint16_t)(low >> 40 & 0xf0ff);
+	segment->limit = (uint32_t)((low & 0xffff) | (low >> 32 & 0xf0000));
+	if (low & BIT(55))
+		segment->limit = segment->limit << 12 | 0xfff;
+	segment->base = (low >> 16 & 0xffffff) | (low >> 32 & 0xff000000);
+	/* System descriptors have 16 bytes in long mode. */
+	if (!(low & BIT(44)) && (offset | 15) <= boot_cpu.gdtr.limit &&
+	    guest_phys_read64(NULL, GPA(boot_cpu.gdtr.base + offset + 8), &high))
+		segment->base |= high << 32;
+}
+
+static void load_segments(void)
+{
+	struct boot_segment *const segments[] = { &boot_cpu.es, &boot_cpu.cs, &boot_cpu.ss, &boot_cpu.ds,
+						  &boot_cpu.fs, &boot_cpu.gs, &boot_cpu.tr, &boot_cpu.ldtr };
+
+	for (size_t i = 0; i < ARRAY_SIZE(segments); i++)
+		load_segment(segments[i]);
 }
 
 static _Noreturn void refuse(int err, const char *why)
@@ -68,7 +97,8 @@ static void require(int err, const char *what)
 
 static void choose_backend(void)
 {
-	char why[sizeof(boot->refusal)] = "";
+	char why[sizeof(boot->refusal)] =
+		"the processor has neither AMD SVM nor Intel VMX (or the firmware hides it)";
 
 	for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
 		if (backends[i]->probe(why, sizeof(why)) == 0) {
@@ -173,6 +203,7 @@ static void launch(struct lp *lp)
 	lp_apic_adopt(lp);
 	backend->lp_start(lp);
 	lp_load_window_idt();
+	load_segments();
 	backend->vp_launch(lp->vp, &boot_cpu, &boot->context);
 	log_info("root: partition 1, %u VPs, transparent, starts on lp0", root_partition.vp_count);
 	log_info("loader entry tsc %llu, launch tsc %llu", (unsigned long long)boot->tsc_at_entry,
@@ -199,7 +230,9 @@ _Noreturn void hv_main(struct boot_handoff *handoff)
 	panic_set_symbols(boot);
 	describe_memory();
 	pages_before = page_pool_free_pages(&host_pool);
-	require(lp_table_init(HPA(boot->rsdp_hpa), own_apic_id()), "logical processors");
+	require(lp_table_init(HPA(boot->rsdp_hpa), own_apic_id(),
+			      (const void *)(HV_VIRT_BASE + boot->processors_offset), boot->processors_count),
+		"logical processors");
 	calibrate(lp_table[0]);
 	require(backend->init(), backend->name);
 	require(root_init(boot), "root partition");

@@ -3,6 +3,7 @@
  * The root partition: a VP on every LP, and all physical memory at its own address but for what the hypervisor must own:
  * its memory, the trampoline page and the local APIC's page. Device memory above 4 GiB is mapped when first touched.
  */
+#include "memory_types.h"
 #include <errno.h>
 #include <trivet/backend.h>
 #include <trivet/host_memory.h>
@@ -34,7 +35,7 @@ static int map_around(uint64_t start, uint64_t end, unsigned int hole_index)
 	if (start >= end)
 		return 0;
 	if (hole_index == ARRAY_SIZE(holes))
-		return ss_map(&root_partition.space, GPA(start), HPA(start), end - start, SS_RWX, 0);
+		return memory_types_map(&root_partition.space, start, end, backend->memory_type);
 	hole_start = holes[hole_index].base;
 	hole_end = hole_start + holes[hole_index].size;
 	if (hole_start == hole_end || hole_end <= start || hole_start >= end)
@@ -66,7 +67,6 @@ static int map_memory(const struct boot_handoff *handoff)
 
 int root_init(const struct boot_handoff *handoff)
 {
-	uint64_t flags = cpuid(0x80000001, 0).edx & BIT(26) ? SS_1G_PAGES : 0;
 	int err;
 
 	block_base = handoff->hv_base;
@@ -75,7 +75,7 @@ int root_init(const struct boot_handoff *handoff)
 	phys_bits = cpuid(0x80000008, 0).eax & 0xff;
 	if (phys_bits > SS_GPA_BITS)
 		phys_bits = SS_GPA_BITS;
-	err = ss_init(&root_partition.space, backend->ss_format, &host_pool, flags);
+	err = ss_init(&root_partition.space, backend->ss_format, &host_pool, backend->ss_flags());
 	if (!err)
 		err = map_memory(handoff);
 	if (err)
@@ -147,6 +147,31 @@ static enum fault_result map_device_memory(struct vp *vp, gpa_t gpa)
 		return FAULT_REFUSED;
 	}
 	return FAULT_RETRY;
+}
+
+void root_memory_types_changed(struct vp *vp)
+{
+	static struct log_ratelimit bucket, no_page_bucket;
+	struct second_stage *space = &root_partition.space;
+	uint64_t generation;
+	int err;
+
+	spin_lock(&root_partition.space_lock);
+	reclaim_tables();
+	generation = space->generation;
+	err = memory_types_refresh(space, backend->memory_type);
+	if (space->generation != generation)
+		flush_all(vp);
+	log_vp_ratelimited(&bucket, LOG_DEBUG, vp->partition->id, vp->index,
+			   "memory types: %s, %llu KiB of tables",
+			   space->generation != generation ? "changed" : "as before",
+			   (unsigned long long)(space->table_pages * PAGE_SIZE >> 10));
+	spin_unlock(&root_partition.space_lock);
+	if (err)
+		log_vp_ratelimited(
+			&no_page_bucket, LOG_WARN, vp->partition->id, vp->index,
+			"no page left for new memory types, some memory keeps its old one. Give the "
+			"hypervisor more memory (memory = in trivet.conf)");
 }
 
 enum fault_result root_second_stage_fault(struct vp *vp, gpa_t gpa, bool is_fetch, bool is_walk)

@@ -402,13 +402,14 @@ bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out)
 		table = table_of(f, entry);
 		level--;
 	}
+	if (out)
+		out->page_size = size;
 	if (!is_present(f, entry))
 		return false;
 	if (out) {
 		out->hpa = HPA((entry & f->addr_mask) + (gpa.v & (size - 1)));
 		out->perm = perm_of(f, entry);
 		out->memtype = (unsigned)((entry & f->memtype_mask) >> f->memtype_shift);
-		out->page_size = size;
 	}
 	return true;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Virtual processors: creation, CPUID and MSRs as the root sees them, INIT and start-up. */
-#include "safe_msr.h"
 #include <errno.h>
 #include <stdio.h>
 #include <trivet/backend.h>
@@ -9,6 +8,7 @@
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
+#include <trivet/safe_msr.h>
 #include <trivet/vp.h>
 
 #define CR4_LA57 BIT(12)
@@ -143,9 +143,6 @@ static void handle_init(struct vp *vp)
 {
 	/* The processor that firmware started first goes to the reset vector, the others wait (SDM3 9.4.4). */
 	vp->state = vp->apic.base & APIC_BASE_BSP ? VP_RUNNING : VP_WAIT_SIPI;
-	vp->nmi_masked = false;
-	vp->nmi_iret_seen = false;
-	vp->nmi_step = false;
 	lp_abandon_level(vp->lp);
 	for (int i = 0; i < 4; i++)
 		vp->extint[i] = 0;
@@ -166,13 +163,13 @@ static void handle_sipi(struct vp *vp)
 	log_vp_debug(vp->partition->id, vp->index, "starts at 0x%05x", vp->sipi_vector << 12);
 }
 
-static bool has_work(struct vp *vp, bool interrupts_on)
+static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
 {
 	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
 
 	if (pending & (VP_PENDING_INIT | VP_PENDING_SHUTDOWN))
 		return true;
-	if ((pending & VP_PENDING_NMI) && !vp->nmi_masked)
+	if ((pending & VP_PENDING_NMI) && nmis_on)
 		return true;
 	if (!interrupts_on)
 		return false;
@@ -180,9 +177,9 @@ static bool has_work(struct vp *vp, bool interrupts_on)
 	return vp->extint_count || vp->extint_held || apic_next_vector(&vp->apic) >= 0;
 }
 
-void vp_halt(struct vp *vp, bool interrupts_on)
+void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on)
 {
-	while (!has_work(vp, interrupts_on)) {
+	while (!has_work(vp, interrupts_on, nmis_on)) {
 		backend->lp_idle(vp->lp);
 		lp_handle_interrupts(vp->lp);
 	}

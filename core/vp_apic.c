@@ -53,6 +53,19 @@ void apic_host_lvt_changed(struct apic *apic, enum apic_lvt which, uint32_t valu
 		lapic_write(&vp_of(apic)->lp->lapic, reg[which], value);
 }
 
+uint8_t vp_extint_take(struct vp *vp)
+{
+	unsigned int word = 3;
+	unsigned int bit;
+
+	while (vp->extint[word] == 0 && word > 0)
+		word--;
+	bit = 63u - (unsigned int)__builtin_clzll(vp->extint[word]);
+	vp->extint[word] &= ~BIT(bit);
+	vp->extint_count--;
+	return (uint8_t)(word * 64 + bit);
+}
+
 void vp_extint_hold(struct vp *vp)
 {
 	vp->extint_held = true;

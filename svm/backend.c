@@ -21,9 +21,23 @@ static uint64_t rip(const struct vp *vp)
 	return vmcb_of(vp)->rip;
 }
 
+/* The processor takes the MTRRs' types itself (APM2 15.25.8). */
+static unsigned int memory_type(uint64_t start, uint64_t *end)
+{
+	(void)start;
+	(void)end;
+	return 0;
+}
+
+static uint64_t ss_flags(void)
+{
+	return svm.gbpages ? SS_1G_PAGES : 0;
+}
+
 const struct backend svm_backend = {
 	.name = "AMD SVM",
 	.ss_format = &ss_format_npt,
+	.ss_flags = ss_flags,
 	.tr_is_guests = true,
 	.window_begin = svm_window_begin,
 	.window_end = svm_window_end,
@@ -45,4 +59,5 @@ const struct backend svm_backend = {
 	.allow_ports = svm_allow_ports,
 	.hide_ports = svm_hide_ports,
 	.exit_name = svm_exit_name,
+	.memory_type = memory_type,
 };

@@ -22,7 +22,7 @@ void svm_complete_traced(struct vp *vp)
 	struct vmcb *vmcb = vmcb_of(vp);
 
 	vmcb->rflags &= ~RFLAGS_RF;
-	if ((vmcb->rflags & RFLAGS_TF) && !vp->nmi_step) {
+	if ((vmcb->rflags & RFLAGS_TF) && !svm_of(vp)->nmi_step) {
 		vmcb->dr6 |= DR6_BS;
 		svm_inject_exception(vp, VECTOR_DB, false, 0);
 	}
@@ -93,22 +93,22 @@ static void close_window(struct vmcb *vmcb)
  */
 static bool nmi_handler_returned(struct vp *vp, struct vmcb *vmcb)
 {
-	if (!vp->nmi_iret_seen)
+	if (!svm_of(vp)->nmi_iret_seen)
 		return false;
-	if (vmcb->rip == vp->iret_rip) {
+	if (vmcb->rip == svm_of(vp)->iret_rip) {
 		vmcb->intercept_exceptions |= (uint32_t)BIT(VECTOR_DB);
 		vmcb->rflags |= RFLAGS_TF;
-		vp->nmi_step = true;
+		svm_of(vp)->nmi_step = true;
 		return false;
 	}
-	vp->nmi_iret_seen = false;
-	vp->nmi_masked = false;
+	svm_of(vp)->nmi_iret_seen = false;
+	svm_of(vp)->nmi_masked = false;
 	return true;
 }
 
 static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
 {
-	if (vp->nmi_masked && !nmi_handler_returned(vp, vmcb))
+	if (svm_of(vp)->nmi_masked && !nmi_handler_returned(vp, vmcb))
 		return; /* the bit stays; IRET, or the step over it, is an exit */
 	if ((vmcb->event_injection & EVENT_VALID) || (vmcb->interrupt_shadow & INTERRUPT_SHADOW)) {
 		lp_kick(vp->lp); /* an exit as soon as that is over */
@@ -116,22 +116,8 @@ static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
 	}
 	vp_clear_pending(vp, VP_PENDING_NMI);
 	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI;
-	vp->nmi_masked = true;
+	svm_of(vp)->nmi_masked = true;
 	vmcb->intercepts1 |= (uint32_t)INTERCEPT1_IRET;
-}
-
-/* Only while extint_count is not 0. */
-static uint8_t take_extint(struct vp *vp)
-{
-	unsigned int word = 3;
-	unsigned int bit;
-
-	while (vp->extint[word] == 0 && word > 0)
-		word--;
-	bit = 63u - (unsigned int)__builtin_clzll(vp->extint[word]);
-	vp->extint[word] &= ~BIT(bit);
-	vp->extint_count--;
-	return (uint8_t)(word * 64 + bit);
 }
 
 static void inject_interrupt(struct vmcb *vmcb, uint8_t vector)
@@ -169,7 +155,7 @@ void svm_deliver_interrupt(struct vp *vp)
 		if (unlikely(vp->extint_held))
 			vp_extint_release(vp); /* if it is still there, it is the next exit */
 		if (unlikely(vp->extint_count != 0)) {
-			inject_interrupt(vmcb, take_extint(vp)); /* doesn't pass through the model */
+			inject_interrupt(vmcb, vp_extint_take(vp)); /* doesn't pass through the model */
 		} else if ((vector = apic_next_vector(apic)) >= 0) {
 			apic_take(apic, (uint8_t)vector);
 			inject_interrupt(vmcb, (uint8_t)vector);
@@ -238,19 +224,19 @@ void svm_handle_iret(struct vp *vp)
 	struct vmcb *vmcb = vmcb_of(vp);
 
 	vmcb->intercepts1 &= ~(uint32_t)INTERCEPT1_IRET;
-	vp->iret_rip = vmcb->rip;
-	vp->nmi_iret_seen = true;
+	svm_of(vp)->iret_rip = vmcb->rip;
+	svm_of(vp)->nmi_iret_seen = true;
 }
 
 void svm_handle_step(struct vp *vp)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
-	if (!vp->nmi_step) {
+	if (!svm_of(vp)->nmi_step) {
 		svm_inject_exception(vp, VECTOR_DB, false, 0);
 		return;
 	}
-	vp->nmi_step = false;
+	svm_of(vp)->nmi_step = false;
 	vmcb->intercept_exceptions &= ~(uint32_t)BIT(VECTOR_DB);
 	vmcb->dr6 &= ~DR6_BS; /* it was our step's */
 }

@@ -253,12 +253,14 @@ static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
  */
 static void handle_hlt(struct vp *vp, struct vmcb *vmcb)
 {
+	struct svm_vp *own = svm_of(vp);
+
 	svm_complete(vp, vmcb, svm.features & SVM_FEATURE_NRIPS ? vmcb->next_rip : decode_next_rip(vp, 1));
 	if (vmcb->event_injection & EVENT_VALID)
 		return; /* the single-step trap behind the HLT */
-	if (vp->nmi_iret_seen)
-		vp->nmi_iret_seen = vp->nmi_masked = false; /* the handler is behind us */
-	vp_halt(vp, vmcb->rflags & RFLAGS_IF);
+	if (own->nmi_iret_seen)
+		own->nmi_iret_seen = own->nmi_masked = false; /* the handler is behind us */
+	vp_halt(vp, vmcb->rflags & RFLAGS_IF, !own->nmi_masked);
 }
 
 static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb *vmcb)

@@ -44,15 +44,11 @@ static uint64_t find_efer_bits(void)
 
 int svm_probe(char *why, size_t size)
 {
-	struct cpuid_regs vendor = cpuid(0, 0);
 	uint32_t max_leaf = cpuid(0x80000000, 0).eax;
 	uint64_t cr4;
 
-	if (max_leaf < 0x80000001 || !(cpuid(0x80000001, 0).ecx & BIT(2))) {
-		if (vendor.ebx == 0x756e6547) /* "Genu" */
-			return refuse(why, size, "this is an Intel processor, and Trivet has no VMX yet");
-		return refuse(why, size, "the processor has no SVM (or the firmware hides it)");
-	}
+	if (max_leaf < 0x80000001 || !(cpuid(0x80000001, 0).ecx & BIT(2)))
+		return -ENOENT;
 	if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS)
 		return refuse(why, size,
 			      "SVM is disabled by the firmware: turn it on in the setup (\"SVM mode\")");

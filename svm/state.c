@@ -63,6 +63,7 @@ static void fill_reset_state(struct vp *vp)
 	for (unsigned int i = 0; i < GPR_COUNT; i++)
 		vp->gpr[i] = 0;
 	vp->gpr[GPR_RDX] = cpuid(1, 0).eax;
+	*svm_of(vp) = (struct svm_vp){ 0 };
 	vmcb->event_injection = 0;
 	vmcb->interrupt_shadow = 0;
 	vmcb->interrupt_control = V_INTR_MASKING;
@@ -111,35 +112,28 @@ void svm_vp_start(struct vp *vp, uint8_t vector)
 	vmcb->rip = 0;
 }
 
-/* Expands a descriptor of the loader's GDT; all of it lies below 4 GiB, identity mapped. */
-static void load_segment(struct vmcb_segment *segment, uint16_t selector, const struct boot_cpu_state *state)
+static void load_segment(struct vmcb_segment *segment, const struct boot_segment *from)
 {
-	uint64_t descriptor;
-
-	*segment = (struct vmcb_segment){ .selector = selector };
-	if ((selector & ~7u) == 0 || (selector | 7u) > state->gdtr.limit)
-		return;
-	if (!guest_phys_read64(NULL, GPA(state->gdtr.base + (selector & ~7u)), &descriptor))
-		return;
-	segment->attributes = (uint16_t)((descriptor >> 40 & 0xff) | (descriptor >> 44 & 0xf00));
-	segment->limit = (uint32_t)((descriptor & 0xffff) | (descriptor >> 32 & 0xf0000));
-	if (descriptor & BIT(55))
-		segment->limit = segment->limit << 12 | 0xfff;
-	segment->base = (descriptor >> 16 & 0xffffff) | (descriptor >> 32 & 0xff000000);
+	*segment = (struct vmcb_segment){
+		.selector = from->selector,
+		.attributes = (uint16_t)((from->rights & 0xff) | (from->rights >> 4 & 0xf00)),
+		.limit = from->limit,
+		.base = from->base,
+	};
 }
 
 void svm_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const struct boot_context *context)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
-	load_segment(&vmcb->es, state->es, state);
-	load_segment(&vmcb->cs, state->cs, state);
-	load_segment(&vmcb->ss, state->ss, state);
-	load_segment(&vmcb->ds, state->ds, state);
-	load_segment(&vmcb->fs, state->fs, state);
-	load_segment(&vmcb->gs, state->gs, state);
-	load_segment(&vmcb->ldtr, state->ldtr, state);
-	load_segment(&vmcb->tr, state->tr, state);
+	load_segment(&vmcb->es, &state->es);
+	load_segment(&vmcb->cs, &state->cs);
+	load_segment(&vmcb->ss, &state->ss);
+	load_segment(&vmcb->ds, &state->ds);
+	load_segment(&vmcb->fs, &state->fs);
+	load_segment(&vmcb->gs, &state->gs);
+	load_segment(&vmcb->ldtr, &state->ldtr);
+	load_segment(&vmcb->tr, &state->tr);
 	if (!(vmcb->tr.attributes & ATTR_PRESENT))
 		vmcb->tr = (struct vmcb_segment){ 0, ATTR_TSS_BUSY, 0xffff, 0 };
 	vmcb->gdtr = (struct vmcb_segment){ .limit = state->gdtr.limit, .base = state->gdtr.base };

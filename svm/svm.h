@@ -59,6 +59,20 @@ struct svm_machine {
 };
 extern struct svm_machine svm;
 
+/* What the back end keeps of a VP beside its VMCB. */
+struct svm_vp {
+	uint64_t iret_rip;
+	bool nmi_masked;    /* an NMI is being handled: until IRET */
+	bool nmi_iret_seen; /* its IRET was reached, at iret_rip: over once that completed */
+	bool nmi_step;	    /* single-stepping over it */
+};
+static_assert(sizeof(struct svm_vp) <= sizeof(((struct vp *)0)->backend_data), "struct vp");
+
+static inline struct svm_vp *svm_of(struct vp *vp)
+{
+	return (struct svm_vp *)vp->backend_data;
+}
+
 static inline struct vmcb *vmcb_of(const struct vp *vp)
 {
 	return vp->control;

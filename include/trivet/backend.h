@@ -11,25 +11,37 @@
 #include <trivet/types.h>
 #include <trivet/vp.h>
 
+/* A segment register with what its descriptor says. */
+struct boot_segment {
+	uint16_t selector;
+	uint16_t rights; /* descriptor bits 47:40 at 7:0 and 55:52 at 15:12; 0: nothing usable is loaded */
+	uint32_t limit;	 /* in bytes */
+	uint64_t base;
+};
+
 /* What the loader's processor state was, before the hypervisor changed anything. */
 struct boot_cpu_state {
 	struct {
 		uint16_t limit;
 		uint64_t base;
 	} __attribute__((packed)) gdtr, idtr;
-	uint16_t es, cs, ss, ds, fs, gs, tr, ldtr;
+	struct boot_segment es, cs, ss, ds, fs, gs, tr, ldtr;
 	uint64_t cr0, cr4, efer;
 };
 
 struct backend {
 	const char *name;
 	const struct ss_format *ss_format;
+	uint64_t (*ss_flags)(void); /* for ss_init(): the page sizes that second-stage tables may have */
 	bool tr_is_guests; /* the hypervisor runs with the guest's TR: interrupts can't switch stacks */
 	/* The code in which physical interrupts are let in. */
 	const char *window_begin, *window_end;
 	uint64_t vp_control_bytes;   /* pages of a VP's control block */
 	bool x2apic_has_arbitration; /* x2APIC MSRs 809h and 80Ch read as 0 instead of faulting */
-	/* 0 when this processor can run Trivet; else -ENODEV and the reason for the user in `why`. */
+	/*
+	 * 0 when this processor can run Trivet. -ENOENT: it has nothing of this kind. -ENODEV: it has, but it can't be
+	 * used, for the reason in `why`, for the user.
+	 */
 	int (*probe)(char *why, size_t size);
 	/* The features found, for the log. */
 	void (*describe)(char *text, size_t size);
@@ -60,9 +72,15 @@ struct backend {
 	void (*hide_ports)(uint16_t port, uint16_t count);
 	/* "cpuid", "npf"...; never NULL. */
 	const char *(*exit_name)(uint32_t code);
+	/*
+	 * The memory type, in the coding of ss_format, that the second-stage table is to give `start`; `*end`, above it,
+	 * shrinks to the end of the stretch with the same type. Under the root's space_lock, or before it runs.
+	 */
+	unsigned int (*memory_type)(uint64_t start, uint64_t *end);
 };
 
 extern const struct backend *backend;
 extern const struct backend svm_backend;
+extern const struct backend vmx_backend;
 
 #endif

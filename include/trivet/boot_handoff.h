@@ -4,7 +4,7 @@
  * hypervisor's own memory, behind the image; every address in it is host physical unless it says otherwise.
  *
  * Memory that the loader reserves, from `hv_base` up (2 MiB aligned, one block, virtually linear from HV_VIRT_BASE):
- *   image (ELF segments) | symbol and string table | this structure | memory map | boot page tables | free pages
+ *   image (ELF segments) | symbol and string table | this structure | processors | memory map | boot page tables | free pages
  * `used_size` is where the free pages begin.
  */
 #ifndef TRIVET_BOOT_HANDOFF_H
@@ -17,7 +17,7 @@
 #define HV_SIZE_MAX SIZE_1G
 
 #define BOOT_HANDOFF_MAGIC 0x46465554454e5254ull
-#define BOOT_HANDOFF_VERSION 1u
+#define BOOT_HANDOFF_VERSION 2u
 
 enum boot_memory_kind {
 	BOOT_MEMORY_RAM = 1, /* usable by the root now or after ExitBootServices */
@@ -82,6 +82,9 @@ struct boot_handoff {
 		memory_map_offset; /* struct boot_memory_range array, ascending, merged, no overlaps; without hv memory */
 	uint64_t memory_map_count;
 	uint64_t
+		processors_offset; /* uint32_t array: local APIC ids of the processors that the firmware's MP services name */
+	uint64_t processors_count; /* 0: it has no MP services */
+	uint64_t
 		trampoline_hpa; /* one reserved page below 1 MiB for starting processors, 0: none could be had */
 	uint64_t rsdp_hpa;	/* ACPI root pointer, 0: none */
 	uint64_t tsc_at_entry; /* TSC when the loader started */
@@ -95,6 +98,6 @@ struct boot_handoff {
 	char version_string[32];  /* of the loader, NUL terminated */
 	char refusal[96]; /* out: why the hypervisor returned an error, NUL terminated, for the user */
 };
-static_assert(sizeof(struct boot_handoff) == 320, "boot_handoff");
+static_assert(sizeof(struct boot_handoff) == 336, "boot_handoff");
 
 #endif

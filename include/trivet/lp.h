@@ -79,8 +79,11 @@ static inline struct lp *this_lp(void)
 extern struct lp **lp_table;
 extern uint32_t lp_count;
 
-/* Makes the LP areas from the MADT (or just one when there is none). `rsdp_hpa` may be 0. -ENOMEM. */
-int lp_table_init(hpa_t rsdp_hpa, uint32_t boot_apic_id);
+/*
+ * Makes the LP areas: one for the boot processor, and one for each other that the MADT names. Without a usable MADT
+ * (`rsdp_hpa` may be 0) the loader's list counts, `listed` local APIC ids at `apic_ids`. -ENOMEM.
+ */
+int lp_table_init(hpa_t rsdp_hpa, uint32_t boot_apic_id, const uint32_t *apic_ids, uint64_t listed);
 
 /* NULL when no LP has that local APIC id. Constant time. */
 struct lp *lp_by_apic_id(uint32_t apic_id);
@@ -117,6 +120,7 @@ void lp_local_apic_restart(struct lp *lp);
 
 /* What was measured at boot, for lp_local_apic_start(). */
 void lp_set_timer_frequencies(uint64_t tsc_hz, uint64_t apic_timer_hz);
+uint64_t lp_tsc_hz(void);
 
 /* Sends an interrupt that makes `lp` pass through its exit loop soon. Safe from any LP. */
 void lp_kick(struct lp *lp);
@@ -126,6 +130,9 @@ void lp_kick(struct lp *lp);
  * an interrupt to deliver now.
  */
 bool lp_handle_interrupts(struct lp *lp);
+
+/* The same for one vector that a back end took itself, in place of a stub. */
+bool lp_handle_vector(struct lp *lp, uint8_t vector);
 
 /* The guest's EOI for a level-triggered `vector`: completes it at the physical local APIC as soon as order permits. */
 void lp_complete_level(struct lp *lp, uint8_t vector);

@@ -55,4 +55,7 @@ enum fault_result {
  */
 enum fault_result root_second_stage_fault(struct vp *vp, gpa_t gpa, bool is_fetch, bool is_walk);
 
+/* What backend->memory_type says has changed: gives the root's tables the new types. On the LP of `vp`. */
+void root_memory_types_changed(struct vp *vp);
+
 #endif

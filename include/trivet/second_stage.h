@@ -78,7 +78,7 @@ struct ss_mapping {
 	hpa_t hpa;     /* of the looked-up GPA itself, offset in the page included */
 	unsigned perm; /* enum ss_perm */
 	unsigned memtype;
-	uint64_t page_size; /* SIZE_4K, SIZE_2M or SIZE_1G */
+	uint64_t page_size; /* SIZE_4K, SIZE_2M or SIZE_1G; of a hole 512 GiB, too */
 };
 
 /* An empty GPA space whose tables come from `pool`. 0, -EINVAL (unknown flag), or -ENOMEM. */
@@ -111,8 +111,8 @@ int ss_unmap(struct second_stage *ss, gpa_t gpa, uint64_t size);
 int ss_protect(struct second_stage *ss, gpa_t gpa, uint64_t size, unsigned perm);
 
 /*
- * What `gpa` is mapped to. False if nothing is, or gpa has bits at or above SS_GPA_BITS. `out` may
- * be NULL.
+ * What `gpa` is mapped to. False if nothing is (then only out->page_size is set: no part of the aligned block of that
+ * size is mapped), or gpa has bits at or above SS_GPA_BITS. `out` may be NULL.
  */
 bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out);
 

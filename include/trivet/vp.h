@@ -39,12 +39,9 @@ struct vp {
 	/* External interrupts the 8259s delivered through LINT0: taken already, wait for the guest's IF. */
 	uint64_t extint[4];
 	uint32_t extint_count;
-	bool extint_held;   /* LINT0 is masked until the guest can take an 8259's interrupt */
-	bool nmi_masked;    /* an NMI is being handled: until IRET */
-	bool nmi_iret_seen; /* its IRET was reached, at iret_rip: over once that completed */
-	bool nmi_step;	    /* single-stepping over it */
+	bool extint_held; /* LINT0 is masked until the guest can take an 8259's interrupt */
 	uint8_t sipi_vector;
-	uint64_t iret_rip;
+	uint64_t backend_data[8];    /* the back end's own, zero at vp_create */
 	_Atomic uint64_t flush_seen; /* partition->flush_generation that this VP's LP has flushed for */
 	uint64_t flushes;
 	struct apic apic;
@@ -131,16 +128,19 @@ void vp_send_sipi(struct vp *vp, uint8_t vector);
 void vp_handle_startup(struct vp *vp);
 
 /*
- * HLT: returns when the VP has something to do: an interrupt it may take (`interrupts_on`: RFLAGS.IF), an NMI, INIT. On its
- * own LP.
+ * HLT: returns when the VP has something to do: an interrupt it may take (`interrupts_on`: RFLAGS.IF), an NMI
+ * (`nmis_on`: none is being handled), INIT. On its own LP.
  */
-void vp_halt(struct vp *vp, bool interrupts_on);
+void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on);
 
 /* LINT0 delivers the 8259s' interrupts. */
 static inline bool vp_extint_wired(const struct vp *vp)
 {
 	return (vp->apic.lvt[APIC_LVT_LINT0] & (APIC_LVT_MASKED | 0x700)) == APIC_MODE_EXTINT << 8;
 }
+
+/* The highest external interrupt that an 8259 delivered; only while extint_count is not 0. */
+uint8_t vp_extint_take(struct vp *vp);
 
 /* Masks the physical LINT0, and gives it back as the VP has it. On the VP's own LP. */
 void vp_extint_hold(struct vp *vp);

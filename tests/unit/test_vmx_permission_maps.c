@@ -1,0 +1,102 @@
+/* unit: vmx/permission_maps.c */
+/* SPDX-License-Identifier: MIT */
+/* Every bit of the VMX back end's permission maps, by the layout of SDM3 25.6.9, against the list of what is intercepted. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <trivet/host_memory.h>
+
+#include "../../vmx/mtrr.h"
+#include "../../vmx/vmx.h"
+
+struct vmx_machine vmx;
+struct page_pool host_pool;
+static unsigned int fail_at, allocations;
+
+void *page_alloc(struct page_pool *pool, unsigned int order)
+{
+	assert_ptr_equal(pool, &host_pool);
+	return ++allocations == fail_at ? NULL : calloc(1, PAGE_SIZE << order);
+}
+
+bool vmx_is_mtrr(uint32_t msr)
+{
+	return msr == 0x200 || msr == 0x2ff;
+}
+
+static bool bit(const uint8_t *map, uint32_t index)
+{
+	return map[index / 8] >> (index % 8) & 1;
+}
+
+static bool read_exits(uint32_t msr)
+{
+	return msr == 0x1b || msr == 0x3a || msr == 0x6e0 || (msr >= 0x480 && msr <= 0x493) ||
+	       (msr >= 0x800 && msr <= 0x8ff);
+}
+
+static bool write_exits(uint32_t msr)
+{
+	return read_exits(msr) || msr == 0x10 || msr == 0x3b || msr == 0x79 || msr == 0x200 || msr == 0x2ff;
+}
+
+static void msrs(void **state)
+{
+	(void)state;
+	fail_at = 0;
+	assert_int_equal(vmx_permission_maps_init(), 0);
+	for (uint32_t i = 0; i < 0x2000; i++) {
+		if (bit(vmx.msr_map, i) != read_exits(i) || bit(vmx.msr_map + 0x800, i) != write_exits(i))
+			fail_msg("MSR 0x%x", i);
+		if (bit(vmx.msr_map + 0x400, i) || bit(vmx.msr_map + 0xc00, i))
+			fail_msg("MSR 0x%x", 0xc0000000 + i);
+	}
+	free(vmx.io_map);
+	free(vmx.msr_map);
+}
+
+static void ports(void **state)
+{
+	(void)state;
+	fail_at = 0;
+	assert_int_equal(vmx_permission_maps_init(), 0);
+	vmx_hide_ports(0x2f8, 8);
+	vmx_hide_ports(0x7fff, 2); /* the last of bitmap A, the first of B */
+	vmx_hide_ports(0xffff, 1);
+	for (uint32_t p = 0; p < 0x10000; p++)
+		assert_int_equal(bit(vmx.io_map, p),
+				 (p >= 0x2f8 && p < 0x300) || p == 0x7fff || p == 0x8000 || p == 0xffff);
+	vmx_allow_ports(0x2f9, 6);
+	vmx_allow_ports(0x8000, 0x8000);
+	for (uint32_t p = 0; p < 0x10000; p++)
+		assert_int_equal(bit(vmx.io_map, p), p == 0x2f8 || p == 0x2ff || p == 0x7fff);
+	free(vmx.io_map);
+	free(vmx.msr_map);
+}
+
+static void out_of_pages(void **state)
+{
+	(void)state;
+	for (fail_at = 1; fail_at <= 2; fail_at++) {
+		allocations = 0;
+		assert_int_equal(vmx_permission_maps_init(), -ENOMEM);
+		free(vmx.io_map);
+		free(vmx.msr_map);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(msrs),
+		cmocka_unit_test(ports),
+		cmocka_unit_test(out_of_pages),
+	};
+
+	return cmocka_run_group_tests_name("vmx_permission_maps", tests, NULL, NULL);
+}

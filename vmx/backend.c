@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* The VMX back end as core/ sees it. */
+#include "ept.h"
+#include "mtrr.h"
+#include "vmx.h"
+#include <trivet/io.h>
+
+static __attribute__((__noreturn__)) void run(struct vp *vp)
+{
+	vmx_handle_pending(vp);
+	vmx_run_loop(vp);
+}
+
+static void idle(struct lp *lp)
+{
+	(void)lp;
+	vmx_halt();
+}
+
+/* Its VMCS is current on its own LP, once that runs VMX. */
+static uint64_t rip(const struct vp *vp)
+{
+	return vmx_of((struct vp *)(uintptr_t)vp)->loaded && vp->lp == this_lp() ? vmread(VMCS_GUEST_RIP) : 0;
+}
+
+static uint64_t ss_flags(void)
+{
+	return vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0;
+}
+
+#define STAY_HZ 1000u /* how often the preemption timer ends guest mode at the least */
+
+/*
+ * Every stay in the guest is bounded: a physical interrupt that should have ended it and did not (Bochs, with the guest's
+ * IF clear) is late then, not lost.
+ */
+static int init(void)
+{
+	vmx_mtrr_init();
+	if (vmx.pin & PIN_PREEMPTION_TIMER) {
+		unsigned int shift = rdmsr(MSR_VMX_MISC) & 31; /* TSC ticks per timer tick, SDM3 A.6 */
+
+		vmx.preemption_ticks = (uint32_t)(lp_tsc_hz() / STAY_HZ >> shift) + 1;
+	}
+	return vmx_permission_maps_init();
+}
+
+const struct backend vmx_backend = {
+	.name = "Intel VMX",
+	.ss_format = &ss_format_ept,
+	.ss_flags = ss_flags,
+	.tr_is_guests = false,
+	.window_begin = vmx_window_begin,
+	.window_end = vmx_window_end,
+	.vp_control_bytes = 2 * PAGE_SIZE,
+	.x2apic_has_arbitration = false,
+	.probe = vmx_probe,
+	.describe = vmx_describe,
+	.init = init,
+	.lp_start = vmx_lp_start,
+	.vp_create = vmx_vp_create,
+	.vp_launch = vmx_vp_launch,
+	.vp_reset = vmx_vp_reset,
+	.vp_start = vmx_vp_start,
+	.vp_run = run,
+	.lp_idle = idle,
+	.get_context = vmx_get_context,
+	.set_context = vmx_set_context,
+	.rip = rip,
+	.allow_ports = vmx_allow_ports,
+	.hide_ports = vmx_hide_ports,
+	.exit_name = vmx_exit_name,
+	.memory_type = vmx_memory_type,
+};

@@ -1,0 +1,124 @@
+; SPDX-License-Identifier: MIT
+; World switch (SDM3 27, 28). VM entry and VM exit swap RSP, RIP, RFLAGS, segments, descriptor tables, control registers
+; and the MSRs that have a field; this swaps the general registers and nothing else. CR2, DR0-DR3, DR6 and the
+; system-call MSRs stay the guest's while the hypervisor runs.
+;
+; RFLAGS.IF is clear in the hypervisor: VM exits clear it.
+
+bits 64
+default rel
+
+%define VP_PENDING 144
+%define VMCS_HOST_RSP 0x6c14
+%define VMCS_HOST_RIP 0x6c16
+%define SELECTOR_CODE 0x08
+%define SELECTOR_DATA 0x10
+
+extern vmx_handle_exit
+extern vmx_handle_pending
+extern vmx_entry_refused
+
+%macro LOAD_REGISTERS 0		; RDI: vp
+	mov rax, [rdi]
+	mov rcx, [rdi + 1 * 8]
+	mov rdx, [rdi + 2 * 8]
+	mov rbx, [rdi + 3 * 8]
+	mov rbp, [rdi + 5 * 8]
+	mov rsi, [rdi + 6 * 8]
+	mov r8, [rdi + 8 * 8]
+	mov r9, [rdi + 9 * 8]
+	mov r10, [rdi + 10 * 8]
+	mov r11, [rdi + 11 * 8]
+	mov r12, [rdi + 12 * 8]
+	mov r13, [rdi + 13 * 8]
+	mov r14, [rdi + 14 * 8]
+	mov r15, [rdi + 15 * 8]
+	mov rdi, [rdi + 7 * 8]
+%endmacro
+
+section .text
+
+; vmx_run_loop(vp), never returns. [rsp]: vp, at every VM exit again. The VP's VMCS is current and clear.
+global vmx_run_loop
+vmx_run_loop:
+	push rdi
+	mov eax, VMCS_HOST_RSP
+	vmwrite rax, rsp
+	mov eax, VMCS_HOST_RIP
+	lea rcx, [.exit]
+	vmwrite rax, rcx
+	LOAD_REGISTERS
+	vmlaunch
+	jmp .refused
+align 16
+.enter:				; RDI: vp
+	LOAD_REGISTERS
+	vmresume
+.refused:
+	mov rdi, [rsp]
+	xor ebp, ebp
+	call vmx_entry_refused
+	ud2
+align 16
+.exit:
+	push rdi
+	mov rdi, [rsp + 8]
+	mov [rdi], rax
+	mov [rdi + 1 * 8], rcx
+	mov [rdi + 2 * 8], rdx
+	mov [rdi + 3 * 8], rbx
+	mov [rdi + 5 * 8], rbp
+	mov [rdi + 6 * 8], rsi
+	pop qword [rdi + 7 * 8]
+	mov [rdi + 8 * 8], r8
+	mov [rdi + 9 * 8], r9
+	mov [rdi + 10 * 8], r10
+	mov [rdi + 11 * 8], r11
+	mov [rdi + 12 * 8], r12
+	mov [rdi + 13 * 8], r13
+	mov [rdi + 14 * 8], r14
+	mov [rdi + 15 * 8], r15
+	xor ebp, ebp		; back traces end here
+	call vmx_handle_exit	; (vp)
+	mov rdi, [rsp]
+	cmp qword [rdi + VP_PENDING], 0
+	je .enter
+	call vmx_handle_pending
+	mov rdi, [rsp]
+	jmp .enter
+
+; vmx_open_window(): lets pending interrupts in, once.
+global vmx_window_begin
+vmx_window_begin:
+global vmx_open_window
+vmx_open_window:
+	sti
+	nop			; the shadow of STI
+	cli
+	ret
+
+; vmx_halt(): the same, but waits for something to come.
+global vmx_halt
+vmx_halt:
+	sti
+	hlt
+	cli
+	ret
+global vmx_window_end
+vmx_window_end:
+
+; vmx_unblock_nmis(): an exit for an NMI blocks further ones until IRET (SDM3 28.5.5).
+global vmx_unblock_nmis
+vmx_unblock_nmis:
+	mov rax, rsp
+	push SELECTOR_DATA
+	push rax
+	pushfq
+	push SELECTOR_CODE
+	lea rcx, [.done]
+	push rcx
+	iretq
+.done:
+	ret
+
+section .note.GNU-stack noalloc noexec nowrite progbits

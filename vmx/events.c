@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events into the guest (SDM3 27.6, 25.8.3): exceptions, NMIs and interrupts, one per entry, and the windows that end guest
+ * mode as soon as the next one can be taken. One producer: nothing else writes VMCS_ENTRY_EVENT.
+ */
+#include "vmx.h"
+#include <trivet/assert.h>
+#include <trivet/exceptions.h>
+#include <trivet/log.h>
+#include <trivet/partition.h>
+
+static bool is_contributory(uint8_t vector)
+{
+	return vector == 0 || (vector >= 10 && vector <= 13);
+}
+
+/* The processor takes `event` with the next entry and clears EVENT_VALID with the exit after it. */
+static void set_event(struct vp *vp, uint32_t event)
+{
+	vmx_of(vp)->event = event;
+	vmwrite(VMCS_ENTRY_EVENT, event);
+}
+
+void vmx_complete_traced(struct vp *vp, uint64_t rflags)
+{
+	vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
+	if (rflags & RFLAGS_TF) {
+		uint64_t dr6;
+
+		__asm__ volatile("movq %%dr6, %0" : "=r"(dr6));
+		__asm__ volatile("movq %0, %%dr6" ::"r"(dr6 | DR6_BS));
+		vmx_inject_exception(vp, VECTOR_DB, false, 0);
+	}
+}
+
+uint64_t vmx_wrap_rip(uint64_t rip)
+{
+	bool is_64bit = (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG);
+
+	return is_64bit ? rip : (uint32_t)rip;
+}
+
+void vmx_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
+{
+	uint32_t first = vmx_of(vp)->event;
+
+	if (!(vmread(VMCS_GUEST_CR0) & CR0_PE))
+		has_error = false; /* real mode pushes none */
+
+	if ((first & EVENT_VALID) && (first & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION) {
+		uint8_t old = first & EVENT_VECTOR_MASK;
+
+		if (old == VECTOR_DF) {
+			vp_post_self(vp, VP_PENDING_SHUTDOWN);
+			return;
+		}
+		if ((is_contributory(old) && is_contributory(vector)) ||
+		    (old == VECTOR_PF && (is_contributory(vector) || vector == VECTOR_PF))) {
+			vector = VECTOR_DF;
+			has_error = vmread(VMCS_GUEST_CR0) & CR0_PE;
+			error = 0;
+		}
+	}
+	if (has_error)
+		vmwrite(VMCS_ENTRY_EVENT_ERROR, error);
+	set_event(vp, (uint32_t)(EVENT_VALID | EVENT_TYPE_EXCEPTION | (has_error ? EVENT_ERROR_VALID : 0) |
+				 vector));
+}
+
+void vmx_requeue_event(struct vp *vp, uint32_t event)
+{
+	switch (event & EVENT_TYPE_MASK) {
+	case EVENT_TYPE_SOFT_INT:
+	case EVENT_TYPE_PRIVILEGED:
+	case EVENT_TYPE_SOFT_EXCEPTION:
+		/* INT n, INT1, INT3 and INTO run again: RIP still points at them. */
+		return;
+	case EVENT_TYPE_NMI:
+		/* Its delivery blocked NMIs already; so will the next. */
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) & ~BLOCKING_NMI);
+		break;
+	default:
+		break;
+	}
+	if (event & EVENT_ERROR_VALID)
+		vmwrite(VMCS_ENTRY_EVENT_ERROR, vmread(VMCS_VECTORING_EVENT_ERROR));
+	set_event(vp,
+		  event & (uint32_t)(EVENT_VALID | EVENT_ERROR_VALID | EVENT_TYPE_MASK | EVENT_VECTOR_MASK));
+}
+
+static void set_window(struct vp *vp, uint64_t which, bool open)
+{
+	struct vmx_vp *own = vmx_of(vp);
+	uint32_t proc = open ? own->proc | (uint32_t)which : own->proc & ~(uint32_t)which;
+
+	if (proc == own->proc)
+		return;
+	own->proc = proc;
+	vmwrite(VMCS_PROC_CONTROLS, proc);
+}
+
+static void set_tpr_threshold(struct vp *vp, uint32_t threshold)
+{
+	struct vmx_vp *own = vmx_of(vp);
+
+	if (threshold == own->tpr_threshold)
+		return;
+	own->tpr_threshold = threshold;
+	vmwrite(VMCS_TPR_THRESHOLD, threshold);
+}
+
+void vmx_reset_events(struct vp *vp)
+{
+	set_event(vp, 0);
+	set_window(vp, PROC_INTERRUPT_WINDOW | PROC_NMI_WINDOW, false);
+	set_tpr_threshold(vp, 0);
+}
+
+static void deliver_nmi(struct vp *vp)
+{
+	const uint64_t blocked = BLOCKING_STI | BLOCKING_MOV_SS | BLOCKING_NMI;
+
+	if ((vmx_of(vp)->event & EVENT_VALID) || (vmread(VMCS_GUEST_INTERRUPTIBILITY) & blocked)) {
+		set_window(vp, PROC_NMI_WINDOW, true); /* the bit stays */
+		return;
+	}
+	vp_clear_pending(vp, VP_PENDING_NMI);
+	set_event(vp, (uint32_t)(EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI));
+}
+
+/*
+ * The processor acknowledges interrupts with the exit, but for those of an 8259: the guest may reprogram that until it can take
+ * one, so they are let in through the window, when it can.
+ */
+static __attribute__((__noinline__)) void set_acknowledge(struct vp *vp, bool acknowledge)
+{
+	vmx_of(vp)->acknowledges = acknowledge;
+	vmwrite(VMCS_EXIT_CONTROLS, acknowledge ? vmx.exit : vmx.exit & ~(uint32_t)EXIT_ACK_INTERRUPT);
+}
+
+static void inject_interrupt(struct vp *vp, uint8_t vector)
+{
+	set_event(vp, (uint32_t)(EVENT_VALID | EVENT_TYPE_INTR | vector));
+}
+
+void vmx_deliver_interrupt(struct vp *vp)
+{
+	struct vmx_vp *own = vmx_of(vp);
+	struct apic *apic = &vp->apic;
+	bool window = false;
+	uint32_t threshold = 0;
+	int vector;
+
+	apic_sync_posted(apic);
+	own->virtual_apic[APIC_REG_TPR] = apic->tpr;
+	if (unlikely(own->acknowledges == vp_extint_wired(vp)))
+		set_acknowledge(vp, !own->acknowledges);
+	if (vmx_can_inject(vp)) {
+		if (unlikely(vp->extint_held))
+			vp_extint_release(vp); /* if it is still there, it is the next exit */
+		if (unlikely(vp->extint_count != 0)) {
+			inject_interrupt(vp, vp_extint_take(vp)); /* doesn't pass through the model */
+		} else if ((vector = apic_next_vector(apic)) >= 0) {
+			apic_take(apic, (uint8_t)vector);
+			inject_interrupt(vp, (uint8_t)vector);
+		}
+	}
+	vector = apic_pending_vector(apic);
+	if (unlikely(vp->extint_count || vp->extint_held))
+		window = true;
+	else if (vector >= 0 && vector >> 4 > (apic->isr_top >> 4)) {
+		if (vector >> 4 > apic_cr8(apic))
+			window = true;
+		else
+			threshold = (uint32_t)vector >> 4;
+	}
+	set_window(vp, PROC_INTERRUPT_WINDOW, window);
+	set_tpr_threshold(vp, threshold);
+}
+
+static void flush(struct vp *vp)
+{
+	vp_clear_pending(vp, VP_PENDING_FLUSH);
+	atomic_store(&vp->flush_seen, atomic_load(&vp->partition->flush_generation));
+	vmx_invalidate(vp);
+	vp->flushes++;
+}
+
+#ifdef TRIVET_DEBUG
+/* No entry with translations older than the last change that needed a flush, unless the request is on its way. */
+static void check_flush(const struct vp *vp)
+{
+	if (atomic_load(&vp->flush_seen) == atomic_load(&vp->partition->flush_generation))
+		return;
+	if (!atomic_load(&vp->partition->flush_requesting))
+		ASSERT(atomic_load(&vp->pending) & VP_PENDING_FLUSH);
+}
+#endif
+
+void vmx_handle_pending(struct vp *vp)
+{
+	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+
+	if (unlikely(pending & VP_PENDING_SHUTDOWN))
+		vp_shutdown(vp);
+	if (unlikely(pending & (VP_PENDING_INIT | VP_PENDING_SIPI)) || unlikely(vp->state != VP_RUNNING)) {
+		vp_handle_startup(vp);
+		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+	}
+	if (unlikely(pending & VP_PENDING_FLUSH))
+		flush(vp);
+	if (unlikely(pending & VP_PENDING_NMI))
+		deliver_nmi(vp);
+	if (pending & VP_PENDING_EVENT) {
+		vp_clear_pending(vp, VP_PENDING_EVENT);
+		vmx_deliver_interrupt(vp);
+	}
+#ifdef TRIVET_DEBUG
+	check_flush(vp);
+#endif
+}
+
+void vmx_handle_interrupt_window(struct vp *vp)
+{
+	set_window(vp, PROC_INTERRUPT_WINDOW, false);
+	vmx_deliver_interrupt(vp);
+}
+
+/* The NMI still stands in vp->pending. */
+void vmx_handle_nmi_window(struct vp *vp)
+{
+	set_window(vp, PROC_NMI_WINDOW, false);
+}

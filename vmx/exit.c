@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The exit path: why guest mode ended, and what to do about it. Runs on the LP's stack with interrupts off; it must not
+ * wait. The hot ones are CPUID, local APIC MSRs and interrupts: no lock, no log, no list, and few VMREADs.
+ */
+#include "mtrr.h"
+#include "vmx.h"
+#include <trivet/assert.h>
+#include <trivet/emulate.h>
+#include <trivet/exceptions.h>
+#include <trivet/log.h>
+#include <trivet/partition.h>
+#include <trivet/safe_msr.h>
+
+/* CPUID of the back end's own: 1.ECX VMX and SMX. */
+#define CPUID_FEATURES 1u
+#define CPUID_VMX_ECX (BIT(5) | BIT(6))
+
+/* Where the instruction that exited ends. */
+static inline uint64_t next_rip(uint64_t rip)
+{
+	return rip + (uint32_t)vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
+}
+
+/* The leaves that aren't simply the machine's. */
+static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, uint64_t rip)
+{
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+
+	vp_cpuid(vp, vmx_guest_cr4());
+	if (leaf == CPUID_FEATURES)
+		vp->gpr[GPR_RCX] &= ~CPUID_VMX_ECX;
+	vmx_complete(vp, next_rip(rip));
+}
+
+static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, uint64_t rip)
+{
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+
+	if (unlikely(vp_cpuid_is_special(leaf))) {
+		handle_cpuid_slow(vp, rip);
+		return;
+	}
+	vp_cpuid_native(vp);
+	vmx_complete(vp, next_rip(rip));
+}
+
+/* VMX exists for nobody: locked off, as firmware would do it. */
+static uint64_t feature_control(void)
+{
+	const uint64_t hidden = FEATURE_CONTROL_VMX_IN_SMX | FEATURE_CONTROL_VMX | FEATURE_CONTROL_SENTER;
+
+	return (rdmsr(MSR_FEATURE_CONTROL) & ~hidden) | FEATURE_CONTROL_LOCK;
+}
+
+static bool is_own_msr(uint32_t msr)
+{
+	return msr == MSR_FEATURE_CONTROL || (msr >= MSR_VMX_FIRST && msr <= MSR_VMX_LAST);
+}
+
+static bool read_msr(struct vp *vp, uint32_t msr, uint64_t *value)
+{
+	if (msr == MSR_FEATURE_CONTROL) {
+		*value = feature_control();
+		return true;
+	}
+	return !is_own_msr(msr) && vp_msr_read(vp, msr, value) == 0;
+}
+
+static bool write_msr(struct vp *vp, uint32_t msr, uint64_t value)
+{
+	if (is_own_msr(msr))
+		return false;
+	if (msr == MSR_BIOS_UPDT_TRIG)
+		return vmx_microcode_write(vp, value);
+	if (vmx_is_mtrr(msr))
+		return vmx_mtrr_write(vp, msr, value);
+	vp_post_self(vp, VP_PENDING_EVENT);
+	return vp_msr_write(vp, msr, value) == 0;
+}
+
+static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, uint32_t msr, bool is_write)
+{
+	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
+
+	if (is_write ? !write_msr(vp, msr, value) : !read_msr(vp, msr, &value)) {
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	if (!is_write) {
+		vp->gpr[GPR_RAX] = (uint32_t)value;
+		vp->gpr[GPR_RDX] = value >> 32;
+	}
+	vmx_complete(vp, next_rip(vmread(VMCS_GUEST_RIP)));
+}
+
+static __attribute__((__noinline__)) void handle_wrmsr(struct vp *vp, uint64_t rip)
+{
+	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
+	struct apic *apic = &vp->apic;
+
+	trace_info(&vp->lp->trace, msr);
+	/* EOI and ICR of a VP in x2APIC mode, when the value is in order. */
+	if (likely(apic->x2)) {
+		if (msr == APIC_MSR_EOI && (uint32_t)vp->gpr[GPR_RAX] == 0 &&
+		    (uint32_t)vp->gpr[GPR_RDX] == 0) {
+			apic_eoi(apic);
+			if (apic_pending_vector(apic) >= 0)
+				vp_post_self(vp, VP_PENDING_EVENT);
+			vmx_complete(vp, next_rip(rip));
+			return;
+		}
+		if (msr == APIC_MSR_ICR &&
+		    apic_icr_write(apic, vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX]) == 0) {
+			if (apic_pending_vector(apic) >= 0)
+				vp_post_self(vp, VP_PENDING_EVENT);
+			vmx_complete(vp, next_rip(rip));
+			return;
+		}
+	}
+	handle_msr_slow(vp, msr, true);
+}
+
+static __attribute__((__noinline__)) void handle_rdmsr(struct vp *vp)
+{
+	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
+
+	trace_info(&vp->lp->trace, msr);
+	handle_msr_slow(vp, msr, false);
+}
+
+static void handle_io(struct vp *vp, uint64_t rip)
+{
+	uint64_t info = vmread(VMCS_EXIT_QUALIFICATION);
+	uint16_t port = (uint16_t)(info >> IO_PORT_SHIFT);
+	unsigned int size = (info & IO_SIZE_MASK) + 1;
+
+	trace_info(&vp->lp->trace, port);
+	if (root_takes_port(port))
+		return; /* the root drives it from now on: run the instruction again */
+	if (info & IO_STRING) {
+		static struct log_ratelimit bucket;
+
+		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
+				   "string I/O to the hypervisor's port 0x%x: #GP", port);
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	if (info & IO_IN) {
+		uint64_t value = 0;
+
+		for (unsigned int i = 0; i < size; i++)
+			value |= (uint64_t)root_hidden_port_read((uint16_t)(port + i)) << (8 * i);
+		insn_write_reg(vp->gpr, GPR_RAX, size, value);
+	}
+	vmx_complete(vp, next_rip(rip));
+}
+
+static void handle_ept_violation(struct vp *vp)
+{
+	uint64_t info = vmread(VMCS_EXIT_QUALIFICATION);
+	uint64_t gpa = vmread(VMCS_GUEST_PHYSICAL_ADDRESS);
+	bool is_walk = (info & EPT_VIOLATION_LINEAR) && !(info & EPT_VIOLATION_TRANSLATED);
+
+	trace_info(&vp->lp->trace, gpa);
+	/* An IRET that faults has unblocked NMIs already, but is to be run again (SDM3 28.2.3). */
+	if (unlikely(info & EPT_VIOLATION_IRET_UNBLOCKED_NMI) &&
+	    !(vmread(VMCS_VECTORING_EVENT) & EVENT_VALID))
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
+	if (root_second_stage_fault(vp, GPA(gpa), info & EPT_VIOLATION_FETCH, is_walk) == FAULT_REFUSED)
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+}
+
+/* Lets in through the window what is pending at the physical APIC. */
+static __attribute__((__noinline__)) void handle_unacknowledged(struct vp *vp)
+{
+	/* An 8259's vector is taken when the guest can have it, not before: it may reprogram the 8259 meanwhile. */
+	if (unlikely(vp_extint_wired(vp)) && !vmx_can_inject(vp))
+		vp_extint_hold(vp);
+	vmx_open_window();
+	if (lp_handle_interrupts(vp->lp))
+		vmx_deliver_interrupt(vp);
+	else if (unlikely(vp->extint_held))
+		vmx_deliver_interrupt(vp);
+}
+
+static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
+{
+	if (unlikely(!vmx_of(vp)->acknowledges)) {
+		handle_unacknowledged(vp);
+		return;
+	}
+	if (lp_handle_vector(vp->lp, (uint8_t)vmread(VMCS_EXIT_EVENT)))
+		vmx_deliver_interrupt(vp);
+}
+
+/* No exception is intercepted: it is an NMI. */
+static void handle_nmi(struct vp *vp)
+{
+	vmx_unblock_nmis();
+	vp_post_self(vp, VP_PENDING_NMI);
+}
+
+/*
+ * A processor halted with interrupts off sleeps on through the hypervisor's own interrupts, as it would without us; an exit from a
+ * native HLT could not be undone, it has RIP behind the HLT already.
+ */
+static void handle_hlt(struct vp *vp, uint64_t rip)
+{
+	vmx_complete(vp, next_rip(rip));
+	if (vmx_of(vp)->event & EVENT_VALID)
+		return; /* the single-step trap behind the HLT */
+	vp_halt(vp, vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF,
+		!(vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_NMI));
+}
+
+/* CR4.OSXSAVE is set in the hypervisor where XSAVE exists; without it in the guest's CR4 the guest gets #UD before the exit. */
+static void handle_xsetbv(struct vp *vp, uint64_t rip)
+{
+	if (!safe_xsetbv((uint32_t)vp->gpr[GPR_RCX], vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX])) {
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	vmx_complete(vp, next_rip(rip));
+}
+
+/* Dropping what is in the caches would drop the hypervisor's data too: it is written back first. */
+static void handle_invd(struct vp *vp, uint64_t rip)
+{
+	__asm__ volatile("wbinvd" ::: "memory");
+	vmx_complete(vp, next_rip(rip));
+}
+
+static _Noreturn void handle_unexpected(struct vp *vp, uint32_t reason)
+{
+	char why[160] = "no rule of the manual is broken";
+
+	if (reason & VMX_EXIT_ENTRY_FAILED) {
+		(void)vmx_check(&vmx, why, sizeof(why));
+		panic("p%llu/vp%u: VM entry failed: %s (qualification 0x%llx): %s",
+		      (unsigned long long)vp->partition->id, vp->index, vmx_exit_name(reason),
+		      (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION), why);
+	}
+	panic("p%llu/vp%u: unexpected VM exit %u, %s (qualification 0x%llx, gpa 0x%llx) at rip 0x%llx",
+	      (unsigned long long)vp->partition->id, vp->index, reason, vmx_exit_name(reason),
+	      (unsigned long long)vmread(VMCS_EXIT_QUALIFICATION),
+	      (unsigned long long)vmread(VMCS_GUEST_PHYSICAL_ADDRESS),
+	      (unsigned long long)vmread(VMCS_GUEST_RIP));
+}
+
+_Noreturn void vmx_entry_refused(struct vp *vp)
+{
+	char why[160] = "no rule of the manual is broken";
+	uint32_t error = (uint32_t)vmread(VMCS_INSTRUCTION_ERROR);
+
+	(void)vmx_check(&vmx, why, sizeof(why));
+	panic("p%llu/vp%u: VM entry refused: %s (VM-instruction error %u): %s",
+	      (unsigned long long)vp->partition->id, vp->index, vmx_instruction_error_name(error), error,
+	      why);
+}
+
+static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
+{
+	switch (reason) {
+	case VMX_EXIT_INTERRUPT_WINDOW:
+		vmx_handle_interrupt_window(vp);
+		return;
+	case VMX_EXIT_TPR_BELOW:
+		vmx_deliver_interrupt(vp);
+		return;
+	case VMX_EXIT_PREEMPTION_TIMER:
+		handle_unacknowledged(vp);
+		return;
+	case VMX_EXIT_EPT_VIOLATION:
+		handle_ept_violation(vp);
+		return;
+	case VMX_EXIT_EXCEPTION:
+		handle_nmi(vp);
+		return;
+	case VMX_EXIT_NMI_WINDOW:
+		vmx_handle_nmi_window(vp);
+		return;
+	case VMX_EXIT_HLT:
+		handle_hlt(vp, rip);
+		return;
+	case VMX_EXIT_IO:
+		handle_io(vp, rip);
+		return;
+	case VMX_EXIT_CR:
+		vmx_handle_cr(vp);
+		return;
+	case VMX_EXIT_XSETBV:
+		handle_xsetbv(vp, rip);
+		return;
+	case VMX_EXIT_INVD:
+		handle_invd(vp, rip);
+		return;
+	case VMX_EXIT_GETSEC:
+	case VMX_EXIT_VMCALL:
+	case VMX_EXIT_VMCLEAR:
+	case VMX_EXIT_VMLAUNCH:
+	case VMX_EXIT_VMPTRLD:
+	case VMX_EXIT_VMPTRST:
+	case VMX_EXIT_VMREAD:
+	case VMX_EXIT_VMRESUME:
+	case VMX_EXIT_VMWRITE:
+	case VMX_EXIT_VMXOFF:
+	case VMX_EXIT_VMXON:
+	case VMX_EXIT_INVEPT:
+	case VMX_EXIT_INVVPID:
+	case VMX_EXIT_VMFUNC:
+		vmx_inject_exception(vp, VECTOR_UD, false, 0);
+		return;
+	case VMX_EXIT_INIT:
+		vp_send_init(vp);
+		return;
+	case VMX_EXIT_TRIPLE_FAULT:
+		vp_post_self(vp, VP_PENDING_SHUTDOWN);
+		return;
+	default:
+		handle_unexpected(vp, reason);
+	}
+}
+
+/* The exit may have broken into the delivery of an event; and reads of guest memory that fail leave a CR2 of ours. */
+static __attribute__((__noinline__)) void handle_unusual(struct vp *vp, uint32_t reason, uint64_t rip)
+{
+	uint32_t vectoring = (uint32_t)vmread(VMCS_VECTORING_EVENT);
+	uint64_t before, after;
+
+	if (vectoring & EVENT_VALID)
+		vmx_requeue_event(vp, vectoring);
+	__asm__ volatile("movq %%cr2, %0" : "=r"(before));
+	handle_rare(vp, reason, rip);
+	__asm__ volatile("movq %%cr2, %0" : "=r"(after));
+	if (unlikely(before != after))
+		__asm__ volatile("movq %0, %%cr2" ::"r"(before));
+}
+
+/* Each handler is a tail call, so that registers are saved only where they are needed. */
+void vmx_handle_exit(struct vp *vp)
+{
+	struct vmx_vp *own = vmx_of(vp);
+	uint32_t reason = (uint32_t)vmread(VMCS_EXIT_REASON);
+	uint64_t rip = vmread(VMCS_GUEST_RIP);
+	uint8_t tpr = own->virtual_apic[APIC_REG_TPR];
+
+	trace_exit(&vp->lp->trace, reason, rip, 0);
+	vp->exit_counts[reason & 0xff]++;
+	own->event = 0;
+	/* CR8 goes to the virtual-APIC page without an exit. */
+	if (unlikely(tpr != vp->apic.tpr))
+		apic_set_tpr(&vp->apic, tpr);
+	if (reason == VMX_EXIT_CPUID)
+		handle_cpuid(vp, rip);
+	else if (reason == VMX_EXIT_WRMSR)
+		handle_wrmsr(vp, rip);
+	else if (reason == VMX_EXIT_INTR)
+		handle_interrupt(vp);
+	else if (reason == VMX_EXIT_RDMSR)
+		handle_rdmsr(vp);
+	else
+		handle_unusual(vp, reason, rip);
+}

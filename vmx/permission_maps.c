@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which ports and MSRs of the root are intercepted (SDM3 25.6.4, 25.6.9): the least that hides VMX, leads local APIC accesses
+ * to the model and makes MTRRs and microcode work as on the bare processor. One pair of maps for all VPs of the root.
+ */
+#include "mtrr.h"
+#include "vmx.h"
+#include <errno.h>
+#include <trivet/apic.h>
+#include <trivet/host_memory.h>
+
+#define IO_MAP_ORDER 1 /* bitmaps A and B, one after the other */
+#define MSR_MAP_ORDER 0
+
+/* Offset of an MSR's bit for reads; -1: no bits, always intercepted. */
+static long msr_bit(uint32_t msr)
+{
+	if (msr < 0x2000)
+		return (long)msr;
+	if (msr >= 0xc0000000 && msr < 0xc0002000)
+		return 0x400 * 8 + (long)(msr - 0xc0000000);
+	return -1;
+}
+
+#define MSR_WRITE_MAP 0x800 /* the same once more, for writes */
+#define MSR_READ 1u
+#define MSR_WRITE 2u
+
+static void intercept_msr(uint32_t msr, unsigned int access)
+{
+	long bit = msr_bit(msr);
+	uint8_t *read = &vmx.msr_map[bit / 8], *write = read + MSR_WRITE_MAP;
+
+	if (access & MSR_READ)
+		*read = (uint8_t)(*read | 1u << (bit % 8));
+	if (access & MSR_WRITE)
+		*write = (uint8_t)(*write | 1u << (bit % 8));
+}
+
+static void intercept_msrs(uint32_t first, uint32_t last, unsigned int access)
+{
+	for (uint32_t msr = first; msr <= last; msr++)
+		intercept_msr(msr, access);
+}
+
+int vmx_permission_maps_init(void)
+{
+	vmx.io_map = page_alloc(&host_pool, IO_MAP_ORDER);
+	vmx.msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
+	if (!vmx.io_map || !vmx.msr_map)
+		return -ENOMEM;
+	intercept_msr(MSR_FEATURE_CONTROL, MSR_READ | MSR_WRITE);
+	intercept_msrs(MSR_VMX_FIRST, MSR_VMX_LAST, MSR_READ | MSR_WRITE);
+	/* Alone it would do nothing in the guest, SDM3 26.3. */
+	intercept_msr(MSR_BIOS_UPDT_TRIG, MSR_WRITE);
+	for (uint32_t msr = MTRR_MSR_FIRST; msr <= MTRR_MSR_LAST; msr++)
+		if (vmx_is_mtrr(msr))
+			intercept_msr(msr, MSR_WRITE);
+	intercept_msr(MSR_TSC, MSR_WRITE);
+	intercept_msr(MSR_TSC_ADJUST, MSR_WRITE);
+	intercept_msr(APIC_MSR_BASE, MSR_READ | MSR_WRITE);
+	intercept_msr(APIC_MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
+	intercept_msrs(APIC_MSR_X2_FIRST, APIC_MSR_X2_LAST, MSR_READ | MSR_WRITE);
+	return 0;
+}
+
+void vmx_hide_ports(uint16_t port, uint16_t count)
+{
+	for (uint32_t p = port; p < (uint32_t)port + count; p++)
+		vmx.io_map[p / 8] = (uint8_t)(vmx.io_map[p / 8] | 1u << (p % 8));
+}
+
+void vmx_allow_ports(uint16_t port, uint16_t count)
+{
+	for (uint32_t p = port; p < (uint32_t)port + count; p++)
+		vmx.io_map[p / 8] = (uint8_t)(vmx.io_map[p / 8] & ~(1u << (p % 8)));
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the VMX back end share. */
+#ifndef VMX_VMX_H
+#define VMX_VMX_H
+
+#include "vmcs.h"
+#include <trivet/backend.h>
+#include <trivet/decode.h>
+#include <trivet/vp.h>
+
+#define MSR_FEATURE_CONTROL 0x3au
+#define MSR_BIOS_UPDT_TRIG 0x79u
+#define MSR_SYSENTER_CS 0x174u
+#define MSR_SYSENTER_ESP 0x175u
+#define MSR_SYSENTER_EIP 0x176u
+#define MSR_DEBUGCTL 0x1d9u
+#define MSR_PAT 0x277u
+#define MSR_VMX_BASIC 0x480u
+#define MSR_VMX_MISC 0x485u
+#define MSR_VMX_CR0_FIXED0 0x486u
+#define MSR_VMX_CR0_FIXED1 0x487u
+#define MSR_VMX_CR4_FIXED0 0x488u
+#define MSR_VMX_CR4_FIXED1 0x489u
+#define MSR_VMX_PROC2 0x48bu
+#define MSR_VMX_EPT_VPID 0x48cu
+#define MSR_VMX_TRUE_PIN 0x48du
+#define MSR_VMX_TRUE_PROC 0x48eu
+#define MSR_VMX_TRUE_EXIT 0x48fu
+#define MSR_VMX_TRUE_ENTRY 0x490u
+#define MSR_VMX_FIRST 0x480u
+#define MSR_VMX_LAST 0x493u
+#define MSR_EFER 0xc0000080u
+#define MSR_FS_BASE 0xc0000100u
+#define MSR_GS_BASE 0xc0000101u
+
+#define FEATURE_CONTROL_LOCK BIT(0)
+#define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
+#define FEATURE_CONTROL_VMX BIT(2)
+#define FEATURE_CONTROL_SENTER 0xff00ull /* SENTER functions and its enable bit, SDM3 table 7-1 */
+
+#define EFER_LME BIT(8)
+#define EFER_LMA BIT(10)
+#define EFER_NXE BIT(11)
+#define CR0_PE BIT(0)
+#define CR0_NE BIT(5)
+#define CR0_WP BIT(16)
+#define CR0_NW BIT(29)
+#define CR0_CD BIT(30)
+#define CR0_PG BIT(31)
+#define CR4_PSE BIT(4)
+#define CR4_PAE BIT(5)
+#define CR4_PGE BIT(7)
+#define CR4_LA57 BIT(12)
+#define CR4_VMXE BIT(13)
+#define CR4_SMXE BIT(14)
+#define CR4_PCIDE BIT(17)
+#define CR4_OSXSAVE BIT(18)
+#define CR4_SMEP BIT(20)
+#define CR4_CET BIT(23)
+#define DR6_BS BIT(14)
+#define RFLAGS_TF BIT(8)
+#define RFLAGS_IF BIT(9)
+#define RFLAGS_RF BIT(16)
+#define RFLAGS_VM BIT(17)
+
+/* IA32_VMX_EPT_VPID_CAP, SDM3 A.10 */
+#define EPT_CAP_WALK_4 BIT(6)
+#define EPT_CAP_WRITE_BACK BIT(14)
+#define EPT_CAP_2M BIT(16)
+#define EPT_CAP_1G BIT(17)
+#define EPT_CAP_INVEPT BIT(20)
+#define EPT_CAP_ACCESSED_DIRTY BIT(21)
+#define EPT_CAP_INVEPT_SINGLE BIT(25)
+#define EPT_CAP_INVEPT_ALL BIT(26)
+#define VMX_BASIC_TRUE_CONTROLS BIT(55)
+
+#define VPID_CAP_INVVPID BIT(32)
+#define VPID_CAP_SINGLE BIT(41)
+#define VPID_CAP_ALL BIT(42)
+
+/* The root's VPs share one identifier: each LP has its own TLB and runs one VP. */
+#define VPID_ROOT 1
+
+/* Capability MSRs. Of controls: bits that must be 1 in the low half, that may be 1 in the high half (SDM3 A.3-A.5). */
+struct vmx_caps {
+	uint64_t pin, proc, proc2, exit, entry; /* proc2: 0 without secondary controls */
+	uint64_t misc;				/* IA32_VMX_MISC */
+};
+
+/* Set once by probe and init, then read-only. Controls as they are written, features the processor lacks left out. */
+struct vmx_machine {
+	uint64_t basic;	       /* IA32_VMX_BASIC */
+	uint64_t ept_vpid_cap; /* IA32_VMX_EPT_VPID_CAP */
+	struct vmx_caps caps;
+	uint32_t pin, proc, proc2, exit, entry;
+	uint64_t cr0_fixed0, cr0_fixed1; /* with unrestricted guest: PE and PG are free in the guest */
+	uint64_t cr4_fixed0, cr4_fixed1;
+	unsigned int phys_bits;
+	bool gbpages; /* in the guest's own page tables */
+	uint32_t
+		preemption_ticks; /* of VMCS_PREEMPTION_TIMER: bounds every stay in the guest; 0: there is none */
+	uint8_t *io_map;	  /* 8 KiB: a bit per port */
+	uint8_t *msr_map;	  /* 4 KiB: a bit for reads, a bit for writes */
+};
+extern struct vmx_machine vmx;
+
+/* What the back end keeps of a VP beside its VMCS, most of it to save a VMREAD. */
+struct vmx_vp {
+	uint8_t *virtual_apic;	/* page; TPR at its usual offset is the guest's CR8 */
+	uint32_t event;		/* VMCS_ENTRY_EVENT, EVENT_VALID only until the next entry */
+	uint32_t proc;		/* VMCS_PROC_CONTROLS */
+	uint32_t tpr_threshold; /* VMCS_TPR_THRESHOLD */
+	bool acknowledges;	/* EXIT_ACK_INTERRUPT is set */
+	bool loaded;		/* its VMCS is current on its LP */
+};
+static_assert(sizeof(struct vmx_vp) <= sizeof(((struct vp *)0)->backend_data), "struct vp");
+
+static inline struct vmx_vp *vmx_of(struct vp *vp)
+{
+	return (struct vmx_vp *)vp->backend_data;
+}
+
+/* probe.c */
+int vmx_probe(char *why, size_t size);
+void vmx_describe(char *text, size_t size);
+/* False: the firmware locked VMX off on this processor (IA32_FEATURE_CONTROL, SDM3 24.7). */
+bool vmx_allowed_by_firmware(void);
+
+/* state.c */
+int vmx_vp_create(struct vp *vp);
+void vmx_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const struct boot_context *context);
+void vmx_vp_reset(struct vp *vp);
+void vmx_vp_start(struct vp *vp, uint8_t vector);
+void vmx_get_context(struct vp *vp, struct vp_context *context);
+void vmx_set_context(struct vp *vp, const struct vp_context *context);
+void vmx_lp_start(struct lp *lp);
+void vmx_set_guest_cr0(uint64_t value);
+void vmx_set_guest_efer(uint64_t value);
+/* CR0 and CR4 as the guest reads them. */
+uint64_t vmx_guest_cr0(void);
+uint64_t vmx_guest_cr4(void);
+/* All translations of the root on this LP go. */
+void vmx_invalidate(const struct vp *vp);
+
+/* control_registers.c */
+/* An exit for a MOV to a control register, LMSW or CLTS. */
+void vmx_handle_cr(struct vp *vp);
+
+/* exit.c; called by enter.asm */
+void vmx_handle_exit(struct vp *vp);
+/* VM entry failed before it began: panics with the VM-instruction error. */
+_Noreturn void vmx_entry_refused(struct vp *vp);
+
+/* enter.asm */
+_Noreturn void vmx_run_loop(struct vp *vp);
+void vmx_open_window(void);
+void vmx_halt(void);
+void vmx_unblock_nmis(void);
+extern const char vmx_window_begin[], vmx_window_end[];
+
+/* events.c */
+/* The guest gets an exception; one that hits during the delivery of another event merges with it (SDM3 6.15). */
+void vmx_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error);
+/* Puts back what the exit interrupted, `event` of VMCS_VECTORING_EVENT. Only where the exit ended a delivery. */
+void vmx_requeue_event(struct vp *vp, uint32_t event);
+/* Does what vp->pending asks for; the VP may be entered afterwards. */
+void vmx_handle_pending(struct vp *vp);
+static inline bool vmx_can_inject(struct vp *vp)
+{
+	return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
+	       !(vmread(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_STI | BLOCKING_MOV_SS)) &&
+	       !(vmx_of(vp)->event & EVENT_VALID);
+}
+
+/* Injects the highest interrupt that the VP may take, or opens a window for it. */
+void vmx_deliver_interrupt(struct vp *vp);
+void vmx_handle_interrupt_window(struct vp *vp);
+void vmx_handle_nmi_window(struct vp *vp);
+/* Back to the state after INIT: nothing to inject, no window. */
+void vmx_reset_events(struct vp *vp);
+
+/* RF ends with an instruction done in software, TF traps after it. */
+void vmx_complete_traced(struct vp *vp, uint64_t rflags);
+/* RIP went over a 4 GiB boundary: outside 64-bit code it has 32 bits. */
+uint64_t vmx_wrap_rip(uint64_t rip);
+
+/* The instruction was done in software and ends at `rip`. */
+static inline void vmx_complete(struct vp *vp, uint64_t rip)
+{
+	uint64_t blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
+	uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
+
+	if (unlikely((uint32_t)rip < INSN_LENGTH_MAX))
+		rip = vmx_wrap_rip(rip);
+	vmwrite(VMCS_GUEST_RIP, rip);
+	if (unlikely(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)))
+		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
+	if (unlikely(rflags & (RFLAGS_TF | RFLAGS_RF)))
+		vmx_complete_traced(vp, rflags);
+}
+
+/* check.c */
+/* 0 when the current VMCS keeps the rules for VM entries (SDM3 27.2, 27.3.1); else -EINVAL, and in `why` the first one broken. */
+int vmx_check(const struct vmx_machine *machine, char *why, size_t size);
+
+/* names.c */
+const char *vmx_exit_name(uint32_t code);
+const char *vmx_instruction_error_name(uint32_t error);
+
+/* permission_maps.c */
+int vmx_permission_maps_init(void);
+void vmx_hide_ports(uint16_t port, uint16_t count);
+void vmx_allow_ports(uint16_t port, uint16_t count);
+
+/* microcode.c */
+/* The root's WRMSR to IA32_BIOS_UPDT_TRIG. False: #GP. */
+bool vmx_microcode_write(struct vp *vp, uint64_t value);
+
+#endif
