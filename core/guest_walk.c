@@ -38,7 +38,19 @@ struct walk {
 	unsigned access;
 	uint64_t rights; /* and of all levels: PTE_WRITE, PTE_USER; and PTE_NO_EXEC inverted */
 	struct guest_translation *out;
+	struct guest_path *path; /* or NULL */
 };
+
+static void note_entry(const struct walk *w, uint64_t gpa, uint64_t value, uint32_t bytes)
+{
+	struct guest_path *path = w->path;
+
+	if (!path || path->count == ARRAY_SIZE(path->entry))
+		return;
+	path->entry_bytes = bytes;
+	path->entry[path->count].gpa = GPA(gpa);
+	path->entry[path->count++].value = value;
+}
 
 static bool is_user(const struct walk *w)
 {
@@ -103,14 +115,15 @@ static int finish(const struct walk *w, uint64_t base, uint64_t page_size)
 static int walk_32bit(struct walk *w)
 {
 	const struct guest_paging *p = w->paging;
-	uint64_t table = p->cr3 & 0xfffff000u;
+	uint64_t at = (p->cr3 & 0xfffff000u) + (w->gva >> 22) * 4;
 	uint64_t base;
 	uint32_t entry;
 
-	if (!guest_phys_read32(w->space, GPA(table + (w->gva >> 22) * 4), &entry))
+	if (!guest_phys_read32(w->space, GPA(at), &entry))
 		return -EIO;
 	if (!(entry & PTE_PRESENT))
 		return page_fault(w, 0);
+	note_entry(w, at, entry, sizeof(entry));
 	w->rights &= entry;
 	if ((entry & PTE_LARGE) && (p->cr4 & CR4_PSE)) {
 		base = (entry & 0xffc00000u) | (uint64_t)(entry >> 13 & 0xff) << 32;
@@ -118,11 +131,12 @@ static int walk_32bit(struct walk *w)
 			return page_fault(w, PF_PRESENT | PF_RESERVED);
 		return finish(w, base, SIZE_4M);
 	}
-	table = entry & 0xfffff000u;
-	if (!guest_phys_read32(w->space, GPA(table + (w->gva >> 12 & 0x3ff) * 4), &entry))
+	at = (entry & 0xfffff000u) + (w->gva >> 12 & 0x3ff) * 4;
+	if (!guest_phys_read32(w->space, GPA(at), &entry))
 		return -EIO;
 	if (!(entry & PTE_PRESENT))
 		return page_fault(w, 0);
+	note_entry(w, at, entry, sizeof(entry));
 	w->rights &= entry;
 	return finish(w, entry & 0xfffff000u, SIZE_4K);
 }
@@ -162,16 +176,18 @@ static int walk_64bit(struct walk *w, uint64_t table, unsigned level)
 
 	for (;; level--) {
 		unsigned shift = PAGE_SHIFT + 9 * (level - 1);
+		uint64_t at = table + (w->gva >> shift & 0x1ff) * 8;
 		uint64_t entry;
 		bool leaf;
 
-		if (!guest_phys_read64(w->space, GPA(table + (w->gva >> shift & 0x1ff) * 8), &entry))
+		if (!guest_phys_read64(w->space, GPA(at), &entry))
 			return -EIO;
 		if (!(entry & PTE_PRESENT))
 			return page_fault(w, 0);
 		leaf = level == 1 || ((entry & PTE_LARGE) && (level == 2 || (level == 3 && p->gbpages)));
 		if (entry & (reserved | reserved_at(p, level, leaf)))
 			return page_fault(w, PF_PRESENT | PF_RESERVED);
+		note_entry(w, at, entry, sizeof(entry));
 		w->rights &= entry ^ PTE_NO_EXEC;
 		if (leaf)
 			return finish(w, entry & PTE_ADDR & ~(BIT(shift) - 1), BIT(shift));
@@ -215,6 +231,12 @@ static int walk_long(struct walk *w)
 int guest_walk(const struct guest_paging *paging, void *space, gva_t gva, unsigned access,
 	       struct guest_translation *out)
 {
+	return guest_walk_path(paging, space, gva, access, out, NULL);
+}
+
+int guest_walk_path(const struct guest_paging *paging, void *space, gva_t gva, unsigned access,
+		    struct guest_translation *out, struct guest_path *path)
+{
 	struct walk w = {
 		.paging = paging,
 		.space = space,
@@ -222,9 +244,12 @@ int guest_walk(const struct guest_paging *paging, void *space, gva_t gva, unsign
 		.access = access,
 		.rights = PTE_WRITE | PTE_USER | PTE_NO_EXEC,
 		.out = out,
+		.path = path,
 	};
 
 	*out = (struct guest_translation){ 0 };
+	if (path)
+		path->count = 0;
 	if (paging->efer & EFER_LMA)
 		return walk_long(&w);
 	w.gva &= UINT32_MAX;

@@ -258,6 +258,7 @@ static int load_registers(struct switching *s)
 	const uint8_t *at = s->image + layout->eip;
 	int error = 0;
 
+	state->switched = true;
 	state->tr = s->tss;
 	state->cr0 |= (uint32_t)CR0_TS;
 	state->dr7 &= ~DR7_LOCAL;
@@ -403,6 +404,7 @@ int task_switch(struct task_state *state, const struct task_switch *request, con
 	struct switching s = { .state = state, .request = request, .memory = memory, .fault = fault };
 	int error;
 
+	state->switched = false;
 	state->debug_trap = false;
 	error = check_new_tss(&s);
 	if (!error)

@@ -30,7 +30,7 @@ initrd=$out/initrd
 # Modules by group; a name that this kernel has built in, or does not have, is left out.
 groups="virtio ata net fs"
 virtio="virtio_pci virtio_blk virtio_net virtio_rng"
-ata="ahci sd_mod nvme"
+ata="ahci ata_piix sd_mod nvme"
 net="e1000e"
 fs="vfat nls_cp437 nls_ascii nls_utf8 ext4 efivarfs"
 

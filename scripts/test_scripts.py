@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The checks check: each builds a small image or test with one thing wrong and wants it to be refused."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -128,3 +129,60 @@ def test_source_check_finds_what_it_is_for(tmp_path):
     for part in ("SPDX", "may not include", "unfinished", "bit-field"):
         assert part in done.stderr
     assert "good.c" not in done.stderr
+
+
+def run_bochs(tmp_path, version, last_words):
+    """scripts/bochs.sh with a stand-in for Bochs that greets on COM1, repeats a line, and ends"""
+    fake = tmp_path / "bochs"
+    fake.write_text(
+        "#!/bin/bash\n"
+        f'[[ $1 != --help ]] || {{ echo "   Bochs x86 Emulator {version}"; exit 0; }}\n'
+        'rc=${!#}; com1=$(sed -n "s/^com1:.*dev=//p" "$rc"); log=$(sed -n "s/^log: //p" "$rc")\n'
+        'exec 3<> "$com1"; echo "cpus=$(grep -o "count=[0-9]*" "$rc")" >&3\n'
+        'read -r line <&3; echo "got $line" >&3; : > "${rc%/*}/disk.lock"\n'
+        f"echo '{last_words}' > \"$log\"; exit 1\n"
+    )
+    fake.chmod(0o755)
+    for name in ("disk.img", "rom", "trivet.log"):
+        (tmp_path / name).write_bytes(b"x" * 512)
+    (tmp_path / "tmp").mkdir()
+    env = {**os.environ, "BOCHS": str(fake), "OVMF": str(tmp_path / "rom"), "TMPDIR": str(tmp_path / "tmp"), "SMP": "3"}
+    command = [SCRIPTS / "bochs.sh", tmp_path / "disk.img", tmp_path / "trivet.log"]
+    done = subprocess.run(command, input="hello\n", env=env, capture_output=True, text=True, timeout=30)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    return done
+
+
+@pytest.mark.parametrize(
+    "last_words, status",
+    [("05328134391p[ACPI  ] >>PANIC<< ACPI control: soft power off", 0), ("05328134391p[CPU0  ] >>PANIC<< triple fault", 1)],
+)
+def test_bochs_console_goes_both_ways_and_nothing_is_left(tmp_path, last_words, status):
+    done = run_bochs(tmp_path, "3.0", last_words)
+    assert done.returncode == status
+    assert done.stdout == "cpus=count=3\ngot hello\n"
+    assert ("triple fault" in done.stderr) == (status == 1)
+
+
+@pytest.mark.parametrize("version", ["3.1", "2.6.11"])
+def test_a_bochs_with_known_bugs_is_refused(tmp_path, version):
+    done = run_bochs(tmp_path, version, "")
+    assert done.returncode == 1 and f"Bochs {version}: 2.7 or 3.0 is wanted" in done.stderr
+
+
+def test_suites_run_beside_each_other_and_all_count(tmp_path):
+    report = '<testsuite><testcase name="a"/><testcase name="b">{}</testcase></testsuite>'
+    (tmp_path / "Makefile").write_text(
+        "efi guests bochs:\n"
+        "test-guests test-linux:\n"
+        # Each waits for the other: one after the other they would not end
+        "\t@touch $@.on; for i in $$(seq 100); do [ -f test-guests.on ] && [ -f test-linux.on ] && break; sleep 0.1; done; "
+        "[ -f test-guests.on ] && [ -f test-linux.on ]\n"
+        "\t@echo \"this is $@\"; echo '$(if $(filter test-linux,$@),"
+        f"{report.format('<failure/>')},{report.format('')})' > $(RESULTS)/$(REPORT).xml\n"
+    )
+    command = [sys.executable, SCRIPTS / "run-tests.py", "--results", tmp_path / "results", "guests-intel+linux-intel"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "3 passed, 1 failed, 0 skipped"
+    assert "this is test-guests" in done.stdout and "this is test-linux" in done.stdout

@@ -28,11 +28,11 @@ static uint64_t ss_flags(void)
 	return vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0;
 }
 
-#define STAY_HZ 1000u /* how often the preemption timer ends guest mode at the least */
+#define STAY_HZ 100u /* how often the preemption timer ends guest mode */
 
 /*
- * Every stay in the guest is bounded: a physical interrupt that should have ended it and did not (Bochs, with the guest's
- * IF clear) is late then, not lost.
+ * No stay in the guest goes on for ever: a physical interrupt that should have ended it and did not (Bochs, when the
+ * guest was entered with IF clear and leaves it so) is late then, not lost. Nothing else needs these exits.
  */
 static int init(void)
 {

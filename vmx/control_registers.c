@@ -23,8 +23,8 @@
 #define PDPTE_PRESENT BIT(0)
 #define PDPTE_RESERVED_LOW 0x1e6ull /* bits 2:1 and 8:5, SDM3 4.4.1 */
 
-/* PAE paging keeps its four top entries in registers. False: one has a reserved bit set, or can't be read. */
-static bool load_pdptes(struct vp *vp)
+/* PAE paging keeps its four top entries in registers. */
+bool vmx_load_pdptes(struct vp *vp)
 {
 	uint64_t reserved = PDPTE_RESERVED_LOW | ~(BIT(vmx.phys_bits) - 1);
 	uint64_t table = vmread(VMCS_GUEST_CR3) & 0xffffffe0u;
@@ -44,6 +44,7 @@ static bool cr0_is_legal(uint64_t value, uint64_t old)
 	uint64_t cr4 = vmx_guest_cr4();
 	uint64_t efer = vmread(VMCS_GUEST_EFER);
 	bool code_is_long = vmread(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG;
+	bool tr_is_32bit = (vmread(VMCS_GUEST_TR_RIGHTS) & RIGHTS_TYPE_MASK) == 11;
 
 	if (value >> 32)
 		return false;
@@ -54,7 +55,7 @@ static bool cr0_is_legal(uint64_t value, uint64_t old)
 	if ((cr4 & CR4_CET) && !(value & CR0_WP))
 		return false;
 	if ((value & CR0_PG) && !(old & CR0_PG) && (efer & EFER_LME))
-		return (cr4 & CR4_PAE) && !code_is_long;
+		return (cr4 & CR4_PAE) && !code_is_long && tr_is_32bit;
 	if (!(value & CR0_PG) && (old & CR0_PG))
 		return !(cr4 & CR4_PCIDE) && !((efer & EFER_LMA) && code_is_long);
 	return true;
@@ -68,7 +69,7 @@ static bool write_cr0(struct vp *vp, uint64_t value)
 
 	if (!cr0_is_legal(value, old))
 		return false;
-	if (pae && ((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) && !load_pdptes(vp))
+	if (pae && ((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) && !vmx_load_pdptes(vp))
 		return false;
 	if (efer & EFER_LME)
 		vmx_set_guest_efer(value & CR0_PG ? efer | EFER_LMA : efer & ~EFER_LMA);
@@ -83,11 +84,10 @@ void vmx_handle_cr(struct vp *vp)
 	unsigned int access = info >> CR_ACCESS_SHIFT & 3;
 	unsigned int reg = info >> CR_REGISTER_SHIFT & 15;
 	uint64_t value = reg == GPR_RSP ? vmread(VMCS_GUEST_RSP) : vp->gpr[reg];
-	bool is_64bit = (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG);
 	bool done = false;
 
 	trace_info(&vp->lp->trace, info);
-	if (!is_64bit)
+	if (!vmx_in_64bit_code())
 		value = (uint32_t)value;
 	if (access == CR_ACCESS_LMSW) {
 		uint64_t old = vmx_guest_cr0();

@@ -27,6 +27,7 @@ void vmx_complete_traced(struct vp *vp, uint64_t rflags)
 	if (rflags & RFLAGS_TF) {
 		uint64_t dr6;
 
+		vmwrite(VMCS_GUEST_PENDING_DEBUG, 0); /* a shadow's, which ended: this trap is it */
 		__asm__ volatile("movq %%dr6, %0" : "=r"(dr6));
 		__asm__ volatile("movq %0, %%dr6" ::"r"(dr6 | DR6_BS));
 		vmx_inject_exception(vp, VECTOR_DB, false, 0);
@@ -35,9 +36,7 @@ void vmx_complete_traced(struct vp *vp, uint64_t rflags)
 
 uint64_t vmx_wrap_rip(uint64_t rip)
 {
-	bool is_64bit = (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG);
-
-	return is_64bit ? rip : (uint32_t)rip;
+	return vmx_in_64bit_code() ? rip : (uint32_t)rip;
 }
 
 void vmx_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
@@ -195,6 +194,16 @@ static void check_flush(const struct vp *vp)
 	if (!atomic_load(&vp->partition->flush_requesting))
 		ASSERT(atomic_load(&vp->pending) & VP_PENDING_FLUSH);
 }
+
+/* Names what the processor would refuse, before it does. */
+static void check_state(const struct vp *vp)
+{
+	char why[160];
+
+	if (vmx_check(&vmx, why, sizeof(why)))
+		panic("p%llu/vp%u: about to enter with a bad state: %s",
+		      (unsigned long long)vp->partition->id, vp->index, why);
+}
 #endif
 
 void vmx_handle_pending(struct vp *vp)
@@ -217,6 +226,7 @@ void vmx_handle_pending(struct vp *vp)
 	}
 #ifdef TRIVET_DEBUG
 	check_flush(vp);
+	check_state(vp);
 #endif
 }
 

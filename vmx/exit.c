@@ -15,6 +15,9 @@
 /* CPUID of the back end's own: 1.ECX VMX and SMX. */
 #define CPUID_FEATURES 1u
 #define CPUID_VMX_ECX (BIT(5) | BIT(6))
+/* 80000001.EDX SYSCALL is there in 64-bit code only. */
+#define CPUID_EXTENDED 0x80000001u
+#define CPUID_SYSCALL_EDX BIT(11)
 
 /* Where the instruction that exited ends. */
 static inline uint64_t next_rip(uint64_t rip)
@@ -30,6 +33,8 @@ static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, uint6
 	vp_cpuid(vp, vmx_guest_cr4());
 	if (leaf == CPUID_FEATURES)
 		vp->gpr[GPR_RCX] &= ~CPUID_VMX_ECX;
+	else if (leaf == CPUID_EXTENDED && !vmx_in_64bit_code())
+		vp->gpr[GPR_RDX] &= ~CPUID_SYSCALL_EDX;
 	vmx_complete(vp, next_rip(rip));
 }
 
@@ -269,6 +274,7 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 		vmx_deliver_interrupt(vp);
 		return;
 	case VMX_EXIT_PREEMPTION_TIMER:
+		vmwrite(VMCS_PREEMPTION_TIMER, vmx.preemption_ticks);
 		handle_unacknowledged(vp);
 		return;
 	case VMX_EXIT_EPT_VIOLATION:
@@ -328,6 +334,10 @@ static __attribute__((__noinline__)) void handle_unusual(struct vp *vp, uint32_t
 	uint32_t vectoring = (uint32_t)vmread(VMCS_VECTORING_EVENT);
 	uint64_t before, after;
 
+	if (reason == VMX_EXIT_TASK_SWITCH) {
+		vmx_handle_task_switch(vp); /* uses the event up, and a page fault of its own sets CR2 */
+		return;
+	}
 	if (vectoring & EVENT_VALID)
 		vmx_requeue_event(vp, vectoring);
 	__asm__ volatile("movq %%cr2, %0" : "=r"(before));

@@ -50,7 +50,7 @@ static bool choose_controls(void)
 	       choose(vmx.caps.exit,
 		      EXIT_SAVE_DEBUG | EXIT_HOST_64 | EXIT_ACK_INTERRUPT | EXIT_SAVE_PAT | EXIT_LOAD_PAT |
 			      EXIT_SAVE_EFER | EXIT_LOAD_EFER,
-		      0, &vmx.exit) &&
+		      vmx.pin & PIN_PREEMPTION_TIMER ? EXIT_SAVE_PREEMPTION_TIMER : 0, &vmx.exit) &&
 	       choose(vmx.caps.entry, ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER, 0, &vmx.entry);
 }
 

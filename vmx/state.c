@@ -155,6 +155,8 @@ static void write_controls(struct vp *vp)
 		vmwrite(VMCS_VPID, VPID_ROOT);
 	if (vmx.proc2 & PROC2_XSAVES)
 		vmwrite(VMCS_XSS_EXITING, 0);
+	if (vmx.proc2 & PROC2_PCONFIG)
+		vmwrite(VMCS_PCONFIG_EXITING, 0);
 	if (vmx.pin & PIN_PREEMPTION_TIMER)
 		vmwrite(VMCS_PREEMPTION_TIMER, vmx.preemption_ticks);
 }

@@ -136,6 +136,11 @@ void vmx_set_context(struct vp *vp, const struct vp_context *context);
 void vmx_lp_start(struct lp *lp);
 void vmx_set_guest_cr0(uint64_t value);
 void vmx_set_guest_efer(uint64_t value);
+static inline bool vmx_in_64bit_code(void)
+{
+	return (vmread(VMCS_GUEST_EFER) & EFER_LMA) && (vmread(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG);
+}
+
 /* CR0 and CR4 as the guest reads them. */
 uint64_t vmx_guest_cr0(void);
 uint64_t vmx_guest_cr4(void);
@@ -145,6 +150,13 @@ void vmx_invalidate(const struct vp *vp);
 /* control_registers.c */
 /* An exit for a MOV to a control register, LMSW or CLTS. */
 void vmx_handle_cr(struct vp *vp);
+
+/* The four top entries of PAE paging, by the guest's CR3. False: one has a reserved bit set, or can't be read. */
+bool vmx_load_pdptes(struct vp *vp);
+
+/* task_switch.c */
+/* An exit for a task switch; what it interrupted the delivery of is not requeued yet. Keeps or sets CR2. */
+void vmx_handle_task_switch(struct vp *vp);
 
 /* exit.c; called by enter.asm */
 void vmx_handle_exit(struct vp *vp);

@@ -5,8 +5,8 @@
  * entry is read once, a walk reads at most five.
  *
  * Not done, because a processor did the access already or will do it again: accessed and dirty
- * bits are not set, protection keys and shadow-stack pages are not checked. The short cut for the
- * hottest case is in guest_walk_fast.h.
+ * bits are not set (guest_access.h does), protection keys and shadow-stack pages are not checked.
+ * The short cut for the hottest case is in guest_walk_fast.h.
  */
 #ifndef TRIVET_GUEST_WALK_H
 #define TRIVET_GUEST_WALK_H
@@ -52,6 +52,16 @@ struct guest_translation {
 	uint32_t error_code; /* PF_*, when guest_walk() returned -EFAULT */
 };
 
+/* The entries that a walk used, from the root down; without the four top ones of PAE, which know no accessed bit. */
+struct guest_path {
+	uint32_t count;
+	uint32_t entry_bytes; /* 4 or 8 */
+	struct {
+		gpa_t gpa;
+		uint64_t value;
+	} entry[5]; /* the last one maps the page */
+};
+
 /*
  * Seams: copy guest physical memory of `space`. False if any of it is not readable memory. 64-bit
  * and 32-bit reads are naturally aligned and done by one load. guest_phys_read() never crosses a 4
@@ -71,6 +81,10 @@ bool guest_phys_read(void *space, gpa_t gpa, void *buf, size_t size);
  */
 int guest_walk(const struct guest_paging *paging, void *space, gva_t gva, unsigned access,
 	       struct guest_translation *out);
+
+/* The same, and notes in `path` what it went through; meaningful when it returns 0. */
+int guest_walk_path(const struct guest_paging *paging, void *space, gva_t gva, unsigned access,
+		    struct guest_translation *out, struct guest_path *path);
 
 /*
  * Reads up to `size` (at most GUEST_FETCH_MAX) instruction bytes at linear address `gva`, over a

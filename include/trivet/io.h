@@ -107,10 +107,12 @@ static inline uint64_t rdtsc(void)
 }
 
 /* The TSC into memory: three instructions, without joining the halves in a register first. */
-/* NOLINTNEXTLINE(readability-non-const-parameter): written by the assembly */
 static inline void store_tsc(volatile uint64_t *to)
 {
-	__asm__ volatile("rdtsc\n\tmovl %%eax, %0\n\tmovl %%edx, 4+%0" : "=m"(*to)::"rax", "rdx");
+	volatile uint32_t *half = (volatile uint32_t *)to;
+
+	__asm__ volatile("rdtsc\n\tmovl %%eax, %0\n\tmovl %%edx, %1"
+			 : "=m"(half[0]), "=m"(half[1])::"rax", "rdx");
 }
 
 /* The TSC read neither before earlier instructions have finished nor after later ones have begun (SDM2B RDTSC). */

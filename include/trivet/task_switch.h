@@ -27,6 +27,7 @@ struct task_state {
 	struct task_segment ldtr, tr;
 	uint32_t gdt_base;
 	uint16_t gdt_limit;
+	bool switched;	 /* out: this is the new task; else nothing here has changed */
 	bool debug_trap; /* out: the new TSS asks for #DB with DR6.BT */
 };
 

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Runs one bare-metal UEFI guest in QEMU, on the bare machine or as Trivet's root image, and reads its TAP.
+"""Runs one bare-metal UEFI guest in QEMU or in Bochs, on the bare machine or as Trivet's root image, and reads its TAP.
 
-Tools come from the environment: QEMU, OVMF_CODE, OVMF_VARS, TRIVET_EFI, GUESTS (folder of the .efi files)."""
+Tools come from the environment: QEMU, OVMF_CODE, OVMF_VARS, TRIVET_EFI, GUESTS (folder of the .efi files), and for
+Bochs what tests/bochs_machine.py names."""
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
-OUT = Path(os.environ.get("TRIVET_OUT", TOP / "build"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import bochs_machine  # noqa: E402
+from bochs_machine import OUT  # noqa: E402
+
 TRIVET_EFI = Path(os.environ.get("TRIVET_EFI", OUT / "trivet.efi"))
 GUESTS = Path(os.environ.get("GUESTS", OUT / "guests"))
 QEMU = shlex.split(os.environ.get("QEMU", "qemu-system-x86_64"))
@@ -21,15 +26,16 @@ OVMF_VARS = os.environ.get("OVMF_VARS", "/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 # isa-debug-exit: the guest writes v, QEMU ends with (v << 1) | 1
 EXIT_GOOD, EXIT_FAILED, EXIT_BAILED = 1, 3, 5
+WAS_RESET = 0  # with -no-reboot
 TIMED_OUT = 124
 
 
 @dataclass
 class Result:
-    status: int  # of QEMU; TIMED_OUT when it had to be ended
+    status: int  # as QEMU's; TIMED_OUT when it had to be ended
     console: str  # COM1
     log: str  # COM2: the hypervisor's log
-    errors: str  # QEMU's stderr
+    errors: str  # QEMU's stderr, the end of Bochs' log
     lines: list = field(default_factory=list)  # of the guest itself
 
     def __post_init__(self):
@@ -61,17 +67,17 @@ class Result:
         def tail(text, n):
             return "\n".join(re.sub(r"\x1b\[[0-9;=]*[A-Za-z]", "", text).replace("\r", "").split("\n")[-n:])
 
-        return (f"QEMU ended with {self.status}\n--- console (COM1)\n{tail(self.console, 60)}\n"
-                f"--- hypervisor's log (COM2)\n{tail(self.log, 60)}\n--- QEMU\n{tail(self.errors, 10)}")
+        return (f"the emulator ended with {self.status}\n--- console (COM1)\n{tail(self.console, 60)}\n"
+                f"--- hypervisor's log (COM2)\n{tail(self.log, 60)}\n--- emulator\n{tail(self.errors, 10)}")
 
 
-def make_esp(esp, guest, trivet, conf):
+def make_esp(esp, guest, trivet, conf, efi=TRIVET_EFI):
     boot = esp / "EFI" / "BOOT"
     boot.mkdir(parents=True)
     if not trivet:
         shutil.copy(guest, boot / "BOOTX64.EFI")
         return
-    shutil.copy(TRIVET_EFI, boot / "BOOTX64.EFI")
+    shutil.copy(efi, boot / "BOOTX64.EFI")
     (esp / "EFI" / "test").mkdir()
     shutil.copy(guest, esp / "EFI" / "test" / guest.name)
     (esp / "EFI" / "trivet").mkdir()
@@ -80,12 +86,21 @@ def make_esp(esp, guest, trivet, conf):
     (esp / "EFI" / "trivet" / "trivet.conf").write_text(text)
 
 
-def run_guest(name, trivet, cpu=None, smp=1, mem=512, conf=None, timeout=120, extra=()):
-    """Runs GUESTS/name.efi. `cpu` defaults to EPYC under Trivet, to EPYC without SVM on the bare machine."""
+def text(path):
+    return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+
+
+def run_guest(name, trivet, machine="qemu", **options):
+    """Runs GUESTS/name.efi; options as the machine's function below has them."""
+    return {"qemu": run_in_qemu, "bochs": run_in_bochs}[machine](name, trivet, **options)
+
+
+def run_in_qemu(name, trivet, cpu=None, smp=1, mem=512, conf=None, timeout=120, extra=(), efi=TRIVET_EFI):
+    """`cpu` defaults to EPYC under Trivet, to EPYC without SVM on the bare machine."""
     cpu = cpu or ("EPYC" if trivet else "EPYC,-svm")
     with tempfile.TemporaryDirectory(prefix="trivet-guest-") as folder:
         work = Path(folder)
-        make_esp(work / "esp", GUESTS / f"{name}.efi", trivet, conf)
+        make_esp(work / "esp", GUESTS / f"{name}.efi", trivet, conf, efi)
         command = [
             *QEMU, "-accel", "tcg", "-machine", "q35", "-cpu", cpu, "-smp", str(smp), "-m", str(mem),
             "-nodefaults", "-display", "none", "-no-reboot",
@@ -106,8 +121,56 @@ def run_guest(name, trivet, cpu=None, smp=1, mem=512, conf=None, timeout=120, ex
             _, errors = process.communicate()
             status = TIMED_OUT
 
-        def text(path):
-            return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
-
         errors = "\n".join(line for line in errors.split("\n") if "TCG doesn't support" not in line)
         return Result(status, text(work / "com1"), text(work / "com2"), errors)
+
+
+def status_of(result):
+    """Bochs has no exit code: what the guest would have given to isa-debug-exit, from its TAP."""
+    if not result.ended:
+        return -1
+    if result.with_prefix("Bail out"):
+        return EXIT_BAILED
+    return EXIT_FAILED if result.with_prefix("not ok") else EXIT_GOOD
+
+
+def watch_bochs(process, work, timeout):
+    """Until Bochs ends (None), the started guest's machine resets or the time is over: the status."""
+    end, resets = time.monotonic() + timeout, 0
+    while process.poll() is None:
+        if time.monotonic() > end:
+            return TIMED_OUT
+        # A reset brings the guest up again, and again: the first one ends the run.
+        log = text(work / "bochs.log")
+        if "# guest starts" not in text(work / "com1"):
+            resets = len(bochs_machine.RESET.findall(log))
+        elif len(bochs_machine.RESET.findall(log)) > resets:
+            return WAS_RESET
+        time.sleep(0.1)
+    return None
+
+
+def run_in_bochs(name, trivet, cpu=None, smp=1, mem=512, conf=None, timeout=180, extra=(), efi=TRIVET_EFI):
+    """`cpu` is Bochs' model, with more for its `cpu:` line behind a comma; the bare machine has no VMX and no SVM."""
+    model = cpu or bochs_machine.INTEL
+    if not trivet:
+        model += ', exclude_features="vmx,smx,svm"'
+    with tempfile.TemporaryDirectory(prefix="trivet-guest-") as folder:
+        work = Path(folder)
+        make_esp(work / "esp", GUESTS / f"{name}.efi", trivet, conf, efi)
+        bochs_machine.make_disk(work / "disk.img", work / "esp")
+        with open(work / "com1", "wb") as com1, open(work / "errors", "wb") as errors:
+            process = bochs_machine.start(work, work / "disk.img", work / "com2", model, smp, mem, lines=extra,
+                                          stdin=subprocess.DEVNULL, stdout=com1, stderr=errors)
+            try:
+                status = watch_bochs(process, work, timeout)
+            finally:
+                process.terminate()  # it takes Bochs with it
+                process.wait()
+        log = [line for line in text(work / "bochs.log").split("\n") if not re.search(r"\] (RD|WR)MSR: ", line)]
+        result = Result(0, text(work / "com1"), text(work / "com2"), "\n".join(log[-40:]) + text(work / "errors"))
+        # Bochs stops at a triple fault; below a hypervisor it is never the guest's.
+        if status is None and not trivet and "exception with no resolution" in result.errors:
+            status = WAS_RESET
+        result.status = status_of(result) if status is None else status
+        return result

@@ -199,7 +199,10 @@ static void check_deadline(void)
 	is(rdmsr(MSR_TSC_DEADLINE), when, "deadline reads back while armed");
 	ok(wait_for(&vector_count[0][VEC], before + 1, LONG_US), "deadline comes");
 	ok(rdtsc() >= when, "... not before its time");
-	is(rdmsr(MSR_TSC_DEADLINE), 0, "deadline reads 0 when over");
+	if (bare_bochs)
+		skip("deadline reads 0 when over", "Bochs keeps it");
+	else
+		is(rdmsr(MSR_TSC_DEADLINE), 0, "deadline reads 0 when over");
 	wrmsr(MSR_TSC_DEADLINE, 1);
 	ok(wait_for(&vector_count[0][VEC], before + 2, LONG_US), "a deadline in the past comes at once");
 	wrmsr(MSR_TSC_DEADLINE, rdtsc() + tsc_khz * 3);

@@ -112,6 +112,10 @@ void test_main(void)
 	struct cpuid_regs first = cpuid(0, 0);
 
 	dump_all();
+	if (is_intel()) {
+		is(cpuid(1, 0).ecx >> 5 & 1, 0, "no VMX in 1 ECX");
+		is(cpuid(1, 0).ecx >> 6 & 1, 0, "no SMX in 1 ECX");
+	}
 	is(cpuid(0x80000001, 0).ecx >> 2 & 1, 0, "no SVM in 80000001 ECX");
 	is(cpuid(0x80000001, 0).ecx >> 12 & 1, 0, "no SKINIT in 80000001 ECX");
 	if (cpuid(0x80000000, 0).eax >= 0x8000000a) {

@@ -58,7 +58,10 @@ static void check_work(void)
 	ok(wait_for(&vector_count[0][0x57], 1, 1000000), "ICR, physical, to myself");
 	wrmsr(0x830, (uint64_t)apic_read(APIC_LDR) << 32 | ICR_LOGICAL | ICR_ASSERT | 0x58);
 	ok(wait_for(&vector_count[0][0x58], 1, 1000000), "ICR, logical, to myself");
-	is(rdmsr(0x830) >> 32, apic_read(APIC_LDR), "ICR reads back in one piece");
+	if (bare_bochs)
+		skip("ICR reads back in one piece", "Bochs' upper half reads 0");
+	else
+		is(rdmsr(0x830) >> 32, apic_read(APIC_LDR), "ICR reads back in one piece");
 	apic_write(APIC_TIMER_DIVIDE, 3);
 	apic_write(APIC_LVT_TIMER, 0x59);
 	apic_write(APIC_TIMER_INITIAL, 10000);

@@ -11,6 +11,11 @@ from machine import BARE, TOP, Machine
 KERNELS = Path(os.environ.get("LINUX_KERNELS", TOP / "build" / "linux"))
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "intel: on an Intel processor, which is in Bochs")
+    config.addinivalue_line("markers", "slow: takes minutes")
+
+
 def stock_kernel(name, meta):
     out = KERNELS / name
     env = {**os.environ, "META": meta}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One emulated machine: its EFI system partition, its QEMU process, its root console and its logs.
+"""One emulated machine: its EFI system partition, its QEMU process, its root console and its logs. (bochs.py: one in Bochs.)
 
 A Machine boots a stock kernel on Trivet from UEFI, or with `bare` the same kernel by the same
 firmware on the same machine without Trivet, which is what the tests compare with.
@@ -29,6 +29,7 @@ BARE = os.environ.get("TRIVET_BARE", "0") not in ("", "0")
 SCALE = float(os.environ.get("TIMEOUT_SCALE", "1"))
 LOGS = Path(os.environ.get("LINUX_LOGS", TOP / "build" / "linux-logs"))
 
+CYLINDER = 16 * 63 * 512  # bytes: disks are whole cylinders, for emulators that know them so
 BOOT = "/EFI/BOOT/BOOTX64.EFI"  # what firmware starts from a disk that it knows nothing of
 READY = rb"TRIVET-READY cpus=(\d+) release=(\S+) up=(\S+)"
 ROOT_LINE = re.compile(r"(?m)^\[[^\]]*\] info +root: partition \d+")  # the hypervisor's, at a launch
@@ -87,7 +88,7 @@ class Console(SpawnBase):
                 data, self.unread = self.unread[:size], self.unread[size:]
                 return data
             if not running:
-                raise pexpect.EOF("QEMU ended")
+                raise pexpect.EOF("the emulator ended")
             if time.monotonic() > end:
                 raise pexpect.TIMEOUT("Timeout exceeded.")
             if time.monotonic() > self.asked + 1:
@@ -107,7 +108,7 @@ class Console(SpawnBase):
 
 
 class Machine:
-    """Use as a context manager; leaving it ends QEMU and, with Trivet, judges the hypervisor's log.
+    """Use as a context manager; leaving it ends the emulator and, with Trivet, judges the hypervisor's log.
 
     name     for the log directory
     kernel   a directory of scripts/fetch-kernel.sh and make-initramfs.sh
@@ -116,17 +117,20 @@ class Machine:
     cmdline  added to the kernel's command line
     conf     lines of trivet.conf, None: the plain one that boots the kernel
     files    path on the ESP -> host file or bytes, added to or replacing the usual ones
-    extra    QEMU arguments added
-    reboot   let a reset restart the machine (otherwise it ends QEMU)
+    extra    QEMU arguments (Bochs: configuration lines) added
+    reboot   let a reset restart the machine (otherwise it ends QEMU, and is a failure in Bochs)
     check_log  judge the hypervisor's log at the end; False when Trivet is meant not to run
     """
 
     touched = set()  # machines used since the running test began, for failure reports
+    emulator = "QEMU"
+    slowness = 1  # every time-out is multiplied by it
 
     def __init__(self, name, kernel, smp=2, mem=1024, bare=BARE, cmdline="", conf=None, files=None,
                  extra=(), cpu=CPU, reboot=False, check_log=True):
         self.name, self.kernel = name, Path(kernel)
         self.smp, self.mem, self.bare, self.cpu = smp, mem, bare, cpu
+        self.scale = SCALE * self.slowness
         # The kernel gives the timer 70 ms to tick: too short where processors share those of a busy host
         busy = "no_timer_check " if smp > 2 else ""
         self.cmdline = f"console=ttyS0,115200 quiet panic=-1 earlyprintk=ttyS0,115200 {busy}{cmdline}".strip()
@@ -145,18 +149,21 @@ class Machine:
     def plain_conf(self):
         return ["root = \\vmlinuz", "initrd = \\initrd", f"cmdline = {self.cmdline}"]
 
+    def boot_files(self):
+        """What makes the firmware start Trivet; path on the ESP -> host file or bytes"""
+        if self.bare:
+            return {}
+        if not TRIVET_EFI.exists():
+            raise MachineError(f"{TRIVET_EFI} not found: run make, or set TRIVET_BARE=1")
+        lines = self.plain_conf() if self.conf is None else self.conf
+        return {BOOT: TRIVET_EFI, "/EFI/trivet/trivet.conf": "".join(f"{s}\n" for s in lines).encode()}
+
     def make_esp(self):
         """A FAT file system as the whole of a small disk; `files` may replace anything in it."""
-        lines = self.plain_conf() if self.conf is None else self.conf
         files = {"/vmlinuz": self.kernel / "vmlinuz", "/initrd": self.kernel / "initrd"}
-        if not self.bare:
-            if not TRIVET_EFI.exists():
-                raise MachineError(f"{TRIVET_EFI} not found: run make, or set TRIVET_BARE=1")
-            files[BOOT] = TRIVET_EFI
-            files["/EFI/trivet/trivet.conf"] = "".join(f"{s}\n" for s in lines).encode()
+        files.update(self.boot_files())
         files.update(self.files)
 
-        content = 0
         sources = {}
         for i, (path, source) in enumerate(files.items()):
             if source is None:
@@ -165,10 +172,11 @@ class Machine:
                 (self.work / f"file{i}").write_bytes(source)
                 source = self.work / f"file{i}"
             sources[path] = Path(source)
-            content += Path(source).stat().st_size
+        # The same size for the bare machine and for Trivet, whose files are small
+        content = sum(source.stat().st_size for source in sources.values()) // (32 << 20) * (32 << 20)
         image = self.work / "esp.img"
         with open(image, "wb") as f:
-            f.truncate((content // (1 << 20) + 48) << 20)
+            f.truncate(-(-(content + (64 << 20)) // CYLINDER) * CYLINDER)
         env = {**os.environ, "MTOOLS_SKIP_CHECK": "1", "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 
         def mtool(*args):
@@ -213,12 +221,17 @@ class Machine:
     def start(self):
         Machine.touched.add(self)
         args = self.command()
-        (self.logs / "qemu.cmd").write_text(shlex.join(args) + "\n")
+        (self.logs / "emulator.cmd").write_text(shlex.join(args) + "\n")
         self.console = Console(self.work / "com1", self.console_log, lambda: self.process.poll() is None,
-                               lambda: PANIC_LINE.search(self.log_text()), 60 * SCALE)
-        with open(self.logs / "qemu.log", "wb") as err:
-            self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
-                                            start_new_session=True)
+                               self.stopped, 60 * self.scale)
+        with open(self.logs / "emulator.log", "wb") as err:
+            self.process = self.spawn(args, err)
+
+    def spawn(self, args, err):
+        return subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=err, stderr=err, start_new_session=True)
+
+    def stopped(self):
+        return PANIC_LINE.search(self.log_text())
 
     def stop(self):
         if self.process and self.process.poll() is None:
@@ -255,14 +268,14 @@ class Machine:
         if self.dead:
             raise MachineError(f"not tried: the machine is gone since: {self.dead}")
         try:
-            self.console.expect(pattern, timeout=timeout * SCALE)
+            self.console.expect(pattern, timeout=timeout * self.scale)
         except pexpect.TIMEOUT:
-            self.fail(f"no {what or pattern!r} within {timeout * SCALE:.0f} s")
+            self.fail(f"no {what or pattern!r} within {timeout * self.scale:.0f} s")
         except Stopped:
             time.sleep(1)
             self.fail(f"the hypervisor panicked before {what or pattern!r}")
         except pexpect.EOF:
-            self.ended(f"QEMU ended before {what or pattern!r}")
+            self.ended(f"{self.emulator} ended before {what or pattern!r}")
         return self.console.match
 
     def expect_ready(self, timeout=150):
@@ -301,20 +314,20 @@ class Machine:
     def said(self, text, timeout=90):
         """Wait for a text that firmware's console may have wrapped anywhere: blanks do not count."""
         want = re.sub(r"\s+", "", text)
-        end = time.monotonic() + timeout * SCALE
+        end = time.monotonic() + timeout * self.scale
         while want not in re.sub(r"\s+", "", self.console_text()):
             if self.process.poll() is not None:
-                self.ended(f"QEMU ended before the console said {text!r}")
+                self.ended(f"{self.emulator} ended before the console said {text!r}")
             if time.monotonic() > end:
                 self.fail(f"the console does not say {text!r}")
             time.sleep(0.2)
 
     def wait_exit(self, timeout=60):
-        """Wait until the machine switches itself off; QEMU's exit status."""
+        """Wait until the machine switches itself off; the emulator's exit status."""
         try:
-            return self.process.wait(timeout * SCALE)
+            return self.process.wait(timeout * self.scale)
         except subprocess.TimeoutExpired:
-            return self.fail(f"still running after {timeout * SCALE:.0f} s")
+            return self.fail(f"still running after {timeout * self.scale:.0f} s")
 
     # -- the logs -----------------------------------------------------------------------------
 
@@ -325,7 +338,7 @@ class Machine:
         """Every run on Trivet: it names the processor and the root partition, and no trouble."""
         text = self.log_text()
         assert text.strip(), f"{self.name}: the hypervisor wrote no log to COM2"
-        assert re.search(r"(?i)\bcpu\b.*(AMD|EPYC|QEMU)|AuthenticAMD", text), \
+        assert re.search(r"(?i)\bcpu\b.*(AMD|EPYC|QEMU|Intel)|AuthenticAMD", text), \
             f"{self.name}: no processor named in the hypervisor's log\n{text[:3000]}"
         assert ROOT_LINE.search(text), \
             f"{self.name}: no root partition named in the hypervisor's log\n{text[:3000]}"
@@ -354,7 +367,7 @@ class Machine:
         parts = []
         for title, path in (("root console", self.console_log),
                             ("hypervisor log", self.hypervisor_log),
-                            ("QEMU", self.logs / "qemu.log")):
+                            (self.emulator, self.logs / "emulator.log")):
             text = path.read_text(errors="replace") if path.exists() else ""
             text = ANSI.sub("", text).replace("\r", "")
             tail = [s for s in text.splitlines() if "doesn't support requested feature" not in s]
@@ -375,5 +388,5 @@ class Machine:
             (self.logs / "registers.txt").write_text(self.registers())
             why += f" (registers of all processors: {self.logs}/registers.txt)"
         elif self.process:
-            why += f" (QEMU's exit status {self.process.returncode})"
+            why += f" ({self.emulator}'s exit status {self.process.returncode})"
         raise MachineError(f"{self.name}: {why}")

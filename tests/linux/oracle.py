@@ -32,6 +32,8 @@ HOST_TIMING = re.compile(
 SVM_FLAGS = set("svm npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists "
                 "pausefilter pfthreshold avic vgif v_vmsave_vmload v_spec_ctrl vnmi x2avic "
                 "svme_addr_chk".split())
+# The same for VMX, and what Linux derives from VMX's MSRs
+VMX_FLAGS = set("vmx smx tpr_shadow vnmi flexpriority ept vpid ept_ad".split())
 
 
 def normalise(line):
@@ -71,7 +73,7 @@ SAME = {
     "interrupt lines": "awk '/IO-APIC|PCI-MSI/ { sub(/:.*/, \"\", $1); print $1, $NF }' /proc/interrupts",
     "EFI": "cat /sys/firmware/efi/fw_platform_size",
     "vulnerabilities": "grep . /sys/devices/system/cpu/vulnerabilities/*",
-    "microcode": "grep -m1 microcode /proc/cpuinfo",
+    "microcode": "grep -m1 microcode /proc/cpuinfo || true",
 }
 
 
@@ -103,12 +105,12 @@ class Facts:
 _known = {}
 
 
-def bare_facts(kernel, smp, extra=(), **more):
+def bare_facts(kernel, smp, extra=(), machine_class=Machine, **more):
     """Facts of the bare machine, recorded once per session and shape"""
-    key = (str(kernel), smp, tuple(re.sub(r"file=[^,]*", "", a) for a in extra), tuple(sorted(more.items())))
+    key = (machine_class, str(kernel), smp, tuple(re.sub(r"file=[^,]*", "", a) for a in extra), tuple(sorted(more.items())))
     if key not in _known:
-        name = f"bare-{kernel.name}-{smp}cpu-{len(_known)}"
-        with Machine(name, kernel, smp=smp, bare=True, extra=extra, **more) as machine:
+        name = f"bare-{machine_class.emulator}-{kernel.name}-{smp}cpu-{len(_known)}"
+        with machine_class(name, kernel, smp=smp, bare=True, extra=extra, **more) as machine:
             machine.expect_ready()
             _known[key] = Facts(machine)
     return _known[key]

@@ -382,7 +382,7 @@ static void refused(int line, enum task_source source, uint16_t selector, uint8_
 	struct task_state state = cpu;
 
 	memcpy(before, memory, sizeof(before));
-	if (go(source, selector) != -EFAULT || fault.vector != vector || fault.error != error)
+	if (go(source, selector) != -EFAULT || cpu.switched || fault.vector != vector || fault.error != error)
 		fail_msg("line %d: vector %u, error %xh", line, fault.vector, fault.error);
 	assert_memory_equal(before, memory, sizeof(before));
 	assert_memory_equal(&state, &cpu, sizeof(cpu));
@@ -446,7 +446,8 @@ static void test_faults_of_the_old_task(void **unused)
 /* Faults of the new task: it is there, the segment at fault (and those behind it) is not. */
 static void lands(int line, uint8_t vector, uint32_t error, unsigned int segment)
 {
-	if (go(TASK_JMP, SEL_NEW) != -EFAULT || fault.vector != vector || fault.error != error)
+	if (go(TASK_JMP, SEL_NEW) != -EFAULT || !cpu.switched || fault.vector != vector ||
+	    fault.error != error)
 		fail_msg("line %d: vector %u, error %xh", line, fault.vector, fault.error);
 	assert_int_equal(cpu.tr.selector, SEL_NEW);
 	assert_int_equal(cpu.eip, 0x400);
@@ -592,8 +593,9 @@ static void test_other_errors(void **unused)
 	struct task_switch request = { .selector = SEL_NEW, .source = TASK_CALL };
 
 	(void)unused;
-	cpu.debug_trap = true;
+	cpu.switched = cpu.debug_trap = true;
 	assert_int_equal(task_switch(&cpu, &request, &broken, &fault), -EIO);
+	assert_false(cpu.switched);
 	assert_false(cpu.debug_trap);
 }
 

@@ -7,6 +7,7 @@
 
 #define COM1 0x3f8
 #define DEBUG_EXIT 0xf4
+#define BOCHS_SHUTDOWN 0x8900
 
 static unsigned int tests_run, tests_failed;
 
@@ -165,6 +166,9 @@ static void __attribute__((noreturn)) leave(uint32_t code)
 	for (int i = 0; i < 1000000 && !(inb(COM1 + 5) & 0x40); i++)
 		cpu_pause();
 	outl(DEBUG_EXIT, code);
+	/* Bochs has no such device, and no exit code: it ends at this word, and the TAP tells how it went. */
+	for (const char *c = "Shutdown"; *c; c++)
+		outb(BOCHS_SHUTDOWN, (uint8_t)*c);
 	for (;;)
 		__asm__ volatile("cli; hlt");
 }

@@ -11,6 +11,7 @@
 #include "guest.h"
 
 bool under_trivet;
+bool bare_bochs;
 uint64_t start_tsc;
 struct memory_range memory_map[512];
 unsigned int memory_map_len;
@@ -86,9 +87,41 @@ static bool same_guid(const EFI_GUID *a, const EFI_GUID *b)
 	return x[0] == y[0] && x[1] == y[1];
 }
 
+/* PI 1.8 II-13.4: the two functions that count here, and the start of what they tell about a processor. */
+struct mp_services {
+	EFI_STATUS(EFIAPI *get_number)(struct mp_services *mp, UINTN *all, UINTN *enabled);
+	EFI_STATUS(EFIAPI *get_info)(struct mp_services *mp, UINTN index, void *info);
+};
+
+struct mp_info {
+	uint64_t apic_id;
+	uint32_t flags; /* bit 1: enabled */
+	uint32_t rest[21];
+};
+
+/* Firmware without ACPI tables, as Bochs has it, still knows its processors. */
+static void ask_mp_services(EFI_BOOT_SERVICES *bs)
+{
+	EFI_GUID guid = { 0x3fdda605, 0xa76e, 0x4f46, { 0xad, 0x29, 0x12, 0xf4, 0x53, 0x1b, 0x3d, 0x08 } };
+	struct mp_services *mp;
+	UINTN all, enabled;
+
+	if (bs->LocateProtocol(&guid, NULL, (void **)&mp) != EFI_SUCCESS ||
+	    mp->get_number(mp, &all, &enabled) != EFI_SUCCESS)
+		return;
+	for (UINTN i = 0; i < all && cpu_count < MAX_CPUS; i++) {
+		struct mp_info info;
+
+		if (mp->get_info(mp, i, &info) == EFI_SUCCESS && (info.flags & 2) &&
+		    info.apic_id != cpu_apic_id[0])
+			cpu_apic_id[cpu_count++] = (uint32_t)info.apic_id;
+	}
+}
+
 static void find_processors(EFI_SYSTEM_TABLE *st)
 {
 	EFI_GUID acpi20 = { 0x8868e871, 0xe4f1, 0x11d3, { 0xbc, 0x22, 0x00, 0x80, 0xc7, 0x3c, 0x88, 0x81 } };
+	bool madt = false;
 
 	cpu_apic_id[0] = cpuid(1, 0).ebx >> 24;
 	cpu_count = 1;
@@ -102,10 +135,14 @@ static void find_processors(EFI_SYSTEM_TABLE *st)
 		for (uint32_t off = 36; off + 8 <= get32(xsdt + 4); off += 8) {
 			const uint8_t *table = (const uint8_t *)get64(xsdt + off);
 
-			if (get32(table) == 0x43495041) /* "APIC" */
+			if (get32(table) == 0x43495041) { /* "APIC" */
 				read_madt(table);
+				madt = true;
+			}
 		}
 	}
+	if (!madt)
+		ask_mp_services(st->BootServices);
 }
 
 static bool leave_boot_services(EFI_HANDLE image, EFI_BOOT_SERVICES *bs)
@@ -141,6 +178,9 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	serial_init();
 	print("\n# guest starts\n");
 	read_options(image, bs);
+	/* The host bridge of Bochs' machine is an i440FX, that of our QEMU machine is not. */
+	outl(0xcf8, 0x80000000);
+	bare_bochs = !under_trivet && inl(0xcfc) == 0x12378086;
 	find_processors(st);
 	/* An interrupt to processors that are not up is lost, and must not keep later ones from them: "all but self". */
 	*(volatile uint32_t *)0xfee00310 = 0;

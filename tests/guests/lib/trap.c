@@ -124,3 +124,24 @@ uint32_t try_wrmsr(uint32_t msr, uint64_t v)
 			 : "r11", "memory");
 	return last_fault.vector;
 }
+
+#define TRY_CR(n) __asm__ volatile(TRY("movq %0, %%cr" #n) : : "r"(v) : "r11", "memory")
+
+uint32_t try_write_cr(unsigned int cr, uint64_t v)
+{
+	switch (cr) {
+	case 0:
+		TRY_CR(0);
+		break;
+	case 3:
+		TRY_CR(3);
+		break;
+	case 4:
+		TRY_CR(4);
+		break;
+	default:
+		TRY_CR(8);
+		break;
+	}
+	return last_fault.vector;
+}

@@ -1,0 +1,35 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# What fetch-qemu.sh and fetch-bochs.sh have in common (they source it): programs of another Debian release in a folder
+# of their own, beside the system's. The packages come through apt (signatures checked) and are unpacked, not installed;
+# they run with the C library they were built for, found by its own loader. Needs no root.
+#
+# Environment: MIRROR (default: the mirror that the system uses)
+
+# fetch_tool DIR SUITE PACKAGE...: what the packages need, unpacked to DIR/root; an empty DIR/bin beside it
+fetch_tool() {
+	local dir=$1 suite=$2 base=${2%-backports} apt=$1/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
+	local mirror name deb options
+	shift 2
+	mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2> /dev/null |
+		grep -v security | head -n 1)}
+	[[ -n $mirror ]] || { echo "${0##*/}: apt names no mirror: set MIRROR=" >&2; return 1; }
+	rm -rf "$apt" "$dir/root" "$dir/bin"
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/etc/parts" "$dir/root" "$dir/bin"
+	: > "$apt/status"
+	for name in "$base" $([[ $suite == "$base" ]] || echo "$suite"); do
+		echo "deb [signed-by=$key] $mirror $name main"
+	done > "$apt/etc/sources.list"
+	options=(-o "Dir::Etc=$apt/etc" -o "Dir::Etc::sourcelist=$apt/etc/sources.list"
+		-o "Dir::Etc::sourceparts=$apt/etc/parts" -o "Dir::Etc::preferencesparts=$apt/etc/parts"
+		-o "Dir::State=$apt" -o "Dir::State::status=$apt/status" -o "Dir::Cache=$apt/cache"
+		-o Debug::NoLocking=1 -o APT::Install-Recommends=0 -o APT::Architecture=amd64
+		-o "APT::Sandbox::User=$(id -un)")
+	echo "${0##*/}: $* of $suite, into $dir" >&2
+	apt-get "${options[@]}" -qq update
+	apt-get "${options[@]}" -qq -y --download-only -t "$suite" install "$@"
+	for deb in "$apt"/cache/archives/*.deb; do
+		dpkg -x "$deb" "$dir/root"
+	done
+	rm -rf "$apt"
+}
