@@ -150,7 +150,7 @@ void svm_deliver_interrupt(struct vp *vp)
 	apic_sync_posted(apic);
 	if (unlikely(vmcb->interrupt_shadow & INTERRUPT_SHADOW))
 		finish_shadowed_halt(vp, vmcb);
-	vmcb->interrupt_control = (vmcb->interrupt_control & ~V_TPR_MASK) | apic_cr8(apic);
+	svm_set_v_tpr(vp, vmcb, apic_cr8(apic));
 	if (svm_can_inject(vmcb)) {
 		if (unlikely(vp->extint_held))
 			vp_extint_release(vp); /* if it is still there, it is the next exit */

@@ -219,7 +219,7 @@ static void handle_cr8_write(struct vp *vp, struct vmcb *vmcb)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
-	vmcb->interrupt_control = (vmcb->interrupt_control & ~V_TPR_MASK) | value;
+	svm_set_v_tpr(vp, vmcb, (uint8_t)value);
 	apic_set_tpr(&vp->apic, (uint8_t)(value << 4));
 	vp_post_self(vp, VP_PENDING_EVENT);
 	svm_complete(vp, vmcb, context.rip + insn.length);
@@ -310,9 +310,23 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 	}
 }
 
+static __attribute__((__noinline__)) void handle_broken_delivery(struct vp *vp, struct vmcb *vmcb)
+{
+	svm_requeue_event(vmcb);
+	if (vmcb->exit_code == SVM_EXIT_INTR)
+		handle_interrupt(vp);
+	else
+		handle_rare(vp, vmcb);
+}
+
 static inline void dispatch(struct vp *vp, struct vmcb *vmcb, uint64_t code)
 {
-	if (code == SVM_EXIT_MSR)
+	if (code == SVM_EXIT_CPUID)
+		handle_cpuid(vp, vmcb);
+	/* The exit broke into the delivery of an event (APM2 15.7.2); that of an instruction never does. */
+	else if (unlikely(vmcb->exit_int_info & EVENT_VALID))
+		handle_broken_delivery(vp, vmcb);
+	else if (code == SVM_EXIT_MSR)
 		handle_msr(vp, vmcb);
 	else if (code == SVM_EXIT_INTR)
 		handle_interrupt(vp);
@@ -320,11 +334,10 @@ static inline void dispatch(struct vp *vp, struct vmcb *vmcb, uint64_t code)
 		handle_rare(vp, vmcb);
 }
 
-static __attribute__((__noinline__)) void handle_unusual(struct vp *vp, struct vmcb *vmcb, uint64_t code)
+static __attribute__((__noinline__)) void handle_new_tpr(struct vp *vp, struct vmcb *vmcb, uint64_t code)
 {
+	svm_of(vp)->v_tpr = (uint8_t)vmcb->interrupt_control;
 	apic_set_tpr(&vp->apic, (uint8_t)((vmcb->interrupt_control & 0xf) << 4));
-	if (vmcb->exit_int_info & EVENT_VALID)
-		svm_requeue_event(vmcb);
 	dispatch(vp, vmcb, code);
 }
 
@@ -337,12 +350,9 @@ void svm_handle_exit(struct vp *vp, struct vmcb *vmcb)
 	vp->exit_counts[code & 0xff]++;
 	vmcb->tlb_control = TLB_CONTROL_NONE;
 	vmcb->event_injection = 0;
-	if (code == SVM_EXIT_CPUID)
-		handle_cpuid(vp, vmcb);
-	/* CR8 goes to V_TPR without an exit; the exit may have broken into the delivery of an event (APM2 15.7.2). */
-	else if (unlikely((uint8_t)vmcb->interrupt_control != apic_cr8(&vp->apic)) ||
-		 unlikely(vmcb->exit_int_info & EVENT_VALID))
-		handle_unusual(vp, vmcb, code);
+	/* CR8 goes to V_TPR without an exit. */
+	if (unlikely((uint8_t)vmcb->interrupt_control != svm_of(vp)->v_tpr))
+		handle_new_tpr(vp, vmcb, code);
 	else
 		dispatch(vp, vmcb, code);
 }

@@ -157,7 +157,7 @@ void svm_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const stru
 	vmcb->rflags = context->rflags & ~RFLAGS_IF;
 	vmcb->rip = context->rip;
 	vmcb->rsp = context->rsp;
-	vmcb->interrupt_control |= apic_cr8(&vp->apic);
+	svm_set_v_tpr(vp, vmcb, apic_cr8(&vp->apic));
 	vp->gpr[GPR_RAX] = 0;
 	vp->state = VP_RUNNING;
 }

@@ -62,6 +62,7 @@ extern struct svm_machine svm;
 /* What the back end keeps of a VP beside its VMCB. */
 struct svm_vp {
 	uint64_t iret_rip;
+	uint8_t v_tpr; /* V_TPR as we know it: the guest's writes of CR8 change it in the VMCB without an exit */
 	bool nmi_masked;    /* an NMI is being handled: until IRET */
 	bool nmi_iret_seen; /* its IRET was reached, at iret_rip: over once that completed */
 	bool nmi_step;	    /* single-stepping over it */
@@ -76,6 +77,12 @@ static inline struct svm_vp *svm_of(struct vp *vp)
 static inline struct vmcb *vmcb_of(const struct vp *vp)
 {
 	return vp->control;
+}
+
+static inline void svm_set_v_tpr(struct vp *vp, struct vmcb *vmcb, uint8_t cr8)
+{
+	svm_of(vp)->v_tpr = cr8;
+	vmcb->interrupt_control = (vmcb->interrupt_control & ~V_TPR_MASK) | cr8;
 }
 
 /* probe.c */
