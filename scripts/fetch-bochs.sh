@@ -19,6 +19,7 @@ stamp="$suite $(cksum < "$0")"
 [[ ! -x $dir/bin/bochs || $(cat "$dir/stamp" 2> /dev/null) != "$stamp" ]] || exit 0
 
 fetch_tool "$dir" "$suite" source:bochs bochsbios vgabios
+ln -s ../vgabios/vgabios.bin "$dir/root/usr/share/bochs/VGABIOS-lgpl-latest"
 cd "$dir/source"
 sed -i '/^void BX_CPU_C::cpu_run_trace(void)$/{n;s/^{$/{\n  BX_CPU_THIS_PTR prev_rip = RIP;/}' cpu/cpu.cc
 [[ $(grep -A 2 '::cpu_run_trace' cpu/cpu.cc) == *"prev_rip = RIP;"* ]] ||
