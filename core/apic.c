@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Local APIC model: the state itself. Vectors that arrive, are taken and are finished; priorities; errors;
- * power-up, INIT and the modes of IA32_APIC_BASE. The highest IRR and ISR bits and PPR are cached, so
- * that an EOI with nothing else pending walks no bit map twice.
+ * power-up, INIT and the modes of IA32_APIC_BASE. The highest IRR and ISR bits and PPR are cached, and which
+ * registers of the page may have bits, so that an EOI with nothing else pending walks no bit map.
  */
 #include "apic_internal.h"
 
@@ -21,11 +21,20 @@
 #define SVR_RESET 0xffu
 #define SVR_WRITABLE 0x3ffu
 
-static inline int highest_bit(const uint64_t map[4], int word)
+static inline struct apic_page_register *group_of(const struct apic *apic, enum apic_reg first)
 {
-	for (; word >= 0; word--) {
-		if (map[word])
-			return word * 64 + 63 - __builtin_clzll(map[word]);
+	return &apic->page->reg[(unsigned int)first >> 4];
+}
+
+/* `words` may name registers without bits: these are dropped from it as they are found. */
+static inline int highest_bit(const struct apic_page_register *group, uint8_t *words)
+{
+	while (*words) {
+		int word = 31 - __builtin_clz(*words);
+
+		if (group[word].value)
+			return word * 32 + 31 - __builtin_clz(group[word].value);
+		*words = (uint8_t)(*words & ~(1u << word));
 	}
 	return -1;
 }
@@ -41,15 +50,17 @@ void apic_refresh(struct apic *apic)
 {
 	apic->enabled = (apic->base & APIC_BASE_EN) && (apic->svr & APIC_SVR_ENABLE);
 	apic->x2 = (apic->base & APIC_BASE_X2) != 0;
-	apic->irr_top = highest_bit(apic->irr, 3);
-	apic->isr_top = highest_bit(apic->isr, 3);
+	apic->irr_words = apic->isr_words = 0xff;
+	apic->irr_top = highest_bit(group_of(apic, APIC_REG_IRR), &apic->irr_words);
+	apic->isr_top = highest_bit(group_of(apic, APIC_REG_ISR), &apic->isr_words);
 	update_ppr(apic);
 }
 
 bool apic_accept(struct apic *apic, uint8_t vector, bool level)
 {
-	unsigned int word = vector / 64u;
-	uint64_t bit = BIT(vector % 64u);
+	unsigned int word = vector / 32u;
+	uint32_t bit = 1u << vector % 32u;
+	struct apic_page_register *tmr = &group_of(apic, APIC_REG_TMR)[word];
 
 	if (unlikely(!apic->enabled))
 		return false;
@@ -57,11 +68,12 @@ bool apic_accept(struct apic *apic, uint8_t vector, bool level)
 		apic_error(apic, APIC_ESR_RECV_ILLEGAL);
 		return false;
 	}
-	apic->irr[word] |= bit;
-	if (level)
-		apic->tmr[word] |= bit;
-	else
-		apic->tmr[word] &= ~bit;
+	group_of(apic, APIC_REG_IRR)[word].value |= bit;
+	apic->irr_words = (uint8_t)(apic->irr_words | 1u << word);
+	if (unlikely(((tmr->value & bit) != 0) != level)) {
+		tmr->value ^= bit;
+		apic->tmr_changed = true;
+	}
 	if (vector > apic->irr_top)
 		apic->irr_top = vector;
 	return true;
@@ -69,13 +81,15 @@ bool apic_accept(struct apic *apic, uint8_t vector, bool level)
 
 void apic_take(struct apic *apic, uint8_t vector)
 {
-	unsigned int word = vector / 64u;
-	uint64_t bit = BIT(vector % 64u);
+	struct apic_page_register *irr = group_of(apic, APIC_REG_IRR);
+	unsigned int word = vector / 32u;
+	uint32_t bit = 1u << vector % 32u;
 
-	apic->irr[word] &= ~bit;
-	apic->isr[word] |= bit;
+	irr[word].value &= ~bit;
+	group_of(apic, APIC_REG_ISR)[word].value |= bit;
+	apic->isr_words = (uint8_t)(apic->isr_words | 1u << word);
 	if (vector >= apic->irr_top)
-		apic->irr_top = highest_bit(apic->irr, (int)word);
+		apic->irr_top = highest_bit(irr, &apic->irr_words);
 	if (vector > apic->isr_top)
 		apic->isr_top = vector;
 	update_ppr(apic);
@@ -83,40 +97,84 @@ void apic_take(struct apic *apic, uint8_t vector)
 
 void apic_eoi(struct apic *apic)
 {
+	struct apic_page_register *isr = group_of(apic, APIC_REG_ISR);
 	int vector = apic->isr_top;
 	unsigned int word;
-	uint64_t bit;
+	uint32_t bit;
 
 	if (unlikely(vector < 0))
 		return;
-	word = (unsigned int)vector / 64u;
-	bit = BIT((unsigned int)vector % 64u);
-	apic->isr[word] &= ~bit;
-	apic->isr_top = highest_bit(apic->isr, (int)word);
+	word = (unsigned int)vector / 32u;
+	bit = 1u << (unsigned int)vector % 32u;
+	isr[word].value &= ~bit;
+	apic->isr_top = highest_bit(isr, &apic->isr_words);
 	update_ppr(apic);
-	if (apic->tmr[word] & bit)
+	if (group_of(apic, APIC_REG_TMR)[word].value & bit)
 		apic_host_level_eoi(apic, (uint8_t)vector);
+}
+
+void apic_page_ended(struct apic *apic, uint8_t vector)
+{
+	if (group_of(apic, APIC_REG_TMR)[vector / 32u].value >> vector % 32u & 1)
+		apic_host_level_eoi(apic, vector);
 }
 
 void apic_set_tpr(struct apic *apic, uint8_t tpr)
 {
 	apic->tpr = tpr;
+	group_of(apic, APIC_REG_TPR)->value = tpr;
 	update_ppr(apic);
 }
 
+/* The registers of IRR or ISR up to the one with `top`. */
+static uint8_t words_up_to(uint8_t top)
+{
+	return (uint8_t)((2u << top / 32u) - 1);
+}
+
+void apic_page_ran(struct apic *apic, uint8_t requested, uint8_t serviced)
+{
+	apic->irr_top = requested ? requested : -1;
+	apic->irr_words = words_up_to(requested);
+	apic->isr_top = serviced ? serviced : -1;
+	apic->isr_words = words_up_to(serviced);
+	apic->tpr = (uint8_t)group_of(apic, APIC_REG_TPR)->value;
+	update_ppr(apic);
+	if (!apic->x2) /* x2APIC mode's is written by software only */
+		apic->icr = group_of(apic, APIC_REG_ICR)->value |
+			    (uint64_t)group_of(apic, APIC_REG_ICR_HIGH)->value << 32;
+}
+
+#define POSTED_EDGE 1u
+#define POSTED_LEVEL (1u << 8)
+
 /*
- * The poster writes level, then the vector, then the summary; the owner takes them in the opposite order.
- * So a vector that is seen has its level bit, and a vector that is not seen leaves the summary set.
+ * The poster writes the vector, then the summary; the owner, or a processor that takes the edge-triggered ones for it,
+ * clears the summary first. So a vector that is not seen leaves the summary set.
  */
 bool apic_post(struct apic *apic, uint8_t vector, bool level)
 {
 	unsigned int word = vector / 64u;
 	uint64_t bit = BIT(vector % 64u);
 
-	if (level)
-		atomic_fetch_or_explicit(&apic->posted_level[word], bit, memory_order_relaxed);
+	if (unlikely(level)) {
+		atomic_fetch_or_explicit(&apic->posted_level[word], bit, memory_order_release);
+		return !(atomic_fetch_or_explicit(&apic->posted_any, POSTED_LEVEL, memory_order_acq_rel) &
+			 POSTED_LEVEL);
+	}
 	atomic_fetch_or_explicit(&apic->posted[word], bit, memory_order_release);
-	return !atomic_exchange_explicit(&apic->posted_any, 1, memory_order_acq_rel);
+	return !(atomic_fetch_or_explicit(&apic->posted_any, POSTED_EDGE, memory_order_acq_rel) &
+		 POSTED_EDGE);
+}
+
+static void accept_all(struct apic *apic, unsigned int first, uint64_t bits, bool level)
+{
+	while (bits) {
+		unsigned int n = (unsigned int)__builtin_ctzll(bits);
+
+		bits &= bits - 1;
+		apic_accept(apic, (uint8_t)(first + n), level);
+	}
 }
 
 void apic_sync_posted_slow(struct apic *apic)
@@ -124,19 +182,15 @@ void apic_sync_posted_slow(struct apic *apic)
 	if (!atomic_exchange_explicit(&apic->posted_any, 0, memory_order_acq_rel))
 		return;
 	for (unsigned int word = 0; word < 4; word++) {
-		uint64_t level = 0, bits = 0;
-
 		if (atomic_load_explicit(&apic->posted[word], memory_order_relaxed))
-			bits = atomic_exchange_explicit(&apic->posted[word], 0, memory_order_acquire);
-		if (atomic_load_explicit(&apic->posted_level[word], memory_order_relaxed) & bits)
-			level = atomic_fetch_and_explicit(&apic->posted_level[word], ~bits,
-							  memory_order_relaxed);
-		while (bits) {
-			unsigned int n = (unsigned int)__builtin_ctzll(bits);
-
-			bits &= bits - 1;
-			apic_accept(apic, (uint8_t)(word * 64 + n), (level >> n) & 1);
-		}
+			accept_all(apic, word * 64,
+				   atomic_exchange_explicit(&apic->posted[word], 0, memory_order_acquire),
+				   false);
+		if (unlikely(atomic_load_explicit(&apic->posted_level[word], memory_order_relaxed)))
+			accept_all(
+				apic, word * 64,
+				atomic_exchange_explicit(&apic->posted_level[word], 0, memory_order_acquire),
+				true);
 	}
 }
 
@@ -218,17 +272,17 @@ void apic_svr_write(struct apic *apic, uint32_t svr)
 			apic->lvt[i] |= LVT_MASK;
 		report_lvts(apic);
 	}
+	apic_publish(apic);
 	apic_host_mode_changed(apic);
 }
 
 /* Power-up state of everything but base, config and posted. */
 static void reset_state(struct apic *apic)
 {
+	memset(apic->page, 0, sizeof(*apic->page));
+	apic->tmr_changed = true;
 	apic->tpr = 0;
 	apic->svr = SVR_RESET;
-	memset(apic->irr, 0, sizeof(apic->irr));
-	memset(apic->isr, 0, sizeof(apic->isr));
-	memset(apic->tmr, 0, sizeof(apic->tmr));
 	apic->icr = 0;
 	__atomic_store_n(&apic->ldr, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&apic->dfr, UINT32_MAX, __ATOMIC_RELAXED);
@@ -238,6 +292,7 @@ static void reset_state(struct apic *apic)
 		apic->lvt[i] = LVT_MASK;
 	apic_timer_reset(apic);
 	apic_refresh(apic);
+	apic_publish(apic);
 }
 
 static void reset_and_report(struct apic *apic)
@@ -249,7 +304,7 @@ static void reset_and_report(struct apic *apic)
 	apic_host_timer_changed(apic);
 }
 
-int apic_init(struct apic *apic, const struct apic_config *config)
+int apic_init(struct apic *apic, const struct apic_config *config, struct apic_page *page)
 {
 	if (config->max_lvt < APIC_LVT_ERROR || config->max_lvt >= APIC_LVT_COUNT || config->phys_bits < 36 ||
 	    config->phys_bits > 52 || !config->min_period_tsc || !config->clock.to_tsc.mult ||
@@ -260,6 +315,7 @@ int apic_init(struct apic *apic, const struct apic_config *config)
 		return -EINVAL;
 	memset(apic, 0, sizeof(*apic));
 	apic->config = *config;
+	apic->page = page;
 	apic->base = APIC_BASE_DEFAULT | APIC_BASE_EN | (config->bsp ? APIC_BASE_BSP : 0);
 	reset_state(apic);
 	return 0;
@@ -309,15 +365,18 @@ int apic_base_write(struct apic *apic, uint64_t value)
 		__atomic_store_n(&apic->dfr, UINT32_MAX, __ATOMIC_RELAXED);
 	}
 	apic_refresh(apic);
+	apic_publish(apic);
 	apic_host_mode_changed(apic);
 	return 0;
 }
 
-static void load_map(uint64_t map[4], const uint32_t image[8])
+static void load_group(struct apic *apic, enum apic_reg first, const uint32_t image[8])
 {
-	for (unsigned int i = 0; i < 4; i++)
-		map[i] = image[2 * i] | (uint64_t)image[2 * i + 1] << 32;
-	map[0] &= ~(BIT(APIC_FIRST_VECTOR) - 1);
+	struct apic_page_register *group = group_of(apic, first);
+
+	for (unsigned int i = 0; i < 8; i++)
+		group[i].value = image[i];
+	group[0].value &= ~((1u << APIC_FIRST_VECTOR) - 1);
 }
 
 int apic_load(struct apic *apic, const struct apic_image *image, uint64_t now_tsc)
@@ -332,14 +391,14 @@ int apic_load(struct apic *apic, const struct apic_image *image, uint64_t now_ts
 	if (!(image->base & APIC_BASE_EN))
 		return 0;
 
-	apic->tpr = (uint8_t)image->tpr;
+	apic_set_tpr(apic, (uint8_t)image->tpr);
 	apic->svr = image->svr & SVR_WRITABLE;
 	forced = apic->svr & APIC_SVR_ENABLE ? 0 : LVT_MASK;
 	for (unsigned int i = 0; i <= apic->config.max_lvt; i++)
 		apic->lvt[i] = (image->lvt[i] & apic_lvt_writable(apic, (enum apic_lvt)i)) | forced;
-	load_map(apic->irr, image->irr);
-	load_map(apic->isr, image->isr);
-	load_map(apic->tmr, image->tmr);
+	load_group(apic, APIC_REG_IRR, image->irr);
+	load_group(apic, APIC_REG_ISR, image->isr);
+	load_group(apic, APIC_REG_TMR, image->tmr);
 	apic_refresh(apic);
 	if (apic->x2) {
 		apic->icr = image->icr & 0xffffffff000ccfffull;
@@ -349,5 +408,6 @@ int apic_load(struct apic *apic, const struct apic_image *image, uint64_t now_ts
 		apic->dfr = image->dfr | DFR_ONES;
 	}
 	apic_timer_load(apic, image, now_tsc);
+	apic_publish(apic);
 	return 0;
 }

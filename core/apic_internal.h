@@ -25,6 +25,10 @@ static inline bool apic_lvt_exists(const struct apic *apic, enum apic_lvt which)
 	return which <= apic->config.max_lvt;
 }
 
+/* Where the processor answers reads: makes the page show every register, and one of them. */
+void apic_publish(struct apic *apic);
+void apic_publish_register(struct apic *apic, uint32_t reg);
+
 /* Recompute everything cached from base, svr, tpr, irr and isr. */
 void apic_refresh(struct apic *apic);
 

@@ -48,13 +48,6 @@ static enum apic_lvt lvt_of(const struct apic *apic, uint32_t reg)
 	return apic_lvt_exists(apic, which) ? which : APIC_LVT_COUNT;
 }
 
-static uint32_t map_word(const uint64_t map[4], uint32_t reg)
-{
-	unsigned int word = (reg >> 4) & 7;
-
-	return (uint32_t)(map[word / 2] >> (word % 2 * 32));
-}
-
 /* Registers that read alike through both windows. -ENOENT: there is none. */
 static int read_common(struct apic *apic, uint32_t reg, uint64_t *value)
 {
@@ -71,14 +64,8 @@ static int read_common(struct apic *apic, uint32_t reg, uint64_t *value)
 	case APIC_REG_SVR:
 		*value = apic->svr;
 		return 0;
-	case APIC_REG_ISR ... APIC_REG_ISR + 0x70:
-		*value = map_word(apic->isr, reg);
-		return 0;
-	case APIC_REG_TMR ... APIC_REG_TMR + 0x70:
-		*value = map_word(apic->tmr, reg);
-		return 0;
-	case APIC_REG_IRR ... APIC_REG_IRR + 0x70:
-		*value = map_word(apic->irr, reg);
+	case APIC_REG_ISR ... APIC_REG_IRR + 0x70:
+		*value = apic->page->reg[reg >> 4].value;
 		return 0;
 	case APIC_REG_ESR:
 		*value = apic->esr;
@@ -206,6 +193,16 @@ static int page_write(struct apic *apic, uint32_t reg, uint32_t value)
 	}
 }
 
+/* A write of the register may have changed these. The others are up to date, or are hardware's. */
+static void publish_written(struct apic *apic, uint32_t reg)
+{
+	if (likely(!apic->config.page_read) || reg == APIC_REG_EOI || reg == APIC_REG_TPR)
+		return;
+	apic_publish_register(apic, reg);
+	if (reg == APIC_REG_LVT_TIMER)
+		apic_publish_register(apic, APIC_REG_TIMER_INITIAL);
+}
+
 static bool page_answers(const struct apic *apic)
 {
 	return (apic->base & APIC_BASE_EN) && !apic->x2;
@@ -246,6 +243,7 @@ int apic_mmio_write(struct apic *apic, uint32_t offset, unsigned int size, uint6
 		return 0;
 	if (page_write(apic, offset, (uint32_t)value) == -ENOENT)
 		apic_error(apic, APIC_ESR_ILLEGAL_REG);
+	publish_written(apic, offset);
 	return 0;
 }
 
@@ -324,11 +322,60 @@ int apic_msr_write(struct apic *apic, uint32_t msr, uint64_t value)
 	}
 	if (!msr_write_allowed(apic, msr_reg(msr), value))
 		return -EINVAL;
-	if (msr_reg(msr) != APIC_REG_SELF_IPI)
-		return write_common(apic, msr_reg(msr), (uint32_t)value);
+	if (msr_reg(msr) != APIC_REG_SELF_IPI) {
+		int err = write_common(apic, msr_reg(msr), (uint32_t)value);
+
+		publish_written(apic, msr_reg(msr));
+		return err;
+	}
 	if (value < APIC_FIRST_VECTOR)
 		apic_error(apic, APIC_ESR_SEND_ILLEGAL);
 	else
 		apic_accept(apic, (uint8_t)value, false);
 	return 0;
+}
+
+/* ---- The page that a processor works on ---- */
+
+/* What reads may be answered from (SDM3 30.4.2), but for what apic.c keeps there anyway. */
+static const uint16_t published[] = {
+	APIC_REG_ID,	    APIC_REG_VERSION,	    APIC_REG_TPR,
+	APIC_REG_LDR,	    APIC_REG_DFR,	    APIC_REG_SVR,
+	APIC_REG_ESR,	    APIC_REG_ICR,	    APIC_REG_ICR_HIGH,
+	APIC_REG_LVT_CMCI,  APIC_REG_LVT_TIMER,	    APIC_REG_LVT_THERMAL,
+	APIC_REG_LVT_PMC,   APIC_REG_LVT_LINT0,	    APIC_REG_LVT_LINT1,
+	APIC_REG_LVT_ERROR, APIC_REG_TIMER_INITIAL, APIC_REG_TIMER_DIVIDE,
+};
+
+void apic_publish_register(struct apic *apic, uint32_t reg)
+{
+	struct apic_page_register *shown = &apic->page->reg[reg >> 4];
+	uint64_t value = 0;
+	int err;
+
+	if (apic->x2)
+		err = apic_msr_read(apic, APIC_MSR_X2_FIRST + (reg >> 4), &value);
+	else
+		err = page_read(apic, reg, &value);
+	/* One that isn't there shows zeroes. */
+	shown->value = err ? 0 : (uint32_t)value;
+	shown->high = err ? 0 : (uint32_t)(value >> 32);
+}
+
+void apic_publish(struct apic *apic)
+{
+	if (likely(!apic->config.page_read))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(published); i++)
+		apic_publish_register(apic, published[i]);
+}
+
+void apic_page_written(struct apic *apic, uint32_t offset)
+{
+	uint32_t reg = offset & OFFSET_MASK, value = apic->page->reg[reg >> 4].value;
+
+	if (apic->x2)
+		apic_msr_write(apic, APIC_MSR_X2_FIRST + (reg >> 4), value);
+	else
+		apic_mmio_write(apic, reg, 4, value);
 }

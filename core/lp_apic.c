@@ -76,6 +76,7 @@ static struct apic_config make_config(const struct lp *lp)
 		.bsp = rdmsr(LAPIC_MSR_BASE) & LAPIC_BASE_BSP,
 		.x2apic = features & CPUID_1_ECX_X2APIC,
 		.tsc_deadline = features & CPUID_1_ECX_TSC_DEADLINE,
+		.page_read = backend->reads_apic_page(),
 		.arb_regs = backend->x2apic_has_arbitration,
 		.version = (uint8_t)version,
 		.max_lvt = (uint8_t)(version >> 16),
@@ -138,7 +139,7 @@ void lp_apic_adopt(struct lp *lp)
 	int err;
 
 	read_registers(&lp->lapic, &config, &image);
-	err = apic_init(&lp->vp->apic, &config);
+	err = apic_init(&lp->vp->apic, &config, lp->vp->apic_page);
 	if (!err)
 		err = apic_load(&lp->vp->apic, &image, rdtsc());
 	if (err)

@@ -81,7 +81,8 @@ void lp_unpark_level(struct lp *lp)
 		return;
 	lp->level_parked = false;
 	for (unsigned int i = 0; i < 4; i++)
-		lp->eoi_wanted[i] |= lp->in_service[i] & ~(apic->isr[i] | apic->irr[i]);
+		lp->eoi_wanted[i] |= lp->in_service[i] & ~(apic_vectors(apic, APIC_REG_ISR, i) |
+							   apic_vectors(apic, APIC_REG_IRR, i));
 	run_eois(lp);
 }
 

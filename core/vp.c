@@ -13,6 +13,13 @@
 
 #define CR4_LA57 BIT(12)
 
+static void free_vp(struct vp *vp)
+{
+	if (vp->apic_page)
+		page_free(&host_pool, vp->apic_page, 0);
+	page_free(&host_pool, vp, page_order_for(sizeof(*vp)));
+}
+
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out)
 {
 	struct vp *vp = page_alloc(&host_pool, page_order_for(sizeof(*vp)));
@@ -20,6 +27,11 @@ int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct
 
 	if (!vp)
 		return -ENOMEM;
+	vp->apic_page = page_alloc(&host_pool, 0);
+	if (!vp->apic_page) {
+		free_vp(vp);
+		return -ENOMEM;
+	}
 	vp->partition = partition;
 	vp->index = index;
 	vp->lp = lp;
@@ -27,7 +39,7 @@ int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct
 	vp_post(vp, VP_PENDING_FLUSH); /* whatever this LP's TLB holds under our ASID is not ours */
 	err = backend->vp_create(vp);
 	if (err) {
-		page_free(&host_pool, vp, page_order_for(sizeof(*vp)));
+		free_vp(vp);
 		return err;
 	}
 	lp->vp = vp;
@@ -38,7 +50,7 @@ int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct
 
 uint64_t vp_memory_bytes(void)
 {
-	return (PAGE_SIZE << page_order_for(sizeof(struct vp))) + backend->vp_control_bytes;
+	return (PAGE_SIZE << page_order_for(sizeof(struct vp))) + PAGE_SIZE + backend->vp_control_bytes;
 }
 
 #define EXIT_COUNTS_INTERVAL BIT(32) /* TSC ticks: one to two seconds */

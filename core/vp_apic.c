@@ -111,6 +111,7 @@ void apic_host_mode_changed(struct apic *apic)
 	}
 	if (apic->enabled)
 		lp_unpark_level(vp->lp);
+	backend->apic_mode_changed(vp);
 }
 
 static void deliver_to(struct vp *target, struct vp *sender, const struct apic_ipi *ipi)

@@ -34,6 +34,17 @@ static uint64_t ss_flags(void)
 	return svm.gbpages ? SS_1G_PAGES : 0;
 }
 
+/* AVIC is not used: the model does everything. */
+static bool reads_apic_page(void)
+{
+	return false;
+}
+
+static void apic_mode_changed(struct vp *vp)
+{
+	(void)vp;
+}
+
 const struct backend svm_backend = {
 	.name = "AMD SVM",
 	.ss_format = &ss_format_npt,
@@ -43,6 +54,8 @@ const struct backend svm_backend = {
 	.window_end = svm_window_end,
 	.vp_control_bytes = PAGE_SIZE,
 	.x2apic_has_arbitration = true,
+	.reads_apic_page = reads_apic_page,
+	.apic_mode_changed = apic_mode_changed,
 	.probe = svm_probe,
 	.describe = svm_describe,
 	.init = svm_permission_maps_init,

@@ -45,6 +45,16 @@ static int init(void)
 	return vmx_permission_maps_init();
 }
 
+static bool vmx_reads_apic_page(void)
+{
+	return false;
+}
+
+static void vmx_apic_mode_changed(struct vp *vp)
+{
+	(void)vp;
+}
+
 const struct backend vmx_backend = {
 	.name = "Intel VMX",
 	.ss_format = &ss_format_ept,
@@ -52,8 +62,10 @@ const struct backend vmx_backend = {
 	.tr_is_guests = false,
 	.window_begin = vmx_window_begin,
 	.window_end = vmx_window_end,
-	.vp_control_bytes = 2 * PAGE_SIZE,
+	.vp_control_bytes = PAGE_SIZE,
 	.x2apic_has_arbitration = false,
+	.reads_apic_page = vmx_reads_apic_page,
+	.apic_mode_changed = vmx_apic_mode_changed,
 	.probe = vmx_probe,
 	.describe = vmx_describe,
 	.init = init,

@@ -151,7 +151,6 @@ void vmx_deliver_interrupt(struct vp *vp)
 	int vector;
 
 	apic_sync_posted(apic);
-	own->virtual_apic[APIC_REG_TPR] = apic->tpr;
 	if (unlikely(own->acknowledges == vp_extint_wired(vp)))
 		set_acknowledge(vp, !own->acknowledges);
 	if (vmx_can_inject(vp)) {

@@ -353,7 +353,7 @@ void vmx_handle_exit(struct vp *vp)
 	struct vmx_vp *own = vmx_of(vp);
 	uint32_t reason = (uint32_t)vmread(VMCS_EXIT_REASON);
 	uint64_t rip = vmread(VMCS_GUEST_RIP);
-	uint8_t tpr = own->virtual_apic[APIC_REG_TPR];
+	uint8_t tpr = (uint8_t)vp->apic_page->reg[APIC_REG_TPR >> 4].value;
 
 	trace_exit(&vp->lp->trace, reason, rip, 0);
 	vp->exit_counts[reason & 0xff]++;

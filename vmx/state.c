@@ -144,7 +144,7 @@ static void write_controls(struct vp *vp)
 	vmwrite(VMCS_IO_BITMAP_A, hv_virt_to_phys(vmx.io_map).v);
 	vmwrite(VMCS_IO_BITMAP_B, hv_virt_to_phys(vmx.io_map).v + PAGE_SIZE);
 	vmwrite(VMCS_MSR_BITMAP, hv_virt_to_phys(vmx.msr_map).v);
-	vmwrite(VMCS_VIRTUAL_APIC, hv_virt_to_phys(own->virtual_apic).v);
+	vmwrite(VMCS_VIRTUAL_APIC, hv_virt_to_phys(vp->apic_page).v);
 	vmwrite(VMCS_TPR_THRESHOLD, 0);
 	vmwrite(VMCS_EPT_POINTER, ept_pointer(vp));
 	vmwrite(VMCS_LINK_POINTER, UINT64_MAX);
@@ -279,17 +279,10 @@ static void clear_transient_state(struct vp *vp)
 
 int vmx_vp_create(struct vp *vp)
 {
-	struct vmx_vp *own = vmx_of(vp);
 	uint32_t *vmcs = page_alloc(&host_pool, 0);
 
-	own->virtual_apic = page_alloc(&host_pool, 0);
-	if (!vmcs || !own->virtual_apic) {
-		if (vmcs)
-			page_free(&host_pool, vmcs, 0);
-		if (own->virtual_apic)
-			page_free(&host_pool, own->virtual_apic, 0);
+	if (!vmcs)
 		return -ENOMEM;
-	}
 	*vmcs = (uint32_t)vmx.basic & ~(uint32_t)BIT(31); /* the revision */
 	vp->control = vmcs;
 	vp->control_hpa = hv_virt_to_phys(vmcs).v;

@@ -106,7 +106,6 @@ extern struct vmx_machine vmx;
 
 /* What the back end keeps of a VP beside its VMCS, most of it to save a VMREAD. */
 struct vmx_vp {
-	uint8_t *virtual_apic;	/* page; TPR at its usual offset is the guest's CR8 */
 	uint32_t event;		/* VMCS_ENTRY_EVENT, EVENT_VALID only until the next entry */
 	uint32_t proc;		/* VMCS_PROC_CONTROLS */
 	uint32_t tpr_threshold; /* VMCS_TPR_THRESHOLD */

@@ -61,6 +61,23 @@ enum apic_reg {
 	APIC_REG_SELF_IPI = 0x3f0, /* x2APIC only */
 };
 
+/* A register as it lies in the page. `high` is used only where an x2APIC register has 64 bits. */
+struct apic_page_register {
+	uint32_t value;
+	uint32_t high;
+	uint32_t unused[2];
+};
+
+/*
+ * The registers in the layout that hardware gives them, so that a processor with APIC virtualization can work on them
+ * (SDM3 30.1, APM2 15.29.3). IRR, ISR and TMR live here and nowhere else; TPR is always a copy of the model's. The
+ * other registers are copies too, kept only with apic_config.page_read.
+ */
+struct apic_page {
+	struct apic_page_register reg[PAGE_SIZE / 16];
+};
+static_assert(sizeof(struct apic_page) == PAGE_SIZE, "one page");
+
 /* Local vector table, in the order the version register counts: an entry exists when <= max_lvt. */
 enum apic_lvt {
 	APIC_LVT_TIMER,
@@ -126,6 +143,7 @@ struct apic_config {
 	bool bsp;
 	bool x2apic;	   /* offered: IA32_APIC_BASE.EXTD may be set */
 	bool tsc_deadline; /* offered: timer mode 2, IA32_TSC_DEADLINE */
+	bool page_read;	   /* the processor answers reads from the page */
 	bool arb_regs;	   /* x2APIC MSRs 809h and 80Ch read 0 (AMD) instead of faulting (Intel) */
 	uint8_t version;   /* low byte of the version register: 0x10 (AMD), 0x14, 0x15 (Intel) */
 	uint8_t max_lvt;   /* 3..6: index of the last LVT entry, see enum apic_lvt */
@@ -152,19 +170,20 @@ struct apic_timer {
 
 /*
  * Zeroed and set up by apic_init(). Readable by anyone with the owner's rights; written by the functions
- * below only. The first line is all that EOI and the entry path touch besides irr/isr/tmr.
+ * below only. The first line is all that EOI and the entry path touch besides the page.
  */
 struct apic {
-	int32_t irr_top; /* highest bit of irr, -1: none */
-	int32_t isr_top; /* highest bit of isr, -1: none */
+	struct apic_page *page;
+	int32_t irr_top; /* highest bit of IRR, -1: none */
+	int32_t isr_top; /* highest bit of ISR, -1: none */
 	uint8_t tpr;
 	uint8_t ppr;
-	bool enabled; /* SVR bit 8 and APIC_BASE.EN: fixed interrupts are accepted */
-	bool x2;      /* x2APIC mode */
+	bool enabled;	   /* SVR bit 8 and APIC_BASE.EN: fixed interrupts are accepted */
+	bool x2;	   /* x2APIC mode */
+	uint8_t irr_words; /* bit n: IRR's 32-bit register n may have bits */
+	uint8_t isr_words;
+	bool tmr_changed; /* set with every change of TMR, cleared by whoever cares */
 	uint32_t svr;
-	uint64_t irr[4];
-	uint64_t isr[4];
-	uint64_t tmr[4];
 	uint64_t base; /* IA32_APIC_BASE */
 	uint64_t icr;  /* high half: as the current mode has it */
 	uint32_t ldr;  /* of xAPIC mode */
@@ -175,11 +194,25 @@ struct apic {
 	struct apic_timer timer;
 	struct apic_config config;
 
-	/* Written by other LPs: own cache lines. */
-	_Alignas(64) _Atomic uint32_t posted_any;
-	_Atomic uint64_t posted[4];
-	_Atomic uint64_t posted_level[4];
+	/*
+	 * Written by other LPs: own cache lines. The first has the layout of a posted-interrupt descriptor (SDM3 table 30-1),
+	 * since a processor may take what is in it by itself: bit 0 of posted_any is its outstanding notification. Such a
+	 * processor knows nothing of trigger modes, so level-triggered vectors lie apart.
+	 */
+	_Alignas(64) _Atomic uint64_t posted[4];
+	_Atomic uint32_t posted_any;
+	_Alignas(64) _Atomic uint64_t posted_level[4];
 };
+static_assert(offsetof(struct apic, posted_any) - offsetof(struct apic, posted) == 32,
+	      "posted-interrupt descriptor");
+
+/* The vectors 64 * i to 64 * i + 63 of APIC_REG_IRR, _ISR or _TMR. */
+static inline uint64_t apic_vectors(const struct apic *apic, enum apic_reg group, unsigned int i)
+{
+	const struct apic_page_register *reg = &apic->page->reg[((unsigned int)group >> 4) + 2 * i];
+
+	return reg[0].value | (uint64_t)reg[1].value << 32;
+}
 
 /* Registers of a running APIC, in hardware format, to continue from: see apic_load(). */
 struct apic_image {
@@ -225,8 +258,11 @@ uint64_t apic_host_now_tsc(struct apic *apic);
  */
 int apic_clock_init(struct apic_clock *clock, uint64_t timer_hz, uint64_t tsc_hz);
 
-/* Power-up state, xAPIC mode, at APIC_BASE_DEFAULT. -EINVAL: a field of `config` is out of range. */
-int apic_init(struct apic *apic, const struct apic_config *config);
+/*
+ * Power-up state, xAPIC mode, at APIC_BASE_DEFAULT. `page` belongs to the APIC from now on. -EINVAL: a field of `config`
+ * is out of range.
+ */
+int apic_init(struct apic *apic, const struct apic_config *config, struct apic_page *page);
 
 /* INIT: as power-up, but IA32_APIC_BASE (with the mode) and the id stay (SDM3 11.4.7.3). Posted
  * vectors are dropped. Calls apic_host_lvt_changed, _mode_changed and _timer_changed. */
@@ -286,7 +322,10 @@ int apic_icr_write(struct apic *apic, uint64_t value);
  */
 bool apic_accept(struct apic *apic, uint8_t vector, bool level);
 
-/* The same from any LP, any time. True: the owner must be kicked; false: one is already due. */
+/*
+ * The same from any LP, any time. True: the owner must be kicked; false: one is already due. For an edge-triggered
+ * vector the kick may be a posted-interrupt notification.
+ */
 bool apic_post(struct apic *apic, uint8_t vector, bool level);
 
 /* Fold posted vectors into IRR. */
@@ -322,6 +361,20 @@ static inline uint8_t apic_cr8(const struct apic *apic)
 {
 	return (uint8_t)(apic->tpr >> 4);
 }
+
+/* ---- Processors that work on the page ---- */
+
+/*
+ * The processor ran the VP and worked on the page meanwhile: takes over what it changed. `requested` and `serviced` are the
+ * highest vectors in IRR and ISR, 0: none (RVI and SVI, SDM3 25.4.2).
+ */
+void apic_page_ran(struct apic *apic, uint8_t requested, uint8_t serviced);
+
+/* The guest wrote the register at `offset`, a multiple of 16, and the processor has put that into the page (SDM3 30.4.3.2). */
+void apic_page_written(struct apic *apic, uint32_t offset);
+
+/* The processor has ended `vector` by itself and asks for the rest. */
+void apic_page_ended(struct apic *apic, uint8_t vector);
 
 /* ---- Timer ---- */
 

@@ -43,6 +43,10 @@ struct backend {
 	 * used, for the reason in `why`, for the user.
 	 */
 	int (*probe)(char *why, size_t size);
+	/* The processor answers the guest's reads of local APIC registers from the VP's page, as far as it can. */
+	bool (*reads_apic_page)(void);
+	/* The VP's local APIC was reset, enabled, disabled or changed its mode. On the VP's own LP. */
+	void (*apic_mode_changed)(struct vp *vp);
 	/* The features found, for the log. */
 	void (*describe)(char *text, size_t size);
 	/* Once, on the boot LP, after the pool is there: permission maps and the like. -ENOMEM. */

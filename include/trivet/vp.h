@@ -45,6 +45,7 @@ struct vp {
 	_Atomic uint64_t flush_seen; /* partition->flush_generation that this VP's LP has flushed for */
 	uint64_t flushes;
 	struct apic apic;
+	struct apic_page *apic_page;
 	uint64_t exit_counts[256]; /* by the low byte of the back end's exit code */
 	uint64_t exit_counts_logged_tsc;
 };

@@ -20,10 +20,12 @@ static void check(bool ok)
 		abort();
 }
 
-static int top(const uint64_t map[4])
+static struct apic_page page;
+
+static int top(const struct apic *apic, enum apic_reg group)
 {
 	for (int v = 255; v >= 0; v--) {
-		if (map[v / 64] >> (v % 64) & 1)
+		if (apic_vectors(apic, group, (unsigned int)v / 64) >> (v % 64) & 1)
 			return v;
 	}
 	return -1;
@@ -31,12 +33,13 @@ static int top(const uint64_t map[4])
 
 static void check_state(const struct apic *apic)
 {
-	int isr = top(apic->isr), next = apic_next_vector(apic);
+	int isr = top(apic, APIC_REG_ISR), next = apic_next_vector(apic);
 	unsigned int served = isr < 0 ? 0 : (unsigned int)isr & 0xf0;
 
-	check(apic->irr_top == top(apic->irr) && apic->isr_top == isr);
+	check(apic->irr_top == top(apic, APIC_REG_IRR) && apic->isr_top == isr);
 	check(apic->ppr == ((apic->tpr & 0xf0u) >= served ? apic->tpr : served));
-	check(!(apic->irr[0] & 0xffff) && !(apic->isr[0] & 0xffff));
+	check(!(page.reg[APIC_REG_IRR >> 4].value & 0xffff) && !(page.reg[APIC_REG_ISR >> 4].value & 0xffff));
+	check(page.reg[APIC_REG_TPR >> 4].value == apic->tpr);
 	check(next < 0 || (next >> 4) > (apic->ppr >> 4));
 	check(apic->enabled == ((apic->base & APIC_BASE_EN) && (apic->svr & APIC_SVR_ENABLE)));
 	check((apic->base & APIC_BASE_EN) || !(apic->base & APIC_BASE_X2));
@@ -44,6 +47,27 @@ static void check_state(const struct apic *apic)
 		check((apic->svr & APIC_SVR_ENABLE) || (apic->lvt[i] & APIC_LVT_MASKED));
 	check(!apic->timer.counting || apic->timer.period_ticks);
 	check(!apic->timer.counting || apic_timer_deadline(apic) != UINT64_MAX);
+}
+
+/* Where a processor answers reads from the page, it must answer as the model does. */
+static void check_page(struct apic *apic)
+{
+	static const uint16_t same[] = { 0x20,	0x30,  0x80,  0xd0,  0xe0,  0xf0,  0x100,
+					 0x170, 0x200, 0x270, 0x280, 0x300, 0x310, 0x320,
+					 0x330, 0x340, 0x350, 0x360, 0x370, 0x380, 0x3e0 };
+
+	if (!apic->config.page_read || !(apic->base & APIC_BASE_EN))
+		return;
+	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+		const struct apic_page_register *reg = &page.reg[same[i] / 16];
+		uint64_t value;
+
+		if (!apic->x2)
+			check(apic_mmio_read(apic, same[i], 4, &value) == 0);
+		else if (same[i] == 0x300 || apic_msr_read(apic, 0x800 + same[i] / 16, &value) != 0)
+			continue; /* software's */
+		check((reg->value | (uint64_t)reg->high << 32) == value);
+	}
 }
 
 static void call_back(struct apic *apic)
@@ -100,6 +124,7 @@ static void start(struct apic *apic, const uint8_t *data)
 		.x2apic = data[1] & 1,
 		.tsc_deadline = data[1] >> 1 & 1,
 		.arb_regs = data[1] >> 2 & 1,
+		.page_read = data[1] >> 5 & 1,
 		.version = 0x14,
 		.max_lvt = (uint8_t)(3 + (data[1] >> 3 & 3)),
 		.phys_bits = 40,
@@ -110,7 +135,7 @@ static void start(struct apic *apic, const uint8_t *data)
 		config.apic_id = 0;
 	check(apic_clock_init(&config.clock, 1000000 + data[3] * 391000000ull,
 			      1000000 + data[4] * 391000000ull) == 0);
-	check(apic_init(apic, &config) == 0);
+	check(apic_init(apic, &config, &page) == 0);
 	apic_mmio_write(apic, APIC_REG_SVR, 4, 0x1ff);
 }
 
@@ -200,6 +225,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(&op, data, sizeof(op));
 		operate(&apic, &op);
 		check_state(&apic);
+		check_page(&apic);
 	}
 	return 0;
 }

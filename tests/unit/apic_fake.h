@@ -31,6 +31,9 @@ static struct {
 	bool reenter; /* call back into the model from each request */
 } fake;
 
+/* Of the one APIC under test. */
+static struct apic_page fake_page;
+
 static void fake_reenter(struct apic *apic)
 {
 	if (!fake.reenter)
@@ -102,7 +105,7 @@ static inline void fake_init(struct apic *apic, uint32_t id)
 
 	memset(&fake, 0, sizeof(fake));
 	fake.now_tsc = 1000000;
-	assert_int_equal(apic_init(apic, &config), 0);
+	assert_int_equal(apic_init(apic, &config, &fake_page), 0);
 }
 
 /* Through power-up, xAPIC, x2APIC, with the APIC enabled by SVR. */

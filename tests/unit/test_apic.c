@@ -157,7 +157,7 @@ static void fewer_lvts_and_amd(void **state)
 	config.version = 0x10;
 	config.arb_regs = true;
 	config.tsc_deadline = false;
-	assert_int_equal(apic_init(&apic, &config), 0);
+	assert_int_equal(apic_init(&apic, &config, &fake_page), 0);
 	assert_int_equal(rd(&apic, APIC_REG_VERSION), 0x40010);
 	wr(&apic, APIC_REG_LVT_TIMER, 0x7ffff);
 	assert_int_equal(rd(&apic, APIC_REG_LVT_TIMER), 0x300ff);
@@ -181,12 +181,12 @@ static void bad_configs(void **state)
 	struct apic_config good = fake_config(3), c;
 
 	(void)state;
-	assert_int_equal(apic_init(&apic, &good), 0);
-#define REFUSES(change)                                          \
-	do {                                                     \
-		c = good;                                        \
-		change;                                          \
-		assert_int_equal(apic_init(&apic, &c), -EINVAL); \
+	assert_int_equal(apic_init(&apic, &good, &fake_page), 0);
+#define REFUSES(change)                                                      \
+	do {                                                                 \
+		c = good;                                                    \
+		change;                                                      \
+		assert_int_equal(apic_init(&apic, &c, &fake_page), -EINVAL); \
 	} while (0)
 	REFUSES(c.max_lvt = 2);
 	REFUSES(c.max_lvt = 7);
@@ -424,7 +424,7 @@ static void base_transitions(void **state)
 	}
 	struct apic_config config = fake_config(1);
 	config.x2apic = false;
-	assert_int_equal(apic_init(&apic, &config), 0);
+	assert_int_equal(apic_init(&apic, &config, &fake_page), 0);
 	assert_int_equal(apic_base_write(&apic, APIC_BASE_DEFAULT | 0xc00), -EINVAL);
 	/* the BSP flag can be neither set nor cleared */
 	assert_int_equal(apic_base_write(&apic, 0x12345900), 0);

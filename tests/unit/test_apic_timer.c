@@ -129,7 +129,7 @@ static void shortest_period(void **state)
 	(void)state;
 	fake_init(&apic, 0);
 	config.min_period_tsc = 1000;
-	assert_int_equal(apic_init(&apic, &config), 0);
+	assert_int_equal(apic_init(&apic, &config, &fake_page), 0);
 	wr(&apic, APIC_REG_SVR, 0x1ff);
 	fake.now_tsc = 5000;
 	wr(&apic, APIC_REG_LVT_TIMER, 0x200ec);
@@ -275,7 +275,7 @@ static void fake_fast_timer(void)
 	struct apic_config config = fake_config(0);
 
 	assert_int_equal(apic_clock_init(&config.clock, 100000000000, 1000000), 0);
-	assert_int_equal(apic_init(&apic, &config), 0);
+	assert_int_equal(apic_init(&apic, &config, &fake_page), 0);
 	wr(&apic, APIC_REG_SVR, 0x1ff);
 	fake.now_tsc = 5000;
 	wr(&apic, APIC_REG_LVT_TIMER, 0x200ec);
@@ -344,7 +344,7 @@ static void clock_arithmetic(void **state)
 
 		fake_init(&apic, 0);
 		assert_int_equal(apic_clock_init(&config.clock, timer_hz, tsc_hz), 0);
-		assert_int_equal(apic_init(&apic, &config), 0);
+		assert_int_equal(apic_init(&apic, &config, &fake_page), 0);
 		wr(&apic, APIC_REG_SVR, 0x1ff);
 		fake.now_tsc = fake_random(&seed) >> 20;
 		t = fake.now_tsc;
@@ -385,7 +385,7 @@ static void no_drift(void **state)
 	(void)state;
 	fake_init(&apic, 0);
 	assert_int_equal(apic_clock_init(&config.clock, 24000000, 1000000007), 0);
-	assert_int_equal(apic_init(&apic, &config), 0);
+	assert_int_equal(apic_init(&apic, &config, &fake_page), 0);
 	wr(&apic, APIC_REG_SVR, 0x1ff);
 	fake.now_tsc = t0;
 	wr(&apic, APIC_REG_LVT_TIMER, 0x200ec);

@@ -118,6 +118,7 @@ void vp_log_exit_counts(struct vp *v)
 static int setup(void **state)
 {
 	static _Alignas(0x1000) char page[0x1000];
+	static struct apic_page apic_page;
 
 	(void)state;
 	memset(isr, 0, sizeof(isr));
@@ -134,6 +135,8 @@ static int setup(void **state)
 	lp->vp = vp;
 	vp->lp = lp;
 	vp->state = VP_RUNNING;
+	vp->apic.page = &apic_page;
+	memset(&apic_page, 0, sizeof(apic_page));
 	vp->apic.timer.deadline_tsc = UINT64_MAX;
 	lp->timer_deadline_tsc = UINT64_MAX;
 	lp->lapic.mmio = page;
@@ -200,7 +203,7 @@ static void unparking_leaves_what_the_guest_has(void **state)
 	(void)state;
 	arrive(0x61, true);
 	lp_handle_interrupts(lp);
-	vp->apic.isr[1] |= BIT(0x61 % 64);
+	vp->apic.page->reg[(APIC_REG_ISR >> 4) + 0x61 / 32].value |= 1u << 0x61 % 32;
 	accept_result = false;
 	arrive(0x71, true);
 	lp_handle_interrupts(lp);
