@@ -26,16 +26,27 @@ static inline struct apic_page_register *group_of(const struct apic *apic, enum 
 	return &apic->page->reg[(unsigned int)first >> 4];
 }
 
+static inline unsigned int top_bit(uint32_t bits)
+{
+	return (unsigned int)__builtin_clz(bits) ^ 31;
+}
+
 /* `words` may name registers without bits: these are dropped from it as they are found. */
 static inline int highest_bit(const struct apic_page_register *group, uint8_t *words)
 {
-	while (*words) {
-		int word = 31 - __builtin_clz(*words);
+	unsigned int left = *words;
 
-		if (group[word].value)
-			return word * 32 + 31 - __builtin_clz(group[word].value);
-		*words = (uint8_t)(*words & ~(1u << word));
+	while (left) {
+		unsigned int word = top_bit(left);
+		uint32_t bits = group[word].value;
+
+		if (bits) {
+			*words = (uint8_t)left;
+			return (int)(word * 32 + top_bit(bits));
+		}
+		left &= ~(1u << word);
 	}
+	*words = 0;
 	return -1;
 }
 
@@ -56,42 +67,47 @@ void apic_refresh(struct apic *apic)
 	update_ppr(apic);
 }
 
+static __attribute__((__noinline__)) bool refuse_vector(struct apic *apic)
+{
+	apic_error(apic, APIC_ESR_RECV_ILLEGAL);
+	return false;
+}
+
 bool apic_accept(struct apic *apic, uint8_t vector, bool level)
 {
-	unsigned int word = vector / 32u;
-	uint32_t bit = 1u << vector % 32u;
+	unsigned int v = vector, word = v / 32;
+	uint32_t bit = 1u << v % 32;
+	struct apic_page_register *irr = &group_of(apic, APIC_REG_IRR)[word];
 	struct apic_page_register *tmr = &group_of(apic, APIC_REG_TMR)[word];
 
 	if (unlikely(!apic->enabled))
 		return false;
-	if (unlikely(vector < APIC_FIRST_VECTOR)) {
-		apic_error(apic, APIC_ESR_RECV_ILLEGAL);
-		return false;
-	}
-	group_of(apic, APIC_REG_IRR)[word].value |= bit;
+	if (unlikely(v < APIC_FIRST_VECTOR))
+		return refuse_vector(apic);
+	irr->value |= bit;
 	apic->irr_words = (uint8_t)(apic->irr_words | 1u << word);
 	if (unlikely(((tmr->value & bit) != 0) != level)) {
 		tmr->value ^= bit;
 		apic->tmr_changed = true;
 	}
-	if (vector > apic->irr_top)
-		apic->irr_top = vector;
+	if ((int)v > apic->irr_top)
+		apic->irr_top = (int)v;
 	return true;
 }
 
 void apic_take(struct apic *apic, uint8_t vector)
 {
 	struct apic_page_register *irr = group_of(apic, APIC_REG_IRR);
-	unsigned int word = vector / 32u;
-	uint32_t bit = 1u << vector % 32u;
+	unsigned int v = vector, word = v / 32;
+	uint32_t bit = 1u << v % 32;
 
 	irr[word].value &= ~bit;
 	group_of(apic, APIC_REG_ISR)[word].value |= bit;
 	apic->isr_words = (uint8_t)(apic->isr_words | 1u << word);
-	if (vector >= apic->irr_top)
+	if ((int)v >= apic->irr_top)
 		apic->irr_top = highest_bit(irr, &apic->irr_words);
-	if (vector > apic->isr_top)
-		apic->isr_top = vector;
+	if ((int)v > apic->isr_top)
+		apic->isr_top = (int)v;
 	update_ppr(apic);
 }
 
@@ -134,8 +150,9 @@ static uint8_t words_up_to(uint8_t top)
 
 void apic_page_ran(struct apic *apic, uint8_t requested, uint8_t serviced)
 {
-	apic->irr_top = requested ? requested : -1;
-	apic->irr_words = words_up_to(requested);
+	if (requested && requested > apic->irr_top)
+		apic->irr_top = requested;
+	apic->irr_words = apic->irr_top < 0 ? 0 : words_up_to((uint8_t)apic->irr_top);
 	apic->isr_top = serviced ? serviced : -1;
 	apic->isr_words = words_up_to(serviced);
 	apic->tpr = (uint8_t)group_of(apic, APIC_REG_TPR)->value;

@@ -9,9 +9,10 @@
 bits 64
 default rel
 
-%define VP_CONTROL 128
-%define VP_CONTROL_HPA 136
-%define VP_PENDING 144
+%define VP_GPR 512
+%define VP_CONTROL 640
+%define VP_CONTROL_HPA 648
+%define VP_PENDING 656
 %define VMCB_RAX 0x5f8
 
 extern svm_handle_exit
@@ -38,44 +39,44 @@ svm_run_loop:
 align 16
 .enter:				; RDI: vp
 	mov rax, [rdi + VP_CONTROL]
-	mov rcx, [rdi]
+	mov rcx, [rdi + VP_GPR]
 	mov [rax + VMCB_RAX], rcx
 	mov rax, [rdi + VP_CONTROL_HPA]
-	mov rcx, [rdi + 1 * 8]
-	mov rdx, [rdi + 2 * 8]
-	mov rbx, [rdi + 3 * 8]
-	mov rbp, [rdi + 5 * 8]
-	mov rsi, [rdi + 6 * 8]
-	mov r8, [rdi + 8 * 8]
-	mov r9, [rdi + 9 * 8]
-	mov r10, [rdi + 10 * 8]
-	mov r11, [rdi + 11 * 8]
-	mov r12, [rdi + 12 * 8]
-	mov r13, [rdi + 13 * 8]
-	mov r14, [rdi + 14 * 8]
-	mov r15, [rdi + 15 * 8]
-	mov rdi, [rdi + 7 * 8]
+	mov rcx, [rdi + VP_GPR + 1 * 8]
+	mov rdx, [rdi + VP_GPR + 2 * 8]
+	mov rbx, [rdi + VP_GPR + 3 * 8]
+	mov rbp, [rdi + VP_GPR + 5 * 8]
+	mov rsi, [rdi + VP_GPR + 6 * 8]
+	mov r8, [rdi + VP_GPR + 8 * 8]
+	mov r9, [rdi + VP_GPR + 9 * 8]
+	mov r10, [rdi + VP_GPR + 10 * 8]
+	mov r11, [rdi + VP_GPR + 11 * 8]
+	mov r12, [rdi + VP_GPR + 12 * 8]
+	mov r13, [rdi + VP_GPR + 13 * 8]
+	mov r14, [rdi + VP_GPR + 14 * 8]
+	mov r15, [rdi + VP_GPR + 15 * 8]
+	mov rdi, [rdi + VP_GPR + 7 * 8]
 	vmrun
 	push rdi
 	mov rdi, [rsp + 8]
-	mov [rdi + 1 * 8], rcx
+	mov [rdi + VP_GPR + 1 * 8], rcx
 	pop rcx
-	mov [rdi + 2 * 8], rdx
-	mov [rdi + 3 * 8], rbx
-	mov [rdi + 5 * 8], rbp
-	mov [rdi + 6 * 8], rsi
-	mov [rdi + 7 * 8], rcx
-	mov [rdi + 8 * 8], r8
-	mov [rdi + 9 * 8], r9
-	mov [rdi + 10 * 8], r10
-	mov [rdi + 11 * 8], r11
-	mov [rdi + 12 * 8], r12
-	mov [rdi + 13 * 8], r13
-	mov [rdi + 14 * 8], r14
-	mov [rdi + 15 * 8], r15
+	mov [rdi + VP_GPR + 2 * 8], rdx
+	mov [rdi + VP_GPR + 3 * 8], rbx
+	mov [rdi + VP_GPR + 5 * 8], rbp
+	mov [rdi + VP_GPR + 6 * 8], rsi
+	mov [rdi + VP_GPR + 7 * 8], rcx
+	mov [rdi + VP_GPR + 8 * 8], r8
+	mov [rdi + VP_GPR + 9 * 8], r9
+	mov [rdi + VP_GPR + 10 * 8], r10
+	mov [rdi + VP_GPR + 11 * 8], r11
+	mov [rdi + VP_GPR + 12 * 8], r12
+	mov [rdi + VP_GPR + 13 * 8], r13
+	mov [rdi + VP_GPR + 14 * 8], r14
+	mov [rdi + VP_GPR + 15 * 8], r15
 	mov rsi, [rdi + VP_CONTROL]
 	mov rax, [rsi + VMCB_RAX]
-	mov [rdi], rax
+	mov [rdi + VP_GPR], rax
 	xor ebp, ebp		; back traces end here
 	call svm_handle_exit	; (vp, vmcb)
 	mov rdi, [rsp]

@@ -8,7 +8,8 @@
 bits 64
 default rel
 
-%define VP_PENDING 144
+%define VP_GPR 512
+%define VP_PENDING 656
 %define VMCS_HOST_RSP 0x6c14
 %define VMCS_HOST_RIP 0x6c16
 %define SELECTOR_CODE 0x08
@@ -19,21 +20,21 @@ extern vmx_handle_pending
 extern vmx_entry_refused
 
 %macro LOAD_REGISTERS 0		; RDI: vp
-	mov rax, [rdi]
-	mov rcx, [rdi + 1 * 8]
-	mov rdx, [rdi + 2 * 8]
-	mov rbx, [rdi + 3 * 8]
-	mov rbp, [rdi + 5 * 8]
-	mov rsi, [rdi + 6 * 8]
-	mov r8, [rdi + 8 * 8]
-	mov r9, [rdi + 9 * 8]
-	mov r10, [rdi + 10 * 8]
-	mov r11, [rdi + 11 * 8]
-	mov r12, [rdi + 12 * 8]
-	mov r13, [rdi + 13 * 8]
-	mov r14, [rdi + 14 * 8]
-	mov r15, [rdi + 15 * 8]
-	mov rdi, [rdi + 7 * 8]
+	mov rax, [rdi + VP_GPR]
+	mov rcx, [rdi + VP_GPR + 1 * 8]
+	mov rdx, [rdi + VP_GPR + 2 * 8]
+	mov rbx, [rdi + VP_GPR + 3 * 8]
+	mov rbp, [rdi + VP_GPR + 5 * 8]
+	mov rsi, [rdi + VP_GPR + 6 * 8]
+	mov r8, [rdi + VP_GPR + 8 * 8]
+	mov r9, [rdi + VP_GPR + 9 * 8]
+	mov r10, [rdi + VP_GPR + 10 * 8]
+	mov r11, [rdi + VP_GPR + 11 * 8]
+	mov r12, [rdi + VP_GPR + 12 * 8]
+	mov r13, [rdi + VP_GPR + 13 * 8]
+	mov r14, [rdi + VP_GPR + 14 * 8]
+	mov r15, [rdi + VP_GPR + 15 * 8]
+	mov rdi, [rdi + VP_GPR + 7 * 8]
 %endmacro
 
 section .text
@@ -63,21 +64,21 @@ align 16
 .exit:
 	push rdi
 	mov rdi, [rsp + 8]
-	mov [rdi], rax
-	mov [rdi + 1 * 8], rcx
-	mov [rdi + 2 * 8], rdx
-	mov [rdi + 3 * 8], rbx
-	mov [rdi + 5 * 8], rbp
-	mov [rdi + 6 * 8], rsi
-	pop qword [rdi + 7 * 8]
-	mov [rdi + 8 * 8], r8
-	mov [rdi + 9 * 8], r9
-	mov [rdi + 10 * 8], r10
-	mov [rdi + 11 * 8], r11
-	mov [rdi + 12 * 8], r12
-	mov [rdi + 13 * 8], r13
-	mov [rdi + 14 * 8], r14
-	mov [rdi + 15 * 8], r15
+	mov [rdi + VP_GPR], rax
+	mov [rdi + VP_GPR + 1 * 8], rcx
+	mov [rdi + VP_GPR + 2 * 8], rdx
+	mov [rdi + VP_GPR + 3 * 8], rbx
+	mov [rdi + VP_GPR + 5 * 8], rbp
+	mov [rdi + VP_GPR + 6 * 8], rsi
+	pop qword [rdi + VP_GPR + 7 * 8]
+	mov [rdi + VP_GPR + 8 * 8], r8
+	mov [rdi + VP_GPR + 9 * 8], r9
+	mov [rdi + VP_GPR + 10 * 8], r10
+	mov [rdi + VP_GPR + 11 * 8], r11
+	mov [rdi + VP_GPR + 12 * 8], r12
+	mov [rdi + VP_GPR + 13 * 8], r13
+	mov [rdi + VP_GPR + 14 * 8], r14
+	mov [rdi + VP_GPR + 15 * 8], r15
 	xor ebp, ebp		; back traces end here
 	call vmx_handle_exit	; (vp)
 	mov rdi, [rsp]

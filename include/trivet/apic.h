@@ -19,8 +19,11 @@
 #define APIC_MSR_TSC_DEADLINE 0x6e0u /* IA32_TSC_DEADLINE */
 #define APIC_MSR_X2_FIRST 0x800u
 #define APIC_MSR_X2_LAST 0x8ffu
+#define APIC_MSR_TPR 0x808u
 #define APIC_MSR_EOI 0x80bu
+#define APIC_MSR_ISR 0x810u
 #define APIC_MSR_ICR 0x830u
+#define APIC_MSR_SELF_IPI 0x83fu
 
 /* Bits of IA32_APIC_BASE. */
 #define APIC_BASE_BSP BIT(8)
@@ -170,10 +173,18 @@ struct apic_timer {
 
 /*
  * Zeroed and set up by apic_init(). Readable by anyone with the owner's rights; written by the functions
- * below only. The first line is all that EOI and the entry path touch besides the page.
+ * below only. The second line is all that EOI and the entry path touch besides the page.
  */
 struct apic {
-	struct apic_page *page;
+	/*
+	 * Written by other LPs: an own cache line, and posted_level another. This one has the layout of a posted-interrupt
+	 * descriptor (SDM3 table 30-1), since a processor may take what is in it by itself: bit 0 of posted_any is its
+	 * outstanding notification. Such a processor knows nothing of trigger modes, so level-triggered vectors lie apart.
+	 */
+	_Alignas(64) _Atomic uint64_t posted[4];
+	_Atomic uint32_t posted_any;
+
+	_Alignas(64) struct apic_page *page;
 	int32_t irr_top; /* highest bit of IRR, -1: none */
 	int32_t isr_top; /* highest bit of ISR, -1: none */
 	uint8_t tpr;
@@ -194,14 +205,7 @@ struct apic {
 	struct apic_timer timer;
 	struct apic_config config;
 
-	/*
-	 * Written by other LPs: own cache lines. The first has the layout of a posted-interrupt descriptor (SDM3 table 30-1),
-	 * since a processor may take what is in it by itself: bit 0 of posted_any is its outstanding notification. Such a
-	 * processor knows nothing of trigger modes, so level-triggered vectors lie apart.
-	 */
-	_Alignas(64) _Atomic uint64_t posted[4];
-	_Atomic uint32_t posted_any;
-	_Alignas(64) _Atomic uint64_t posted_level[4];
+	_Alignas(64) _Atomic uint64_t posted_level[4]; /* as posted, but level-triggered */
 };
 static_assert(offsetof(struct apic, posted_any) - offsetof(struct apic, posted) == 32,
 	      "posted-interrupt descriptor");
@@ -365,8 +369,17 @@ static inline uint8_t apic_cr8(const struct apic *apic)
 /* ---- Processors that work on the page ---- */
 
 /*
- * The processor ran the VP and worked on the page meanwhile: takes over what it changed. `requested` and `serviced` are the
- * highest vectors in IRR and ISR, 0: none (RVI and SVI, SDM3 25.4.2).
+ * From now on the processor delivers and ends interrupts. Until apic_page_ran() only the functions by which interrupts arrive
+ * may be called (accept, post, sync, ICR, timer expiry), and apic_pending_vector() is the highest that did.
+ */
+static inline void apic_page_runs(struct apic *apic)
+{
+	apic->irr_top = -1;
+}
+
+/*
+ * The processor worked on the page: takes over what it changed. `requested` and `serviced` are the highest vectors it knows of
+ * in IRR and ISR, 0: none (RVI and SVI, SDM3 25.4.2); what arrived since apic_page_runs() comes on top.
  */
 void apic_page_ran(struct apic *apic, uint8_t requested, uint8_t serviced);
 

@@ -26,7 +26,14 @@ enum vp_state {
 	VP_WAIT_SIPI, /* after INIT: waits for a start-up IPI */
 };
 
+#define VP_APIC_SPACE 512
+
 struct vp {
+	/* First, because it begins with the posted-interrupt descriptor: a page is more than the processor wants, not more than Bochs. */
+	union {
+		struct apic apic;
+		uint8_t apic_space[VP_APIC_SPACE];
+	};
 	uint64_t gpr
 		[GPR_COUNT]; /* RAX valid at every exit; RSP only between backend get_context/set_context */
 	void *control;	     /* the back end's control block (VMCB, VMCS) */
@@ -44,15 +51,16 @@ struct vp {
 	uint64_t backend_data[8];    /* the back end's own, zero at vp_create */
 	_Atomic uint64_t flush_seen; /* partition->flush_generation that this VP's LP has flushed for */
 	uint64_t flushes;
-	struct apic apic;
 	struct apic_page *apic_page;
 	uint64_t exit_counts[256]; /* by the low byte of the back end's exit code */
 	uint64_t exit_counts_logged_tsc;
 };
-static_assert(offsetof(struct vp, gpr) == 0, "the back ends' enter.asm");
-static_assert(offsetof(struct vp, control) == 128, "the back ends' enter.asm");
-static_assert(offsetof(struct vp, control_hpa) == 136, "the back ends' enter.asm");
-static_assert(offsetof(struct vp, pending) == 144, "the back ends' enter.asm");
+static_assert(sizeof(struct apic) <= VP_APIC_SPACE, "struct vp");
+static_assert(offsetof(struct vp, apic.posted) == 0, "page aligned");
+static_assert(offsetof(struct vp, gpr) == VP_APIC_SPACE, "the back ends' enter.asm");
+static_assert(offsetof(struct vp, control) == VP_APIC_SPACE + 128, "the back ends' enter.asm");
+static_assert(offsetof(struct vp, control_hpa) == VP_APIC_SPACE + 136, "the back ends' enter.asm");
+static_assert(offsetof(struct vp, pending) == VP_APIC_SPACE + 144, "the back ends' enter.asm");
 
 /* A copy of the state that instruction emulation needs; vendor neutral. */
 struct vp_context {

@@ -33,11 +33,18 @@ static void shows(uint32_t reg, uint64_t value)
 	assert_int_equal(fake_page.reg[reg / 16].high, value >> 32);
 }
 
+/* The processor ran the guest, and left these vectors on top. */
+static void ran(uint8_t requested, uint8_t serviced)
+{
+	apic_page_runs(&apic);
+	apic_page_ran(&apic, requested, serviced);
+}
+
 /* The processor lets a write into the page, and the exit comes after it. */
 static void guest_writes(uint32_t reg, uint32_t value)
 {
 	fake_page.reg[reg / 16].value = value;
-	apic_page_ran(&apic, 0, 0);
+	ran(0, 0);
 	apic_page_written(&apic, reg);
 }
 
@@ -158,7 +165,7 @@ static void the_processor_delivers(void **state)
 
 	fake_page.reg[APIC_REG_IRR / 16 + 4].value = 0;
 	fake_page.reg[APIC_REG_ISR / 16 + 4].value = 1u << 0x12;
-	apic_page_ran(&apic, 0x41, 0x92);
+	ran(0x41, 0x92);
 	assert_int_equal(apic_pending_vector(&apic), 0x41);
 	assert_int_equal(apic_next_vector(&apic), -1);
 	assert_int_equal(apic.ppr, 0x90);
@@ -171,10 +178,10 @@ static void the_processor_delivers(void **state)
 
 	fake_page.reg[APIC_REG_ISR / 16 + 4].value = 0;
 	fake_page.reg[APIC_REG_TPR / 16].value = 0x35;
-	apic_page_ran(&apic, 0x41, 0);
+	ran(0x41, 0);
 	assert_int_equal(apic.ppr, 0x35);
 	assert_int_equal(apic_next_vector(&apic), 0x41);
-	apic_page_ran(&apic, 0, 0x41);
+	ran(0, 0x41);
 	fake_page.reg[APIC_REG_IRR / 16 + 2].value = 0;
 	fake_page.reg[APIC_REG_ISR / 16 + 2].value = 2;
 	apic_eoi(&apic);
