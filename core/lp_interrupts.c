@@ -14,6 +14,8 @@
 #include <trivet/lp.h>
 #include <trivet/vp.h>
 
+bool lp_takes_posted;
+
 static int highest_bit(const uint64_t bits[4])
 {
 	for (int i = 3; i >= 0; i--)
@@ -174,6 +176,11 @@ static bool handle_vector(struct lp *lp, uint8_t vector)
 		end_edge(lp, vector); /* what there is to do stands in vp->pending */
 		return false;
 	}
+	if (vector == HV_VECTOR_POSTED && lp_takes_posted) {
+		end_edge(lp,
+			 vector); /* it found the LP outside guest mode: the model takes what was posted */
+		return true;
+	}
 	give_to_vp(lp, vector);
 	return true;
 }
@@ -211,6 +218,13 @@ bool lp_handle_interrupts(struct lp *lp)
 	}
 	pass_on_nmi(lp);
 	return deliver;
+}
+
+bool lp_notify_posted(struct lp *lp)
+{
+	return atomic_load_explicit(&lp->state, memory_order_seq_cst) == LP_ONLINE &&
+	       lapic_icr(&this_lp()->lapic, lp->apic_id,
+			 LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_POSTED) == 0;
 }
 
 void lp_kick(struct lp *lp)

@@ -114,6 +114,15 @@ void apic_host_mode_changed(struct apic *apic)
 	backend->apic_mode_changed(vp);
 }
 
+/* Something was posted to the target's APIC. */
+static void notify(struct vp *target)
+{
+	if (lp_takes_posted && lp_notify_posted(target->lp))
+		return;
+	vp_post(target, VP_PENDING_EVENT);
+	lp_kick(target->lp);
+}
+
 static void deliver_to(struct vp *target, struct vp *sender, const struct apic_ipi *ipi)
 {
 	switch (ipi->mode) {
@@ -124,10 +133,8 @@ static void deliver_to(struct vp *target, struct vp *sender, const struct apic_i
 				vp_post_self(target, VP_PENDING_EVENT);
 			return;
 		}
-		if (apic_post(&target->apic, ipi->vector, false)) {
-			vp_post(target, VP_PENDING_EVENT);
-			lp_kick(target->lp);
-		}
+		if (apic_post(&target->apic, ipi->vector, false))
+			notify(target);
 		return;
 	case APIC_MODE_NMI:
 		vp_post(target, VP_PENDING_NMI);

@@ -37,6 +37,7 @@ enum lp_state {
  * number: lp_interrupts.c tells them apart. In the highest class, so that no interrupt in service holds them up. */
 #define HV_VECTOR_TIMER 0xf0
 #define HV_VECTOR_KICK 0xf1
+#define HV_VECTOR_POSTED 0xf2 /* only with lp_takes_posted */
 #define HV_VECTOR_SPURIOUS 0xff
 
 struct vp;
@@ -121,6 +122,15 @@ void lp_local_apic_restart(struct lp *lp);
 /* What was measured at boot, for lp_local_apic_start(). */
 void lp_set_timer_frequencies(uint64_t tsc_hz, uint64_t apic_timer_hz);
 uint64_t lp_tsc_hz(void);
+
+/*
+ * Set once by the back end: a processor in guest mode takes HV_VECTOR_POSTED for a notification of what was posted to its VP's
+ * local APIC, and the guest goes on without an exit. Every interrupt with that vector, a device's too.
+ */
+extern bool lp_takes_posted;
+
+/* Sends one, from any LP. False: it can't be sent; a kick may do. */
+bool lp_notify_posted(struct lp *lp);
 
 /* Sends an interrupt that makes `lp` pass through its exit loop soon. Safe from any LP. */
 void lp_kick(struct lp *lp);

@@ -256,6 +256,24 @@ static void no_kick_for_a_processor_that_is_down(void **state)
 	assert_int_equal(lp->kicked, 0); /* or no later kick would be sent */
 }
 
+/* A notification is for the model, which finds the vectors elsewhere; without posting it's anybody's vector. */
+static void notification_is_ours_where_vectors_are_posted(void **state)
+{
+	(void)state;
+	lp_takes_posted = true;
+	arrive(HV_VECTOR_POSTED, false);
+	assert_true(lp_handle_interrupts(lp));
+	assert_int_equal(accepted[HV_VECTOR_POSTED], 0);
+	assert_false(isr[HV_VECTOR_POSTED]);
+	lp->state = LP_STARTING;
+	assert_false(lp_notify_posted(lp)); /* it will look when it is up, at what a kick is for */
+	assert_int_equal(icr_sent, 0);
+	lp_takes_posted = false;
+	arrive(HV_VECTOR_POSTED, false);
+	assert_true(lp_handle_interrupts(lp));
+	assert_int_equal(accepted[HV_VECTOR_POSTED], 1);
+}
+
 /* The guest may end a lower level-triggered vector while a higher one is still in service physically. */
 static void eoi_order_follows_the_hardware(void **state)
 {
@@ -414,6 +432,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(unparking_leaves_what_the_guest_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(abandoned_levels_are_ended, setup, teardown),
 		cmocka_unit_test_setup_teardown(stale_timer_is_not_a_devices, setup, teardown),
+		cmocka_unit_test_setup_teardown(notification_is_ours_where_vectors_are_posted, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(no_kick_for_a_processor_that_is_down, setup, teardown),
 		cmocka_unit_test_setup_teardown(random_order, setup, teardown),
 	};
