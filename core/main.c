@@ -128,7 +128,7 @@ static void describe_machine(void)
 {
 	struct cpuid_regs r;
 	char brand[49] = "";
-	char features[96];
+	char features[160];
 
 	for (uint32_t i = 0; i < 3 && cpuid(0x80000000, 0).eax >= 0x80000004; i++) {
 		r = cpuid(0x80000002 + i, 0);

@@ -78,6 +78,9 @@ int root_init(const struct boot_handoff *handoff)
 	err = ss_init(&root_partition.space, backend->ss_format, &host_pool, backend->ss_flags());
 	if (!err)
 		err = map_memory(handoff);
+	if (!err && backend->apic_page().v)
+		err = ss_map(&root_partition.space, GPA(APIC_BASE_DEFAULT), backend->apic_page(), PAGE_SIZE,
+			     SS_READ | SS_WRITE, 0);
 	if (err)
 		return err;
 	/* Nothing has run on these tables yet. */

@@ -35,6 +35,11 @@ static uint64_t ss_flags(void)
 }
 
 /* AVIC is not used: the model does everything. */
+static hpa_t apic_page(void)
+{
+	return HPA(0);
+}
+
 static bool reads_apic_page(void)
 {
 	return false;
@@ -54,6 +59,7 @@ const struct backend svm_backend = {
 	.window_end = svm_window_end,
 	.vp_control_bytes = PAGE_SIZE,
 	.x2apic_has_arbitration = true,
+	.apic_page = apic_page,
 	.reads_apic_page = reads_apic_page,
 	.apic_mode_changed = apic_mode_changed,
 	.probe = svm_probe,

@@ -3,6 +3,9 @@
 #include "ept.h"
 #include "mtrr.h"
 #include "vmx.h"
+#include <errno.h>
+#include <string.h>
+#include <trivet/host_memory.h>
 #include <trivet/io.h>
 
 static __attribute__((__noreturn__)) void run(struct vp *vp)
@@ -42,17 +45,20 @@ static int init(void)
 
 		vmx.preemption_ticks = (uint32_t)(lp_tsc_hz() / STAY_HZ >> shift) + 1;
 	}
+	if (vmx.apic_controls & PROC2_APIC_ACCESSES) {
+		vmx.apic_access = page_alloc(&host_pool, 0);
+		if (!vmx.apic_access)
+			return -ENOMEM;
+		memset(vmx.apic_access, 0xff, PAGE_SIZE); /* nobody answers there */
+	}
+	lp_takes_posted = vmx.posted;
 	return vmx_permission_maps_init();
 }
 
-static bool vmx_reads_apic_page(void)
+/* Translations to this page are what the processor knows accesses to the local APIC by (SDM3 30.4). */
+static hpa_t apic_page(void)
 {
-	return false;
-}
-
-static void vmx_apic_mode_changed(struct vp *vp)
-{
-	(void)vp;
+	return vmx.apic_access ? hv_virt_to_phys(vmx.apic_access) : HPA(0);
 }
 
 const struct backend vmx_backend = {
@@ -64,6 +70,7 @@ const struct backend vmx_backend = {
 	.window_end = vmx_window_end,
 	.vp_control_bytes = PAGE_SIZE,
 	.x2apic_has_arbitration = false,
+	.apic_page = apic_page,
 	.reads_apic_page = vmx_reads_apic_page,
 	.apic_mode_changed = vmx_apic_mode_changed,
 	.probe = vmx_probe,

@@ -135,11 +135,32 @@ static __attribute__((__noinline__)) void set_acknowledge(struct vp *vp, bool ac
 {
 	vmx_of(vp)->acknowledges = acknowledge;
 	vmwrite(VMCS_EXIT_CONTROLS, acknowledge ? vmx.exit : vmx.exit & ~(uint32_t)EXIT_ACK_INTERRUPT);
+	vmx_update_posting(vp);
 }
 
 static void inject_interrupt(struct vp *vp, uint8_t vector)
 {
 	set_event(vp, (uint32_t)(EVENT_VALID | EVENT_TYPE_INTR | vector));
+}
+
+/* What the 8259s deliver doesn't pass through the model. True: it goes in with the next entry. */
+static bool deliver_extint(struct vp *vp)
+{
+	if (unlikely(vp->extint_held))
+		vp_extint_release(vp); /* if it is still there, it is the next exit */
+	if (likely(vp->extint_count == 0))
+		return false;
+	inject_interrupt(vp, vp_extint_take(vp));
+	return true;
+}
+
+/* The processor does the rest. */
+static void deliver_virtually(struct vp *vp)
+{
+	vmx_hand_over_interrupts(vp);
+	if (unlikely(vp->extint_count || vp->extint_held) && vmx_can_inject(vp))
+		deliver_extint(vp);
+	set_window(vp, PROC_INTERRUPT_WINDOW, vp->extint_count || vp->extint_held);
 }
 
 void vmx_deliver_interrupt(struct vp *vp)
@@ -150,15 +171,16 @@ void vmx_deliver_interrupt(struct vp *vp)
 	uint32_t threshold = 0;
 	int vector;
 
-	apic_sync_posted(apic);
 	if (unlikely(own->acknowledges == vp_extint_wired(vp)))
 		set_acknowledge(vp, !own->acknowledges);
-	if (vmx_can_inject(vp)) {
-		if (unlikely(vp->extint_held))
-			vp_extint_release(vp); /* if it is still there, it is the next exit */
-		if (unlikely(vp->extint_count != 0)) {
-			inject_interrupt(vp, vp_extint_take(vp)); /* doesn't pass through the model */
-		} else if ((vector = apic_next_vector(apic)) >= 0) {
+	if (own->delivers) {
+		deliver_virtually(vp);
+		return;
+	}
+	apic_sync_posted(apic);
+	if (vmx_can_inject(vp) && !deliver_extint(vp)) {
+		vector = apic_next_vector(apic);
+		if (vector >= 0) {
 			apic_take(apic, (uint8_t)vector);
 			inject_interrupt(vp, (uint8_t)vector);
 		}
@@ -212,6 +234,7 @@ void vmx_handle_pending(struct vp *vp)
 	if (unlikely(pending & VP_PENDING_SHUTDOWN))
 		vp_shutdown(vp);
 	if (unlikely(pending & (VP_PENDING_INIT | VP_PENDING_SIPI)) || unlikely(vp->state != VP_RUNNING)) {
+		vmx_know_apic(vp);
 		vp_handle_startup(vp);
 		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
 	}

@@ -63,6 +63,12 @@ static bool is_own_msr(uint32_t msr)
 	return msr == MSR_FEATURE_CONTROL || (msr >= MSR_VMX_FIRST && msr <= MSR_VMX_LAST);
 }
 
+/* These look at what is in service and the like; the timer's don't. */
+static bool uses_apic_page(uint32_t msr, bool is_write)
+{
+	return (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST) || (msr == APIC_MSR_BASE && is_write);
+}
+
 static bool read_msr(struct vp *vp, uint32_t msr, uint64_t *value)
 {
 	if (msr == MSR_FEATURE_CONTROL) {
@@ -88,6 +94,8 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, uint32_
 {
 	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
 
+	if (uses_apic_page(msr, is_write))
+		vmx_know_apic(vp);
 	if (is_write ? !write_msr(vp, msr, value) : !read_msr(vp, msr, &value)) {
 		vmx_inject_exception(vp, VECTOR_GP, true, 0);
 		return;
@@ -109,6 +117,7 @@ static __attribute__((__noinline__)) void handle_wrmsr(struct vp *vp, uint64_t r
 	if (likely(apic->x2)) {
 		if (msr == APIC_MSR_EOI && (uint32_t)vp->gpr[GPR_RAX] == 0 &&
 		    (uint32_t)vp->gpr[GPR_RDX] == 0) {
+			vmx_know_apic(vp);
 			apic_eoi(apic);
 			if (apic_pending_vector(apic) >= 0)
 				vp_post_self(vp, VP_PENDING_EVENT);
@@ -174,6 +183,30 @@ static void handle_ept_violation(struct vp *vp)
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
 	if (root_second_stage_fault(vp, GPA(gpa), info & EPT_VIOLATION_FETCH, is_walk) == FAULT_REFUSED)
 		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+}
+
+/* An access to the local APIC's page that the processor leaves to us. */
+static void handle_apic_access(struct vp *vp)
+{
+	uint64_t info = vmread(VMCS_EXIT_QUALIFICATION);
+	uint64_t gpa = APIC_BASE_DEFAULT + (info & APIC_ACCESS_OFFSET);
+	uint64_t type = info & APIC_ACCESS_TYPE;
+
+	trace_info(&vp->lp->trace, gpa);
+	if ((type != APIC_ACCESS_READ && type != APIC_ACCESS_WRITE) ||
+	    vp_apic_page_access(vp, GPA(gpa)) == FAULT_REFUSED)
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+}
+
+/* A write that went to the register page; its instruction is complete. */
+static __attribute__((__noinline__)) void handle_apic_write(struct vp *vp)
+{
+	uint32_t offset = (uint32_t)vmread(VMCS_EXIT_QUALIFICATION) & 0xff0;
+
+	trace_info(&vp->lp->trace, offset);
+	vmx_know_apic(vp);
+	apic_page_written(&vp->apic, offset);
+	vp_post_self(vp, VP_PENDING_EVENT);
 }
 
 /* Lets in through the window what is pending at the physical APIC. */
@@ -283,6 +316,12 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 	case VMX_EXIT_EXCEPTION:
 		handle_nmi(vp);
 		return;
+	case VMX_EXIT_APIC_ACCESS:
+		handle_apic_access(vp);
+		return;
+	case VMX_EXIT_VIRTUAL_EOI:
+		apic_page_ended(&vp->apic, (uint8_t)vmread(VMCS_EXIT_QUALIFICATION));
+		return;
 	case VMX_EXIT_NMI_WINDOW:
 		vmx_handle_nmi_window(vp);
 		return;
@@ -340,6 +379,7 @@ static __attribute__((__noinline__)) void handle_unusual(struct vp *vp, uint32_t
 	}
 	if (vectoring & EVENT_VALID)
 		vmx_requeue_event(vp, vectoring);
+	vmx_know_apic(vp);
 	__asm__ volatile("movq %%cr2, %0" : "=r"(before));
 	handle_rare(vp, reason, rip);
 	__asm__ volatile("movq %%cr2, %0" : "=r"(after));
@@ -347,20 +387,8 @@ static __attribute__((__noinline__)) void handle_unusual(struct vp *vp, uint32_t
 		__asm__ volatile("movq %0, %%cr2" ::"r"(before));
 }
 
-/* Each handler is a tail call, so that registers are saved only where they are needed. */
-void vmx_handle_exit(struct vp *vp)
+static inline void dispatch(struct vp *vp, uint32_t reason, uint64_t rip)
 {
-	struct vmx_vp *own = vmx_of(vp);
-	uint32_t reason = (uint32_t)vmread(VMCS_EXIT_REASON);
-	uint64_t rip = vmread(VMCS_GUEST_RIP);
-	uint8_t tpr = (uint8_t)vp->apic_page->reg[APIC_REG_TPR >> 4].value;
-
-	trace_exit(&vp->lp->trace, reason, rip, 0);
-	vp->exit_counts[reason & 0xff]++;
-	own->event = 0;
-	/* CR8 goes to the virtual-APIC page without an exit. */
-	if (unlikely(tpr != vp->apic.tpr))
-		apic_set_tpr(&vp->apic, tpr);
 	if (reason == VMX_EXIT_CPUID)
 		handle_cpuid(vp, rip);
 	else if (reason == VMX_EXIT_WRMSR)
@@ -369,6 +397,39 @@ void vmx_handle_exit(struct vp *vp)
 		handle_interrupt(vp);
 	else if (reason == VMX_EXIT_RDMSR)
 		handle_rdmsr(vp);
+	else if (reason == VMX_EXIT_APIC_WRITE)
+		handle_apic_write(vp);
 	else
 		handle_unusual(vp, reason, rip);
+}
+
+static uint8_t tpr_in_page(const struct vp *vp)
+{
+	return (uint8_t)vp->apic_page->reg[APIC_REG_TPR >> 4].value;
+}
+
+/* What the model knows of the APIC is old. */
+static __attribute__((__noinline__)) void dispatch_refreshed(struct vp *vp, uint32_t reason, uint64_t rip)
+{
+	if (vmx_of(vp)->apic_known)
+		vmx_apic_give_back(vp);
+	apic_set_tpr(&vp->apic, tpr_in_page(vp));
+	dispatch(vp, reason, rip);
+}
+
+/* Each handler is a tail call, so that registers are saved only where they are needed. */
+void vmx_handle_exit(struct vp *vp)
+{
+	struct vmx_vp *own = vmx_of(vp);
+	uint32_t reason = (uint32_t)vmread(VMCS_EXIT_REASON);
+	uint64_t rip = vmread(VMCS_GUEST_RIP);
+
+	trace_exit(&vp->lp->trace, reason, rip, 0);
+	vp->exit_counts[reason & 0xff]++;
+	own->event = 0;
+	/* CR8 goes to the APIC page without an exit. */
+	if (unlikely(own->apic_known) || unlikely(tpr_in_page(vp) != vp->apic.tpr))
+		dispatch_refreshed(vp, reason, rip);
+	else
+		dispatch(vp, reason, rip);
 }

@@ -6,6 +6,7 @@
 #include "mtrr.h"
 #include "vmx.h"
 #include <errno.h>
+#include <string.h>
 #include <trivet/apic.h>
 #include <trivet/host_memory.h>
 
@@ -43,6 +44,42 @@ static void intercept_msrs(uint32_t first, uint32_t last, unsigned int access)
 		intercept_msr(msr, access);
 }
 
+static void allow_msr(uint8_t *map, uint32_t msr, unsigned int access)
+{
+	long bit = msr_bit(msr);
+	uint8_t *read = &map[bit / 8], *write = read + MSR_WRITE_MAP;
+
+	if (access & MSR_READ)
+		*read = (uint8_t)(*read & ~(1u << (bit % 8)));
+	if (access & MSR_WRITE)
+		*write = (uint8_t)(*write & ~(1u << (bit % 8)));
+}
+
+/*
+ * Registers that the processor virtualizes in x2APIC mode (SDM3 30.5): those that every APIC has and that read as the page has
+ * them. ICR is not kept there, and the others change with time or aren't in every APIC.
+ */
+static int init_x2apic_map(void)
+{
+	static const uint16_t read[] = { 0x802, 0x803, 0x80a, 0x80d, 0x80f, 0x828,
+					 0x832, 0x835, 0x836, 0x837, 0x838, 0x83e };
+
+	vmx.x2apic_msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
+	if (!vmx.x2apic_msr_map)
+		return -ENOMEM;
+	memcpy(vmx.x2apic_msr_map, vmx.msr_map, PAGE_SIZE << MSR_MAP_ORDER);
+	allow_msr(vmx.x2apic_msr_map, APIC_MSR_TPR, MSR_READ | MSR_WRITE);
+	if (!(vmx.apic_controls & PROC2_INTERRUPT_DELIVERY))
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(read); i++)
+		allow_msr(vmx.x2apic_msr_map, read[i], MSR_READ);
+	for (uint32_t msr = APIC_MSR_ISR; msr < APIC_MSR_ISR + 3 * 8; msr++) /* then TMR, IRR */
+		allow_msr(vmx.x2apic_msr_map, msr, MSR_READ);
+	allow_msr(vmx.x2apic_msr_map, APIC_MSR_EOI, MSR_WRITE);
+	allow_msr(vmx.x2apic_msr_map, APIC_MSR_SELF_IPI, MSR_WRITE);
+	return 0;
+}
+
 int vmx_permission_maps_init(void)
 {
 	vmx.io_map = page_alloc(&host_pool, IO_MAP_ORDER);
@@ -61,7 +98,7 @@ int vmx_permission_maps_init(void)
 	intercept_msr(APIC_MSR_BASE, MSR_READ | MSR_WRITE);
 	intercept_msr(APIC_MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
 	intercept_msrs(APIC_MSR_X2_FIRST, APIC_MSR_X2_LAST, MSR_READ | MSR_WRITE);
-	return 0;
+	return vmx.apic_controls & PROC2_X2APIC ? init_x2apic_map() : 0;
 }
 
 void vmx_hide_ports(uint16_t port, uint16_t count)

@@ -28,6 +28,7 @@ static bool choose(uint64_t capability, uint64_t required, uint64_t wanted, uint
 
 /* Also what lets the guest execute the instructions that its CPUID shows. */
 #define PROC2_INSTRUCTIONS (PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES | PROC2_USER_WAIT | PROC2_PCONFIG)
+#define PROC2_APIC (PROC2_APIC_ACCESSES | PROC2_X2APIC | PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY)
 
 static bool choose_controls(void)
 {
@@ -43,10 +44,10 @@ static bool choose_controls(void)
 		    &vmx.proc))
 		return false;
 	vmx.caps.proc2 = rdmsr(MSR_VMX_PROC2);
-	return choose(vmx.caps.pin, PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMI, PIN_PREEMPTION_TIMER,
-		      &vmx.pin) &&
-	       choose(vmx.caps.proc2, PROC2_EPT | PROC2_UNRESTRICTED_GUEST, PROC2_VPID | PROC2_INSTRUCTIONS,
-		      &vmx.proc2) &&
+	return choose(vmx.caps.pin, PIN_EXTERNAL_INTERRUPT | PIN_NMI | PIN_VIRTUAL_NMI,
+		      PIN_PREEMPTION_TIMER | PIN_POSTED_INTERRUPTS, &vmx.pin) &&
+	       choose(vmx.caps.proc2, PROC2_EPT | PROC2_UNRESTRICTED_GUEST,
+		      PROC2_VPID | PROC2_INSTRUCTIONS | PROC2_APIC, &vmx.proc2) &&
 	       choose(vmx.caps.exit,
 		      EXIT_SAVE_DEBUG | EXIT_HOST_64 | EXIT_ACK_INTERRUPT | EXIT_SAVE_PAT | EXIT_LOAD_PAT |
 			      EXIT_SAVE_EFER | EXIT_LOAD_EFER,
@@ -66,6 +67,22 @@ static bool choose_ept(void)
 	if ((vmx.ept_vpid_cap & vpid) != vpid)
 		vmx.proc2 &= ~(uint32_t)PROC2_VPID;
 	return true;
+}
+
+/*
+ * Register virtualization and interrupt delivery come together or not at all: one without the other would save little. Without
+ * them virtualized x2APIC mode saves the exits for TPR, as TPR shadow does in any mode.
+ */
+static void choose_apic_virtualization(void)
+{
+	const uint32_t full = PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY;
+
+	vmx.apic_controls = vmx.proc2 & (uint32_t)PROC2_APIC;
+	vmx.proc2 &= ~(uint32_t)PROC2_APIC;
+	if ((vmx.apic_controls & full) != full)
+		vmx.apic_controls &= (uint32_t)PROC2_X2APIC;
+	vmx.posted = (vmx.apic_controls & PROC2_INTERRUPT_DELIVERY) && (vmx.pin & PIN_POSTED_INTERRUPTS);
+	vmx.pin &= ~(uint32_t)PIN_POSTED_INTERRUPTS;
 }
 
 bool vmx_allowed_by_firmware(void)
@@ -92,6 +109,7 @@ int vmx_probe(char *why, size_t size)
 			      "the processor's VMX is too old: it has no EPT with unrestricted guest");
 	if (!choose_ept())
 		return refuse(why, size, "the processor's EPT is too old");
+	choose_apic_virtualization();
 	__asm__ volatile("movq %%cr4, %0" : "=r"(cr4));
 	if (cr4 & CR4_LA57)
 		return refuse(why, size,
@@ -117,6 +135,11 @@ void vmx_describe(char *text, size_t size)
 		{ true, "unrestricted-guest" },
 		{ vmx.proc2 & PROC2_VPID, "vpid" },
 		{ vmx.pin & PIN_PREEMPTION_TIMER, "preemption-timer" },
+		{ vmx.apic_controls & PROC2_APIC_ACCESSES, "apic-accesses" },
+		{ vmx.apic_controls & PROC2_X2APIC, "x2apic" },
+		{ vmx.apic_controls & PROC2_APIC_REGISTERS, "apic-registers" },
+		{ vmx.apic_controls & PROC2_INTERRUPT_DELIVERY, "interrupt-delivery" },
+		{ vmx.posted, "posted-interrupts" },
 	};
 	size_t used = 0;
 

@@ -127,6 +127,8 @@ static void write_controls(struct vp *vp)
 	struct vmx_vp *own = vmx_of(vp);
 
 	own->proc = vmx.proc;
+	own->proc2 = vmx.proc2;
+	own->delivers = own->lends_page = own->apic_known = own->takes_posted = false;
 	own->acknowledges = true;
 	vmwrite(VMCS_PIN_CONTROLS, vmx.pin);
 	vmwrite(VMCS_PROC_CONTROLS, vmx.proc);
@@ -148,6 +150,14 @@ static void write_controls(struct vp *vp)
 	vmwrite(VMCS_TPR_THRESHOLD, 0);
 	vmwrite(VMCS_EPT_POINTER, ept_pointer(vp));
 	vmwrite(VMCS_LINK_POINTER, UINT64_MAX);
+	if (vmx.apic_access)
+		vmwrite(VMCS_APIC_ACCESS, hv_virt_to_phys(vmx.apic_access).v);
+	if (vmx.apic_controls & PROC2_INTERRUPT_DELIVERY)
+		vmwrite(VMCS_GUEST_INTERRUPT_STATUS, 0);
+	if (vmx.posted) {
+		vmwrite(VMCS_POSTED_VECTOR, HV_VECTOR_POSTED);
+		vmwrite(VMCS_POSTED_DESCRIPTOR, hv_virt_to_phys(&vp->apic.posted).v);
+	}
 	vmwrite(VMCS_CR0_MASK, CR0_OWNED);
 	vmwrite(VMCS_CR4_MASK, CR4_OWNED);
 	vmwrite(VMCS_CR4_SHADOW, 0);
@@ -216,6 +226,7 @@ void vmx_lp_start(struct lp *lp)
 	write_controls(lp->vp);
 	write_host_state(lp);
 	take_over_msrs();
+	vmx_apic_mode_changed(lp->vp);
 	if (lp->index != 0)
 		vmx_vp_reset(lp->vp);
 }

@@ -29,6 +29,17 @@ static uint32_t controls_for(const struct apic *apic)
 	return apic->enabled ? IN_XAPIC_MODE : IN_XAPIC_MODE & ~(uint32_t)PROC2_INTERRUPT_DELIVERY;
 }
 
+void vmx_update_posting(struct vp *vp)
+{
+	struct vmx_vp *own = vmx_of(vp);
+	bool takes = vmx.posted && own->delivers && own->acknowledges;
+
+	if (takes == own->takes_posted)
+		return;
+	own->takes_posted = takes;
+	vmwrite(VMCS_PIN_CONTROLS, takes ? vmx.pin | (uint32_t)PIN_POSTED_INTERRUPTS : vmx.pin);
+}
+
 void vmx_apic_mode_changed(struct vp *vp)
 {
 	struct vmx_vp *own = vmx_of(vp);
@@ -43,6 +54,7 @@ void vmx_apic_mode_changed(struct vp *vp)
 	vmwrite(VMCS_PROC_CONTROLS2, proc2);
 	vmwrite(VMCS_MSR_BITMAP, hv_virt_to_phys(proc2 & PROC2_X2APIC ? vmx.x2apic_msr_map : vmx.msr_map).v);
 	vp->apic.tmr_changed = true;
+	vmx_update_posting(vp);
 	vp_post_self(vp, VP_PENDING_FLUSH | VP_PENDING_EVENT); /* translations know the APIC-access page */
 }
 

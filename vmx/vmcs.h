@@ -359,6 +359,12 @@ enum vmx_exit {
 #define EPT_VIOLATION_TRANSLATED BIT(8) /* the access itself, not the guest's page walk */
 #define EPT_VIOLATION_IRET_UNBLOCKED_NMI BIT(12)
 
+/* Exit qualification of an APIC access, SDM3 table 28-6 */
+#define APIC_ACCESS_OFFSET 0xfffull
+#define APIC_ACCESS_TYPE (15ull << 12)
+#define APIC_ACCESS_READ (0ull << 12)  /* of data, by an instruction */
+#define APIC_ACCESS_WRITE (1ull << 12) /* the same */
+
 /* Exit qualification of an I/O instruction, SDM3 table 28-5 */
 #define IO_SIZE_MASK 7ull
 #define IO_IN BIT(3)

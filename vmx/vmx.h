@@ -93,6 +93,8 @@ struct vmx_machine {
 	uint64_t ept_vpid_cap; /* IA32_VMX_EPT_VPID_CAP */
 	struct vmx_caps caps;
 	uint32_t pin, proc, proc2, exit, entry;
+	uint32_t
+		apic_controls; /* what there is of APIC virtualization; not in proc2, it depends on the VP's mode */
 	uint64_t cr0_fixed0, cr0_fixed1; /* with unrestricted guest: PE and PG are free in the guest */
 	uint64_t cr4_fixed0, cr4_fixed1;
 	unsigned int phys_bits;
@@ -101,16 +103,25 @@ struct vmx_machine {
 		preemption_ticks; /* of VMCS_PREEMPTION_TIMER: bounds every stay in the guest; 0: there is none */
 	uint8_t *io_map;	  /* 8 KiB: a bit per port */
 	uint8_t *msr_map;	  /* 4 KiB: a bit for reads, a bit for writes */
+	bool posted; /* posted interrupts: PIN_POSTED_INTERRUPTS, which depends on the VP's mode too */
+	uint8_t *x2apic_msr_map; /* the same where x2APIC mode is virtualized */
+	void *apic_access;	 /* page; NULL: APIC accesses are EPT violations */
 };
 extern struct vmx_machine vmx;
 
 /* What the back end keeps of a VP beside its VMCS, most of it to save a VMREAD. */
 struct vmx_vp {
-	uint32_t event;		/* VMCS_ENTRY_EVENT, EVENT_VALID only until the next entry */
-	uint32_t proc;		/* VMCS_PROC_CONTROLS */
-	uint32_t tpr_threshold; /* VMCS_TPR_THRESHOLD */
-	bool acknowledges;	/* EXIT_ACK_INTERRUPT is set */
-	bool loaded;		/* its VMCS is current on its LP */
+	uint32_t event;		   /* VMCS_ENTRY_EVENT, EVENT_VALID only until the next entry */
+	uint32_t tpr_threshold;	   /* VMCS_TPR_THRESHOLD */
+	uint32_t proc;		   /* VMCS_PROC_CONTROLS */
+	uint32_t proc2;		   /* VMCS_PROC_CONTROLS2 */
+	uint16_t interrupt_status; /* VMCS_GUEST_INTERRUPT_STATUS as it was last read or written */
+	bool delivers;		   /* PROC2_INTERRUPT_DELIVERY is set */
+	bool lends_page;	   /* PROC2_APIC_REGISTERS is set: the guest works on the APIC page */
+	bool apic_known;   /* the model has taken over what was done there, and has not given it back */
+	bool takes_posted; /* PIN_POSTED_INTERRUPTS is set */
+	bool acknowledges; /* EXIT_ACK_INTERRUPT is set */
+	bool loaded;	   /* its VMCS is current on its LP */
 };
 static_assert(sizeof(struct vmx_vp) <= sizeof(((struct vp *)0)->backend_data), "struct vp");
 
@@ -217,6 +228,27 @@ int vmx_check(const struct vmx_machine *machine, char *why, size_t size);
 /* names.c */
 const char *vmx_exit_name(uint32_t code);
 const char *vmx_instruction_error_name(uint32_t error);
+
+/* virtual_apic.c */
+bool vmx_reads_apic_page(void);
+void vmx_apic_mode_changed(struct vp *vp);
+/* Posted interrupts as far as the APIC's mode and the way interrupts are acknowledged allow them. */
+void vmx_update_posting(struct vp *vp);
+/* Before anything of the model is used at an exit but for interrupts' arrival. What it changes is handed over before the entry. */
+void vmx_apic_take_over(struct vp *vp);
+static inline void vmx_know_apic(struct vp *vp)
+{
+	struct vmx_vp *own = vmx_of(vp);
+
+	if (own->lends_page && !own->apic_known)
+		vmx_apic_take_over(vp);
+}
+
+/* At an exit: what the model took over at an earlier one, and did not change, is old by now. */
+void vmx_apic_give_back(struct vp *vp);
+
+/* With virtual-interrupt delivery: the model's interrupts are the processor's from now on. */
+void vmx_hand_over_interrupts(struct vp *vp);
 
 /* permission_maps.c */
 int vmx_permission_maps_init(void);

@@ -43,6 +43,8 @@ struct backend {
 	 * used, for the reason in `why`, for the user.
 	 */
 	int (*probe)(char *why, size_t size);
+	/* Memory to map read-write at the local APIC's address, where the processor knows accesses to it by that; 0: none. */
+	hpa_t (*apic_page)(void);
 	/* The processor answers the guest's reads of local APIC registers from the VP's page, as far as it can. */
 	bool (*reads_apic_page)(void);
 	/* The VP's local APIC was reset, enabled, disabled or changed its mode. On the VP's own LP. */

@@ -45,6 +45,46 @@ static bool write_exits(uint32_t msr)
 	return read_exits(msr) || msr == 0x10 || msr == 0x3b || msr == 0x79 || msr == 0x200 || msr == 0x2ff;
 }
 
+static bool x2apic_read_passes(uint32_t msr)
+{
+	return msr == 0x802 || msr == 0x803 || msr == 0x808 || msr == 0x80a || msr == 0x80d || msr == 0x80f ||
+	       (msr >= 0x810 && msr <= 0x828) || msr == 0x832 || (msr >= 0x835 && msr <= 0x838) ||
+	       msr == 0x83e;
+}
+
+static bool x2apic_write_passes(uint32_t msr)
+{
+	return msr == 0x808 || msr == 0x80b || msr == 0x83f;
+}
+
+static void check_x2apic_map(uint32_t controls, bool only_tpr)
+{
+	fail_at = 0;
+	vmx.apic_controls = controls;
+	assert_int_equal(vmx_permission_maps_init(), 0);
+	for (uint32_t i = 0; i < 0x2000; i++) {
+		bool reads = only_tpr ? i == 0x808 : x2apic_read_passes(i);
+		bool writes = only_tpr ? i == 0x808 : x2apic_write_passes(i);
+
+		if (bit(vmx.x2apic_msr_map, i) != (read_exits(i) && !reads) ||
+		    bit(vmx.x2apic_msr_map + 0x800, i) != (write_exits(i) && !writes))
+			fail_msg("MSR 0x%x", i);
+		if (bit(vmx.msr_map, i) != read_exits(i) || bit(vmx.msr_map + 0x800, i) != write_exits(i))
+			fail_msg("MSR 0x%x of the usual map", i);
+	}
+	free(vmx.io_map);
+	free(vmx.msr_map);
+	free(vmx.x2apic_msr_map);
+	vmx.apic_controls = 0;
+}
+
+static void x2apic_msrs(void **state)
+{
+	(void)state;
+	check_x2apic_map(PROC2_X2APIC, true);
+	check_x2apic_map(PROC2_X2APIC | PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY, false);
+}
+
 static void msrs(void **state)
 {
 	(void)state;
@@ -94,6 +134,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(msrs),
+		cmocka_unit_test(x2apic_msrs),
 		cmocka_unit_test(ports),
 		cmocka_unit_test(out_of_pages),
 	};
