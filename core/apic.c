@@ -73,21 +73,24 @@ static __attribute__((__noinline__)) bool refuse_vector(struct apic *apic)
 	return false;
 }
 
+#define IRR (APIC_REG_IRR >> 4)
+#define ISR (APIC_REG_ISR >> 4)
+#define TMR (APIC_REG_TMR >> 4)
+
 bool apic_accept(struct apic *apic, uint8_t vector, bool level)
 {
 	unsigned int v = vector, word = v / 32;
 	uint32_t bit = 1u << v % 32;
-	struct apic_page_register *irr = &group_of(apic, APIC_REG_IRR)[word];
-	struct apic_page_register *tmr = &group_of(apic, APIC_REG_TMR)[word];
+	struct apic_page_register *at = &apic->page->reg[word];
 
 	if (unlikely(!apic->enabled))
 		return false;
 	if (unlikely(v < APIC_FIRST_VECTOR))
 		return refuse_vector(apic);
-	irr->value |= bit;
+	at[IRR].value |= bit;
 	apic->irr_words = (uint8_t)(apic->irr_words | 1u << word);
-	if (unlikely(((tmr->value & bit) != 0) != level)) {
-		tmr->value ^= bit;
+	if (unlikely(((at[TMR].value & bit) != 0) != level)) {
+		at[TMR].value ^= bit;
 		apic->tmr_changed = true;
 	}
 	if ((int)v > apic->irr_top)
@@ -95,38 +98,47 @@ bool apic_accept(struct apic *apic, uint8_t vector, bool level)
 	return true;
 }
 
+/* The highest bit of `group` when the one before is gone, that was in register `word`, of which `left` is left. */
+static inline int next_highest(const struct apic_page_register *group, uint8_t *words, unsigned int word,
+			       uint32_t left)
+{
+	if (left)
+		return (int)(word * 32 + top_bit(left));
+	*words = (uint8_t)(*words & ~(1u << word));
+	return likely(*words == 0) ? -1 : highest_bit(group, words);
+}
+
+/* That it could be taken says that its class is above TPR's and above all in service. */
 void apic_take(struct apic *apic, uint8_t vector)
 {
-	struct apic_page_register *irr = group_of(apic, APIC_REG_IRR);
 	unsigned int v = vector, word = v / 32;
 	uint32_t bit = 1u << v % 32;
+	struct apic_page_register *at = &apic->page->reg[word];
+	uint32_t left = at[IRR].value & ~bit;
 
-	irr[word].value &= ~bit;
-	group_of(apic, APIC_REG_ISR)[word].value |= bit;
+	at[IRR].value = left;
+	at[ISR].value |= bit;
 	apic->isr_words = (uint8_t)(apic->isr_words | 1u << word);
-	if ((int)v >= apic->irr_top)
-		apic->irr_top = highest_bit(irr, &apic->irr_words);
-	if ((int)v > apic->isr_top)
-		apic->isr_top = (int)v;
-	update_ppr(apic);
+	apic->irr_top = next_highest(group_of(apic, APIC_REG_IRR), &apic->irr_words, word, left);
+	apic->isr_top = (int)v;
+	apic->ppr = (uint8_t)(v & 0xf0);
 }
 
 void apic_eoi(struct apic *apic)
 {
-	struct apic_page_register *isr = group_of(apic, APIC_REG_ISR);
-	int vector = apic->isr_top;
-	unsigned int word;
-	uint32_t bit;
+	unsigned int v = (unsigned int)apic->isr_top, word = v / 32;
+	uint32_t bit = 1u << v % 32, left;
+	struct apic_page_register *at;
 
-	if (unlikely(vector < 0))
+	if (unlikely(apic->isr_top < 0))
 		return;
-	word = (unsigned int)vector / 32u;
-	bit = 1u << (unsigned int)vector % 32u;
-	isr[word].value &= ~bit;
-	apic->isr_top = highest_bit(isr, &apic->isr_words);
+	at = &apic->page->reg[word];
+	left = at[ISR].value & ~bit;
+	at[ISR].value = left;
+	apic->isr_top = next_highest(group_of(apic, APIC_REG_ISR), &apic->isr_words, word, left);
 	update_ppr(apic);
-	if (group_of(apic, APIC_REG_TMR)[word].value & bit)
-		apic_host_level_eoi(apic, (uint8_t)vector);
+	if (unlikely(at[TMR].value & bit))
+		apic_host_level_eoi(apic, (uint8_t)v);
 }
 
 void apic_page_ended(struct apic *apic, uint8_t vector)
