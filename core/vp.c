@@ -36,7 +36,7 @@ int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct
 	vp->index = index;
 	vp->lp = lp;
 	vp->state = VP_WAIT_SIPI;
-	vp_post(vp, VP_PENDING_FLUSH); /* whatever this LP's TLB holds under our ASID is not ours */
+	vp_post(vp, VP_PENDING_FLUSH); /* whatever this LP's TLB holds under our tag is not ours */
 	err = backend->vp_create(vp);
 	if (err) {
 		free_vp(vp);
@@ -189,12 +189,22 @@ static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
 	return vp->extint_count || vp->extint_held || apic_next_vector(&vp->apic) >= 0;
 }
 
+/*
+ * Waits in the hypervisor for something to come. Meanwhile the VP uses no translations: others needn't wait for its flush, which
+ * still comes before it runs again.
+ */
+static void wait(struct vp *vp)
+{
+	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_FLUSH)
+		atomic_store(&vp->flush_seen, atomic_load(&vp->partition->flush_generation));
+	backend->lp_idle(vp->lp);
+	lp_handle_interrupts(vp->lp);
+}
+
 void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on)
 {
-	while (!has_work(vp, interrupts_on, nmis_on)) {
-		backend->lp_idle(vp->lp);
-		lp_handle_interrupts(vp->lp);
-	}
+	while (!has_work(vp, interrupts_on, nmis_on))
+		wait(vp);
 	vp_post_self(vp, VP_PENDING_EVENT);
 }
 
@@ -213,8 +223,7 @@ void vp_handle_startup(struct vp *vp)
 		} else if (vp->state == VP_RUNNING) {
 			return;
 		} else {
-			backend->lp_idle(vp->lp);
-			lp_handle_interrupts(vp->lp);
+			wait(vp);
 		}
 	}
 }

@@ -310,13 +310,21 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 	}
 }
 
-static __attribute__((__noinline__)) void handle_broken_delivery(struct vp *vp, struct vmcb *vmcb)
+static inline void dispatch_others(struct vp *vp, struct vmcb *vmcb, uint64_t code)
 {
-	svm_requeue_event(vmcb);
-	if (vmcb->exit_code == SVM_EXIT_INTR)
+	if (code == SVM_EXIT_MSR)
+		handle_msr(vp, vmcb);
+	else if (code == SVM_EXIT_INTR)
 		handle_interrupt(vp);
 	else
 		handle_rare(vp, vmcb);
+}
+
+static __attribute__((__noinline__)) void handle_broken_delivery(struct vp *vp, struct vmcb *vmcb,
+								 uint64_t code)
+{
+	svm_requeue_event(vmcb);
+	dispatch_others(vp, vmcb, code);
 }
 
 static inline void dispatch(struct vp *vp, struct vmcb *vmcb, uint64_t code)
@@ -325,13 +333,9 @@ static inline void dispatch(struct vp *vp, struct vmcb *vmcb, uint64_t code)
 		handle_cpuid(vp, vmcb);
 	/* The exit broke into the delivery of an event (APM2 15.7.2); that of an instruction never does. */
 	else if (unlikely(vmcb->exit_int_info & EVENT_VALID))
-		handle_broken_delivery(vp, vmcb);
-	else if (code == SVM_EXIT_MSR)
-		handle_msr(vp, vmcb);
-	else if (code == SVM_EXIT_INTR)
-		handle_interrupt(vp);
+		handle_broken_delivery(vp, vmcb, code);
 	else
-		handle_rare(vp, vmcb);
+		dispatch_others(vp, vmcb, code);
 }
 
 static __attribute__((__noinline__)) void handle_new_tpr(struct vp *vp, struct vmcb *vmcb, uint64_t code)

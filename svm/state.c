@@ -48,7 +48,7 @@ static void fill_reset_state(struct vp *vp)
 	real_mode_segment(&vmcb->tr, ATTR_TSS_BUSY);
 	vmcb->cpl = 0;
 	vmcb->efer = EFER_SVME;
-	vmcb->cr0 = 0x60000010;
+	vmcb->cr0 = CR0_ET | (vmcb->cr0 & (CR0_CD | CR0_NW)); /* of a new VP: as firmware parked it */
 	vmcb->cr2 = 0;
 	vmcb->cr3 = 0;
 	vmcb->cr4 = 0;

@@ -13,7 +13,7 @@
 #define PENDING_DEBUG_BS BIT(14)
 #define PENDING_DEBUG_RTM BIT(16)
 #define PENDING_DEBUG_ENABLED BIT(12)
-#define PENDING_DEBUG_RESERVED (~0x1ffffull | BIT(15) | BIT(13) | 0xff0)
+#define PENDING_DEBUG_RESERVED (~0x1ffffull | BIT(15) | BIT(13) | 0x7f0)
 #define MISC_ACTIVITY_SHIFT 6 /* HLT, shutdown, wait-for-SIPI from here on, SDM3 A.6 */
 #define PDPTE_RESERVED 0x1e6ull
 #define NO_LINK UINT64_MAX

@@ -17,7 +17,6 @@
 #define CR_ACCESS_MOV_TO 0u
 #define CR_ACCESS_LMSW 3u
 
-#define CR0_ET BIT(4)
 #define CR0_LMSW 0xfull
 
 #define PDPTE_PRESENT BIT(0)

@@ -24,12 +24,15 @@ static void set_event(struct vp *vp, uint32_t event)
 void vmx_complete_traced(struct vp *vp, uint64_t rflags)
 {
 	vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
-	if (rflags & RFLAGS_TF) {
+	if ((rflags & RFLAGS_TF) && !(vmread(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF)) {
+		uint64_t pending = vmread(VMCS_GUEST_PENDING_DEBUG);
 		uint64_t dr6;
 
-		vmwrite(VMCS_GUEST_PENDING_DEBUG, 0); /* a shadow's, which ended: this trap is it */
+		/* What a shadow held up comes with this trap. DR6.BLD is clear when it happened (SDM3 18.2.3). */
+		vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
 		__asm__ volatile("movq %%dr6, %0" : "=r"(dr6));
-		__asm__ volatile("movq %0, %%dr6" ::"r"(dr6 | DR6_BS));
+		dr6 = (dr6 | DR6_BS | (pending & DR6_BREAKPOINTS)) & ~(pending & DR6_BLD);
+		__asm__ volatile("movq %0, %%dr6" ::"r"(dr6));
 		vmx_inject_exception(vp, VECTOR_DB, false, 0);
 	}
 }
@@ -115,12 +118,21 @@ void vmx_reset_events(struct vp *vp)
 	set_tpr_threshold(vp, 0);
 }
 
+/* An NMI waits for the shadow of STI to end: the interrupt window tells that everywhere (SDM3 26.2). */
+static bool sti_holds_nmi(struct vp *vp)
+{
+	return (atomic_load_explicit(&vp->pending, memory_order_relaxed) & VP_PENDING_NMI) &&
+	       (vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_STI);
+}
+
 static void deliver_nmi(struct vp *vp)
 {
 	const uint64_t blocked = BLOCKING_STI | BLOCKING_MOV_SS | BLOCKING_NMI;
 
 	if ((vmx_of(vp)->event & EVENT_VALID) || (vmread(VMCS_GUEST_INTERRUPTIBILITY) & blocked)) {
-		set_window(vp, PROC_NMI_WINDOW, true); /* the bit stays */
+		/* The bit stays. In the shadow of STI only some processors hold the window back: that is the other one's. */
+		if (!sti_holds_nmi(vp))
+			set_window(vp, PROC_NMI_WINDOW, true);
 		return;
 	}
 	vp_clear_pending(vp, VP_PENDING_NMI);
@@ -246,6 +258,8 @@ void vmx_handle_pending(struct vp *vp)
 		vp_clear_pending(vp, VP_PENDING_EVENT);
 		vmx_deliver_interrupt(vp);
 	}
+	if (unlikely(pending & VP_PENDING_NMI) && sti_holds_nmi(vp))
+		set_window(vp, PROC_INTERRUPT_WINDOW, true);
 #ifdef TRIVET_DEBUG
 	check_flush(vp);
 	check_state(vp);

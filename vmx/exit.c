@@ -174,14 +174,15 @@ static void handle_ept_violation(struct vp *vp)
 {
 	uint64_t info = vmread(VMCS_EXIT_QUALIFICATION);
 	uint64_t gpa = vmread(VMCS_GUEST_PHYSICAL_ADDRESS);
+	bool is_delivery = vmread(VMCS_VECTORING_EVENT) & EVENT_VALID;
 	bool is_walk = (info & EPT_VIOLATION_LINEAR) && !(info & EPT_VIOLATION_TRANSLATED);
 
 	trace_info(&vp->lp->trace, gpa);
 	/* An IRET that faults has unblocked NMIs already, but is to be run again (SDM3 28.2.3). */
-	if (unlikely(info & EPT_VIOLATION_IRET_UNBLOCKED_NMI) &&
-	    !(vmread(VMCS_VECTORING_EVENT) & EVENT_VALID))
+	if (unlikely(info & EPT_VIOLATION_IRET_UNBLOCKED_NMI) && !is_delivery)
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
-	if (root_second_stage_fault(vp, GPA(gpa), info & EPT_VIOLATION_FETCH, is_walk) == FAULT_REFUSED)
+	if (root_second_stage_fault(vp, GPA(gpa), info & EPT_VIOLATION_FETCH, is_walk || is_delivery) ==
+	    FAULT_REFUSED)
 		vmx_inject_exception(vp, VECTOR_GP, true, 0);
 }
 
@@ -286,6 +287,16 @@ static _Noreturn void handle_unexpected(struct vp *vp, uint32_t reason)
 	      (unsigned long long)vmread(VMCS_GUEST_RIP));
 }
 
+/* An instruction that came after us and exits whatever the controls say, as TDCALL and SEAMCALL: it doesn't exist here. */
+static void handle_unknown(struct vp *vp, uint32_t reason)
+{
+	static struct log_ratelimit bucket;
+
+	log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index, "rip 0x%llx: VM exit %u: #UD",
+			   (unsigned long long)vmread(VMCS_GUEST_RIP), reason);
+	vmx_inject_exception(vp, VECTOR_UD, false, 0);
+}
+
 _Noreturn void vmx_entry_refused(struct vp *vp)
 {
 	char why[160] = "no rule of the manual is broken";
@@ -363,7 +374,9 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 		vp_post_self(vp, VP_PENDING_SHUTDOWN);
 		return;
 	default:
-		handle_unexpected(vp, reason);
+		if (reason <= VMX_EXIT_LAST_KNOWN || (reason & VMX_EXIT_ENTRY_FAILED))
+			handle_unexpected(vp, reason);
+		handle_unknown(vp, reason);
 	}
 }
 
@@ -421,7 +434,9 @@ static __attribute__((__noinline__)) void dispatch_refreshed(struct vp *vp, uint
 void vmx_handle_exit(struct vp *vp)
 {
 	struct vmx_vp *own = vmx_of(vp);
-	uint32_t reason = (uint32_t)vmread(VMCS_EXIT_REASON);
+	/* The other bits tell of enclaves and bus locks (SDM3 25.9.1). */
+	uint32_t reason =
+		(uint32_t)vmread(VMCS_EXIT_REASON) & (uint32_t)(VMX_EXIT_ENTRY_FAILED | VMX_EXIT_REASON_MASK);
 	uint64_t rip = vmread(VMCS_GUEST_RIP);
 
 	trace_exit(&vp->lp->trace, reason, rip, 0);

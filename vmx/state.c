@@ -226,6 +226,9 @@ void vmx_lp_start(struct lp *lp)
 	write_controls(lp->vp);
 	write_host_state(lp);
 	take_over_msrs();
+	/* Firmware had the caches on when it parked this processor. */
+	vmwrite(VMCS_GUEST_CR0, 0);
+	vmwrite(VMCS_CR0_SHADOW, 0);
 	vmx_apic_mode_changed(lp->vp);
 	if (lp->index != 0)
 		vmx_vp_reset(lp->vp);
@@ -300,7 +303,7 @@ int vmx_vp_create(struct vp *vp)
 	return 0;
 }
 
-/* SDM3 table 10-1, column INIT. MSRs other than EFER keep their values. */
+/* SDM3 table 10-1, column INIT. CR0.CD and NW keep their values, MSRs other than EFER too. */
 void vmx_vp_reset(struct vp *vp)
 {
 	static const enum segment data[] = { SEGMENT_ES, SEGMENT_SS, SEGMENT_DS, SEGMENT_FS, SEGMENT_GS };
@@ -315,10 +318,11 @@ void vmx_vp_reset(struct vp *vp)
 	vmwrite(VMCS_GUEST_IDTR_BASE, 0);
 	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffff);
 	vmx_set_guest_efer(0);
-	vmx_set_guest_cr0(0x60000010);
+	vmx_set_guest_cr0(CR0_ET | (vmx_guest_cr0() & (CR0_CD | CR0_NW)));
 	__asm__ volatile("movq %0, %%cr2" ::"r"(0ull));
 	vmwrite(VMCS_GUEST_CR3, 0);
 	set_guest_cr4(0);
+	__asm__ volatile("movq %0, %%dr0\n\tmovq %0, %%dr1\n\tmovq %0, %%dr2\n\tmovq %0, %%dr3" ::"r"(0ull));
 	__asm__ volatile("movq %0, %%dr6" ::"r"(0xffff0ff0ull));
 	vmwrite(VMCS_GUEST_DR7, 0x400);
 	vmwrite(VMCS_GUEST_RFLAGS, 2);
@@ -349,6 +353,8 @@ static void load_segment(enum segment segment, const struct boot_segment *from, 
 	}
 	if (rights & RIGHTS_CODE_OR_DATA)
 		rights |= 1;
+	else if (segment == SEGMENT_TR)
+		rights |= 2; /* busy, likewise */
 	write_segment(segment, from->selector, base, from->limit, rights);
 }
 

@@ -36,12 +36,13 @@
 #define FEATURE_CONTROL_LOCK BIT(0)
 #define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
 #define FEATURE_CONTROL_VMX BIT(2)
-#define FEATURE_CONTROL_SENTER 0xff00ull /* SENTER functions and its enable bit, SDM3 table 7-1 */
+#define FEATURE_CONTROL_SENTER 0xff00ull /* SENTER functions and its enable bit, SDM2 table 7-1 */
 
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
 #define EFER_NXE BIT(11)
 #define CR0_PE BIT(0)
+#define CR0_ET BIT(4)
 #define CR0_NE BIT(5)
 #define CR0_WP BIT(16)
 #define CR0_NW BIT(29)
@@ -57,7 +58,10 @@
 #define CR4_OSXSAVE BIT(18)
 #define CR4_SMEP BIT(20)
 #define CR4_CET BIT(23)
+#define DR6_BREAKPOINTS 0xfull
+#define DR6_BLD BIT(11)
 #define DR6_BS BIT(14)
+#define DEBUGCTL_BTF BIT(1)
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
 #define RFLAGS_RF BIT(16)

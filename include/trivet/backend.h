@@ -60,7 +60,7 @@ struct backend {
 	/* The VP goes on where the loader called, on this LP. */
 	void (*vp_launch)(struct vp *vp, const struct boot_cpu_state *state,
 			  const struct boot_context *context);
-	/* State after INIT; SDM3 table 9-1, APM2 14.1.3. */
+	/* State after INIT; SDM3 table 10-1, APM2 14.1.3. */
 	void (*vp_reset)(struct vp *vp);
 	/* Real-mode start at `vector` << 12. */
 	void (*vp_start)(struct vp *vp, uint8_t vector);
