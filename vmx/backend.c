@@ -31,7 +31,7 @@ static uint64_t ss_flags(void)
 	return vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0;
 }
 
-#define STAY_HZ 100u /* how often the preemption timer ends guest mode */
+#define STAY_HZ 500u /* how often the preemption timer ends guest mode */
 
 /*
  * No stay in the guest goes on for ever: a physical interrupt that should have ended it and did not (Bochs, when the
