@@ -72,7 +72,7 @@ int root_init(const struct boot_handoff *handoff)
 	block_base = handoff->hv_base;
 	block_size = handoff->hv_size;
 	trampoline_base = handoff->trampoline_hpa;
-	phys_bits = cpuid(0x80000008, 0).eax & 0xff;
+	phys_bits = backend->phys_bits();
 	if (phys_bits > SS_GPA_BITS)
 		phys_bits = SS_GPA_BITS;
 	err = ss_init(&root_partition.space, backend->ss_format, &host_pool, backend->ss_flags());

@@ -12,6 +12,7 @@
 #include <trivet/vp.h>
 
 #define CR4_LA57 BIT(12)
+#define CR4_KL BIT(19)
 
 static void free_vp(struct vp *vp)
 {
@@ -97,6 +98,8 @@ void vp_cpuid(struct vp *vp, uint64_t cr4)
 		vp->gpr[GPR_RCX] = (vp->gpr[GPR_RCX] & ~BIT(27)) | (cr4 >> 18 & 1) << 27;
 	if (leaf == 7 && subleaf == 0)
 		vp->gpr[GPR_RCX] = (vp->gpr[GPR_RCX] & ~BIT(4)) | (cr4 >> 22 & 1) << 4;
+	if (leaf == 0x19 && (cr4 & CR4_KL)) /* the hypervisor's is clear */
+		vp->gpr[GPR_RBX] |= BIT(0);
 	if ((leaf == 1 || leaf == 0x80000001) && !apic_enabled)
 		vp->gpr[GPR_RDX] &= ~BIT(9);
 }

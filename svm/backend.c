@@ -50,10 +50,16 @@ static void apic_mode_changed(struct vp *vp)
 	(void)vp;
 }
 
+static unsigned int phys_bits(void)
+{
+	return svm.phys_bits;
+}
+
 const struct backend svm_backend = {
 	.name = "AMD SVM",
 	.ss_format = &ss_format_npt,
 	.ss_flags = ss_flags,
+	.phys_bits = phys_bits,
 	.tr_is_guests = true,
 	.window_begin = svm_window_begin,
 	.window_end = svm_window_end,

@@ -39,6 +39,7 @@ static uint64_t ss_flags(void)
  */
 static int init(void)
 {
+	vmx_find_hazards();
 	vmx_mtrr_init();
 	if (vmx.pin & PIN_PREEMPTION_TIMER) {
 		unsigned int shift = rdmsr(MSR_VMX_MISC) & 31; /* TSC ticks per timer tick, SDM3 A.6 */
@@ -65,6 +66,7 @@ const struct backend vmx_backend = {
 	.name = "Intel VMX",
 	.ss_format = &ss_format_ept,
 	.ss_flags = ss_flags,
+	.phys_bits = vmx_gpa_bits,
 	.tr_is_guests = false,
 	.window_begin = vmx_window_begin,
 	.window_end = vmx_window_end,

@@ -29,8 +29,10 @@ static inline uint64_t next_rip(uint64_t rip)
 static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, uint64_t rip)
 {
 	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+	uint32_t subleaf = (uint32_t)vp->gpr[GPR_RCX];
 
 	vp_cpuid(vp, vmx_guest_cr4());
+	vmx_hide_hazards(vp, leaf, subleaf);
 	if (leaf == CPUID_FEATURES)
 		vp->gpr[GPR_RCX] &= ~CPUID_VMX_ECX;
 	else if (leaf == CPUID_EXTENDED && !vmx_in_64bit_code())
@@ -60,7 +62,8 @@ static uint64_t feature_control(void)
 
 static bool is_own_msr(uint32_t msr)
 {
-	return msr == MSR_FEATURE_CONTROL || (msr >= MSR_VMX_FIRST && msr <= MSR_VMX_LAST);
+	return msr == MSR_FEATURE_CONTROL || (msr >= MSR_VMX_FIRST && msr <= MSR_VMX_LAST) ||
+	       vmx_msr_is_refused(msr);
 }
 
 /* These look at what is in service and the like; the timer's don't. */
@@ -86,6 +89,8 @@ static bool write_msr(struct vp *vp, uint32_t msr, uint64_t value)
 		return vmx_microcode_write(vp, value);
 	if (vmx_is_mtrr(msr))
 		return vmx_mtrr_write(vp, msr, value);
+	if (vmx_msr_write_is_checked(msr))
+		return vmx_checked_msr_write(msr, value);
 	vp_post_self(vp, VP_PENDING_EVENT);
 	return vp_msr_write(vp, msr, value) == 0;
 }

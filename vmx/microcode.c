@@ -7,6 +7,7 @@
 #include "vmx.h"
 #include <trivet/guest_walk.h>
 #include <trivet/host_memory.h>
+#include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 #include <trivet/safe_msr.h>
@@ -68,11 +69,15 @@ bool vmx_microcode_write(struct vp *vp, uint64_t value)
 	struct vp_context context;
 	const uint8_t *update;
 	const char *why;
+	uint64_t cr2;
 
 	if (!IS_ALIGNED(value, DATA_ALIGN))
 		return false;
 	backend->get_context(vp, &context);
+	/* Reads of guest memory that fail leave an address of ours in CR2, which is the guest's. */
+	cr2 = read_cr2();
 	update = find_update(&context, vp, value, &why);
+	write_cr2(cr2);
 	if (!update) {
 		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
 				   "microcode update at 0x%llx not loaded: %s", (unsigned long long)value,

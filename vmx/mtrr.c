@@ -4,6 +4,7 @@
  * what counts where they overlap. The boot processor's registers decide for all: SDM3 12.11.8 wants them equal everywhere.
  */
 #include "mtrr.h"
+#include "vmx.h"
 #include <string.h>
 #include <trivet/io.h>
 #include <trivet/partition.h>
@@ -152,7 +153,7 @@ static void take_snapshot(struct mtrr_state *state)
 	state->present = 1;
 	capabilities = rdmsr(MSR_MTRR_CAP);
 	state->has_fixed = !!(capabilities & MTRR_CAP_FIXED);
-	state->phys_bits = cpuid(0x80000008, 0).eax & 0xff;
+	state->phys_bits = vmx_gpa_bits();
 	state->def_type = rdmsr(MSR_MTRR_DEF_TYPE);
 	state->variable_count = (uint32_t)(capabilities & MTRR_CAP_COUNT_MASK);
 	if (state->variable_count > MTRR_VARIABLE_MAX)
@@ -198,7 +199,12 @@ bool vmx_mtrr_write(struct vp *vp, uint32_t msr, uint64_t value)
 
 	if (!safe_wrmsr(msr, value))
 		return false;
-	if (vp->index)
+	/*
+	 * Off, they count for nothing (all memory is UC): a system turns them off with its caches (CR0.CD, SDM3 12.11.7.2),
+	 * changes them and turns them on again. Tables without caches for that moment would be built anew twice for nothing. Who
+	 * leaves them off for good keeps the types of before.
+	 */
+	if (vp->index || !(rdmsr(MSR_MTRR_DEF_TYPE) & MTRR_DEF_ENABLE))
 		return true;
 	take_snapshot(new);
 	if (memcmp(old, new, sizeof(*new)) == 0)

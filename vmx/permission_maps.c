@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which ports and MSRs of the root are intercepted (SDM3 25.6.4, 25.6.9): the least that hides VMX, leads local APIC accesses
- * to the model and makes MTRRs and microcode work as on the bare processor. One pair of maps for all VPs of the root.
+ * to the model, makes MTRRs and microcode work as on the bare processor, and keeps from the root what hazards.c is about. One
+ * pair of maps for all VPs of the root.
  */
 #include "mtrr.h"
 #include "vmx.h"
@@ -93,6 +94,12 @@ int vmx_permission_maps_init(void)
 	for (uint32_t msr = MTRR_MSR_FIRST; msr <= MTRR_MSR_LAST; msr++)
 		if (vmx_is_mtrr(msr))
 			intercept_msr(msr, MSR_WRITE);
+	for (uint32_t msr = 0; msr < 0x2000; msr++) {
+		if (vmx_msr_is_refused(msr))
+			intercept_msr(msr, MSR_READ | MSR_WRITE);
+		if (vmx_msr_write_is_checked(msr))
+			intercept_msr(msr, MSR_WRITE);
+	}
 	intercept_msr(MSR_TSC, MSR_WRITE);
 	intercept_msr(MSR_TSC_ADJUST, MSR_WRITE);
 	intercept_msr(APIC_MSR_BASE, MSR_READ | MSR_WRITE);

@@ -226,6 +226,7 @@ void vmx_lp_start(struct lp *lp)
 	write_controls(lp->vp);
 	write_host_state(lp);
 	take_over_msrs();
+	vmx_stop_hazards(lp->vp);
 	/* Firmware had the caches on when it parked this processor. */
 	vmwrite(VMCS_GUEST_CR0, 0);
 	vmwrite(VMCS_CR0_SHADOW, 0);

@@ -15,6 +15,9 @@
 #define MSR_SYSENTER_EIP 0x176u
 #define MSR_DEBUGCTL 0x1d9u
 #define MSR_PAT 0x277u
+#define MSR_MISC_ENABLE 0x1a0u
+#define MSR_PERF_GLOBAL_CTRL 0x38fu
+#define MSR_PEBS_ENABLE 0x3f1u
 #define MSR_VMX_BASIC 0x480u
 #define MSR_VMX_MISC 0x485u
 #define MSR_VMX_CR0_FIXED0 0x486u
@@ -29,6 +32,13 @@
 #define MSR_VMX_TRUE_ENTRY 0x490u
 #define MSR_VMX_FIRST 0x480u
 #define MSR_VMX_LAST 0x493u
+#define MSR_RTIT_OUTPUT 0x560u	/* base, then mask */
+#define MSR_RTIT_CTL 0x570u	/* then status, CR3 match */
+#define MSR_RTIT_ADDRESS 0x580u /* eight */
+#define MSR_DS_AREA 0x600u
+#define MSR_TME_ACTIVATE 0x982u
+#define MSR_XSS 0xda0u
+#define MSR_HW_FEEDBACK_PTR 0x17d0u
 #define MSR_EFER 0xc0000080u
 #define MSR_FS_BASE 0xc0000100u
 #define MSR_GS_BASE 0xc0000101u
@@ -101,8 +111,12 @@ struct vmx_machine {
 		apic_controls; /* what there is of APIC virtualization; not in proc2, it depends on the VP's mode */
 	uint64_t cr0_fixed0, cr0_fixed1; /* with unrestricted guest: PE and PG are free in the guest */
 	uint64_t cr4_fixed0, cr4_fixed1;
-	unsigned int phys_bits;
-	bool gbpages; /* in the guest's own page tables */
+	unsigned int phys_bits; /* MAXPHYADDR */
+	unsigned int gpa_bits;	/* the same without key identifiers */
+	bool gbpages;		/* in the guest's own page tables */
+	/* For hazards.c */
+	bool has_trace, has_tme, stops_counters, refuses_pebs;
+	uint64_t feedback_bytes; /* size of the hardware feedback table; 0: there is none */
 	uint32_t
 		preemption_ticks; /* of VMCS_PREEMPTION_TIMER: bounds every stay in the guest; 0: there is none */
 	uint8_t *io_map;	  /* 8 KiB: a bit per port */
@@ -113,8 +127,17 @@ struct vmx_machine {
 };
 extern struct vmx_machine vmx;
 
+/* SDM3 table 25-15 */
+struct vmx_msr_entry {
+	uint32_t msr;
+	uint32_t reserved;
+	uint64_t value;
+} __attribute__((aligned(16)));
+
 /* What the back end keeps of a VP beside its VMCS, most of it to save a VMREAD. */
 struct vmx_vp {
+	/* IA32_PERF_GLOBAL_CTRL: an MSR area of one entry each. Stored at exits and loaded at entries; loaded at exits. */
+	struct vmx_msr_entry guest_counters, host_counters;
 	uint32_t event;		   /* VMCS_ENTRY_EVENT, EVENT_VALID only until the next entry */
 	uint32_t tpr_threshold;	   /* VMCS_TPR_THRESHOLD */
 	uint32_t proc;		   /* VMCS_PROC_CONTROLS */
@@ -258,6 +281,20 @@ void vmx_hand_over_interrupts(struct vp *vp);
 int vmx_permission_maps_init(void);
 void vmx_hide_ports(uint16_t port, uint16_t count);
 void vmx_allow_ports(uint16_t port, uint16_t count);
+
+/* hazards.c */
+/* What this processor has of them. */
+void vmx_find_hazards(void);
+/* On each LP, once its VMCS has its controls. */
+void vmx_stop_hazards(struct vp *vp);
+unsigned int vmx_gpa_bits(void);
+/* #GP to the root's RDMSR and WRMSR. */
+bool vmx_msr_is_refused(uint32_t msr);
+/* The root's WRMSR goes through vmx_checked_msr_write(), where false means #GP. */
+bool vmx_msr_write_is_checked(uint32_t msr);
+bool vmx_checked_msr_write(uint32_t msr, uint64_t value);
+/* Takes what the root can't use from the machine's answer to CPUID. */
+void vmx_hide_hazards(struct vp *vp, uint32_t leaf, uint32_t subleaf);
 
 /* microcode.c */
 /* The root's WRMSR to IA32_BIOS_UPDT_TRIG. False: #GP. */

@@ -33,6 +33,8 @@ struct backend {
 	const char *name;
 	const struct ss_format *ss_format;
 	uint64_t (*ss_flags)(void); /* for ss_init(): the page sizes that second-stage tables may have */
+	/* Width of the physical addresses that each stand for other memory: MAXPHYADDR without key identifiers. After init. */
+	unsigned int (*phys_bits)(void);
 	bool tr_is_guests; /* the hypervisor runs with the guest's TR: interrupts can't switch stacks */
 	/* The code in which physical interrupts are let in. */
 	const char *window_begin, *window_end;

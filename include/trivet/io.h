@@ -39,6 +39,8 @@ static inline void store_tsc(volatile uint64_t *to)
 }
 uint64_t rdtsc_ordered(void);
 struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf);
+uint64_t read_cr2(void);
+void write_cr2(uint64_t value);
 uint32_t mmio_read32(const volatile void *address);
 void mmio_write32(volatile void *address, uint32_t value);
 
@@ -104,6 +106,19 @@ static inline uint64_t rdtsc(void)
 
 	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
 	return (uint64_t)high << 32 | low;
+}
+
+static inline uint64_t read_cr2(void)
+{
+	uint64_t value;
+
+	__asm__ volatile("movq %%cr2, %0" : "=r"(value));
+	return value;
+}
+
+static inline void write_cr2(uint64_t value)
+{
+	__asm__ volatile("movq %0, %%cr2" ::"r"(value));
 }
 
 /* The TSC into memory: three instructions, without joining the halves in a register first. */

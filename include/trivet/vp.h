@@ -48,7 +48,7 @@ struct vp {
 	uint32_t extint_count;
 	bool extint_held; /* LINT0 is masked until the guest can take an 8259's interrupt */
 	uint8_t sipi_vector;
-	uint64_t backend_data[8];    /* the back end's own, zero at vp_create */
+	uint64_t backend_data[8] __attribute__((aligned(16))); /* the back end's own, zero at vp_create */
 	_Atomic uint64_t flush_seen; /* partition->flush_generation that this VP's LP has flushed for */
 	uint64_t flushes;
 	struct apic_page *apic_page;
@@ -107,18 +107,22 @@ static inline void vp_cpuid_native(struct vp *vp)
 			 : "a"(vp->gpr[GPR_RAX]), "c"(vp->gpr[GPR_RCX]));
 }
 
+#define VP_CPUID_SPECIAL (BIT(1) | BIT(7) | BIT(0xd) | BIT(0x14) | BIT(0x19))
+
 /*
- * True for the leaves that may not be simply the machine's, quick to tell: 1 and 7 (and 3 and 5), and the first of the
- * extended range, where a back end hides itself. They go through vp_cpuid().
+ * True for the leaves that may not be simply the machine's, quick to tell: features, extended state, trace and key locker,
+ * and the first of the extended range, where a back end hides itself. They go through vp_cpuid().
  */
 static inline bool vp_cpuid_is_special(uint32_t leaf)
 {
-	return (leaf & ~6u) == 1 || (leaf & ~0x1fu) == 0x80000000u;
+	uint32_t range = leaf & ~0x1fu;
+
+	return range == 0 ? VP_CPUID_SPECIAL >> leaf & 1 : range == 0x80000000u;
 }
 
 /*
- * The same, with OSXSAVE (leaf 1), OSPKE (leaf 7) and APIC (leaf 1, leaf 80000001h) of the VP: the processor answers from
- * the hypervisor's CR4 and APIC. The back end hides itself afterwards.
+ * The same, with OSXSAVE (leaf 1), OSPKE (leaf 7), AESKLE (leaf 19h) and APIC (leaf 1, leaf 80000001h) of the VP: the
+ * processor answers from the hypervisor's CR4 and APIC. The back end hides itself afterwards.
  */
 void vp_cpuid(struct vp *vp, uint64_t cr4);
 

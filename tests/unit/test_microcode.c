@@ -42,6 +42,18 @@ bool log_ratelimit_allow(struct log_ratelimit *bucket)
 	return true;
 }
 
+static uint64_t cr2;
+
+uint64_t read_cr2(void)
+{
+	return cr2;
+}
+
+void write_cr2(uint64_t value)
+{
+	cr2 = value;
+}
+
 static void get_context(struct vp *of, struct vp_context *context)
 {
 	assert_ptr_equal(of, &vp);
@@ -70,6 +82,7 @@ bool guest_phys_read32(void *space, gpa_t gpa, uint32_t *value)
 {
 	(void)space;
 	assert_true(IS_ALIGNED(gpa.v, 4));
+	cr2 = gpa.v; /* as if the read had faulted */
 	if (gpa.v - GPA_BASE >= sizeof(memory))
 		return false;
 	memcpy(value, memory + (gpa.v - GPA_BASE), 4);
@@ -98,6 +111,7 @@ static void put(uint64_t gva, uint32_t data_size, uint32_t total_size)
 
 static void begin(void)
 {
+	cr2 = 0x1234;
 	memset(memory, 0xee, sizeof(memory));
 	for (unsigned int i = 0; i < PAGES; i++)
 		page_gpa[i] = GPA_BASE + i * PAGE_SIZE;
@@ -115,6 +129,7 @@ static void loaded(uint64_t gva, uint64_t size)
 	assert_int_equal(written, (uint64_t)(memory + (gva - GVA_BASE)));
 	assert_int_equal(window_size, size);
 	assert_int_equal(lines, 0);
+	assert_int_equal(cr2, 0x1234);
 }
 
 static void not_loaded(uint64_t gva)
@@ -122,6 +137,7 @@ static void not_loaded(uint64_t gva)
 	assert_true(vmx_microcode_write(&vp, gva));
 	assert_int_equal(writes, 0);
 	assert_int_equal(lines, 1);
+	assert_int_equal(cr2, 0x1234);
 	lines = 0;
 }
 

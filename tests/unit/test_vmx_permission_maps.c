@@ -29,6 +29,16 @@ bool vmx_is_mtrr(uint32_t msr)
 	return msr == 0x200 || msr == 0x2ff;
 }
 
+bool vmx_msr_is_refused(uint32_t msr)
+{
+	return msr == 0x560;
+}
+
+bool vmx_msr_write_is_checked(uint32_t msr)
+{
+	return msr == 0x1a0 || msr == 0x1fff;
+}
+
 static bool bit(const uint8_t *map, uint32_t index)
 {
 	return map[index / 8] >> (index % 8) & 1;
@@ -36,13 +46,14 @@ static bool bit(const uint8_t *map, uint32_t index)
 
 static bool read_exits(uint32_t msr)
 {
-	return msr == 0x1b || msr == 0x3a || msr == 0x6e0 || (msr >= 0x480 && msr <= 0x493) ||
+	return msr == 0x1b || msr == 0x3a || msr == 0x6e0 || (msr >= 0x480 && msr <= 0x493) || msr == 0x560 ||
 	       (msr >= 0x800 && msr <= 0x8ff);
 }
 
 static bool write_exits(uint32_t msr)
 {
-	return read_exits(msr) || msr == 0x10 || msr == 0x3b || msr == 0x79 || msr == 0x200 || msr == 0x2ff;
+	return read_exits(msr) || msr == 0x10 || msr == 0x3b || msr == 0x79 || msr == 0x200 || msr == 0x2ff ||
+	       msr == 0x1a0 || msr == 0x1fff;
 }
 
 static bool x2apic_read_passes(uint32_t msr)
