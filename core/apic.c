@@ -174,9 +174,6 @@ void apic_page_ran(struct apic *apic, uint8_t requested, uint8_t serviced)
 			    (uint64_t)group_of(apic, APIC_REG_ICR_HIGH)->value << 32;
 }
 
-#define POSTED_EDGE 1u
-#define POSTED_LEVEL (1u << 8)
-
 /*
  * The poster writes the vector, then the summary; the owner, or a processor that takes the edge-triggered ones for it,
  * clears the summary first. So a vector that is not seen leaves the summary set.
@@ -188,12 +185,18 @@ bool apic_post(struct apic *apic, uint8_t vector, bool level)
 
 	if (unlikely(level)) {
 		atomic_fetch_or_explicit(&apic->posted_level[word], bit, memory_order_release);
-		return !(atomic_fetch_or_explicit(&apic->posted_any, POSTED_LEVEL, memory_order_acq_rel) &
-			 POSTED_LEVEL);
+		return !(atomic_fetch_or_explicit(&apic->posted_any, APIC_POSTED_FOR_SOFTWARE,
+						  memory_order_acq_rel) &
+			 APIC_POSTED_FOR_SOFTWARE);
 	}
 	atomic_fetch_or_explicit(&apic->posted[word], bit, memory_order_release);
-	return !(atomic_fetch_or_explicit(&apic->posted_any, POSTED_EDGE, memory_order_acq_rel) &
-		 POSTED_EDGE);
+	return !(atomic_fetch_or_explicit(&apic->posted_any, APIC_POSTED, memory_order_acq_rel) &
+		 APIC_POSTED);
+}
+
+void apic_post_for_software(struct apic *apic)
+{
+	atomic_fetch_or_explicit(&apic->posted_any, APIC_POSTED_FOR_SOFTWARE, memory_order_release);
 }
 
 static void accept_all(struct apic *apic, unsigned int first, uint64_t bits, bool level)

@@ -177,8 +177,8 @@ static bool handle_vector(struct lp *lp, uint8_t vector)
 		return false;
 	}
 	if (vector == HV_VECTOR_POSTED && lp_takes_posted) {
-		end_edge(lp,
-			 vector); /* it found the LP outside guest mode: the model takes what was posted */
+		end_edge(lp, vector); /* it found the LP outside guest mode */
+		apic_sync_posted(&lp->vp->apic);
 		return true;
 	}
 	give_to_vp(lp, vector);

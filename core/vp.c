@@ -188,7 +188,10 @@ static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
 		return true;
 	if (!interrupts_on)
 		return false;
-	apic_sync_posted(&vp->apic);
+	if (lp_takes_posted)
+		apic_sync_left_to_software(&vp->apic); /* for the others a notification is on its way */
+	else
+		apic_sync_posted(&vp->apic);
 	return vp->extint_count || vp->extint_held || apic_next_vector(&vp->apic) >= 0;
 }
 

@@ -119,6 +119,7 @@ static void notify(struct vp *target)
 {
 	if (lp_takes_posted && lp_notify_posted(target->lp))
 		return;
+	apic_post_for_software(&target->apic);
 	vp_post(target, VP_PENDING_EVENT);
 	lp_kick(target->lp);
 }

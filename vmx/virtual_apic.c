@@ -98,7 +98,10 @@ void vmx_hand_over_interrupts(struct vp *vp)
 	struct apic *apic = &vp->apic;
 	uint16_t status;
 
-	apic_sync_posted(apic);
+	if (own->takes_posted)
+		apic_sync_left_to_software(apic);
+	else
+		apic_sync_posted(apic);
 	if (own->apic_known) {
 		status = (uint16_t)(vector_or_0(apic->irr_top) | vector_or_0(apic->isr_top) << 8);
 	} else {

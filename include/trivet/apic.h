@@ -210,6 +210,10 @@ struct apic {
 static_assert(offsetof(struct apic, posted_any) - offsetof(struct apic, posted) == 32,
 	      "posted-interrupt descriptor");
 
+/* Bits of posted_any. */
+#define APIC_POSTED 1u
+#define APIC_POSTED_FOR_SOFTWARE (1u << 8)
+
 /* The vectors 64 * i to 64 * i + 63 of APIC_REG_IRR, _ISR or _TMR. */
 static inline uint64_t apic_vectors(const struct apic *apic, enum apic_reg group, unsigned int i)
 {
@@ -332,11 +336,25 @@ bool apic_accept(struct apic *apic, uint8_t vector, bool level);
  */
 bool apic_post(struct apic *apic, uint8_t vector, bool level);
 
+/* What was posted can't wait for the processor to take it: there will be no notification. From any LP. */
+void apic_post_for_software(struct apic *apic);
+
 /* Fold posted vectors into IRR. */
 void apic_sync_posted_slow(struct apic *apic);
 static inline void apic_sync_posted(struct apic *apic)
 {
 	if (unlikely(atomic_load_explicit(&apic->posted_any, memory_order_relaxed)))
+		apic_sync_posted_slow(apic);
+}
+
+/*
+ * The same where the processor takes posted vectors when the notification arrives: whoever takes that takes the vectors, so that none
+ * comes for nothing (Bochs 3.0 makes vector 255 of it).
+ */
+static inline void apic_sync_left_to_software(struct apic *apic)
+{
+	if (unlikely(atomic_load_explicit(&apic->posted_any, memory_order_relaxed) &
+		     APIC_POSTED_FOR_SOFTWARE))
 		apic_sync_posted_slow(apic);
 }
 

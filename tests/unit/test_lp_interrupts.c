@@ -108,6 +108,14 @@ void apic_timer_expired(struct apic *apic, uint64_t now_tsc)
 	apic->timer.deadline_tsc = UINT64_MAX;
 }
 
+static int synced;
+
+void apic_sync_posted_slow(struct apic *apic)
+{
+	assert_ptr_equal(apic, &vp->apic);
+	synced++;
+}
+
 enum log_level log_threshold = LOG_INFO;
 
 void vp_log_exit_counts(struct vp *v)
@@ -261,9 +269,12 @@ static void notification_is_ours_where_vectors_are_posted(void **state)
 {
 	(void)state;
 	lp_takes_posted = true;
+	synced = 0;
+	atomic_store(&vp->apic.posted_any, APIC_POSTED);
 	arrive(HV_VECTOR_POSTED, false);
 	assert_true(lp_handle_interrupts(lp));
 	assert_int_equal(accepted[HV_VECTOR_POSTED], 0);
+	assert_int_equal(synced, 1); /* whoever takes the notification takes the vectors */
 	assert_false(isr[HV_VECTOR_POSTED]);
 	lp->state = LP_STARTING;
 	assert_false(lp_notify_posted(lp)); /* it will look when it is up, at what a kick is for */

@@ -153,6 +153,14 @@ static void posted_ones_are_added(void **state)
 	assert_true(apic_post(&vp->apic, 0x77, false));
 	vmx_hand_over_interrupts(vp);
 	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPT_STATUS], 0x77);
+	/* With posted interrupts they are left to the notification, unless there is none. */
+	vmx_of(vp)->takes_posted = true;
+	assert_true(apic_post(&vp->apic, 0x99, false));
+	vmx_hand_over_interrupts(vp);
+	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPT_STATUS], 0x77);
+	apic_post_for_software(&vp->apic);
+	vmx_hand_over_interrupts(vp);
+	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPT_STATUS], 0x99);
 }
 
 /* An exit that uses the model takes over first; what came before that counts. */
