@@ -69,7 +69,7 @@ SAME = {
     "PCI devices": "(cd /sys/bus/pci/devices && grep . */vendor */device */class)",
     "ACPI tables": "ls -R /sys/firmware/acpi/tables",
     "MTRRs": "cat /proc/mtrr",
-    "block devices": "grep . /sys/block/*/size",
+    "block devices": "ls /sys/block; cat /sys/block/*/size | sort -n",  # which is sda differs from boot to boot
     "interrupt lines": "awk '/IO-APIC|PCI-MSI/ { sub(/:.*/, \"\", $1); print $1, $NF }' /proc/interrupts",
     "EFI": "cat /sys/firmware/efi/fw_platform_size",
     "vulnerabilities": "grep . /sys/devices/system/cpu/vulnerabilities/*",
