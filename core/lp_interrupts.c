@@ -88,15 +88,19 @@ void lp_unpark_level(struct lp *lp)
 	run_eois(lp);
 }
 
-/* An edge-triggered vector is done with the physical APIC. */
-static void end_edge(struct lp *lp, uint8_t vector)
+static __attribute__((__noinline__)) void end_edge_in_order(struct lp *lp, uint8_t vector)
 {
-	if (likely(lp->in_service_count == 0)) {
-		lapic_eoi(&lp->lapic);
-		return;
-	}
 	begin_service(lp, vector);
 	lp_complete_level(lp, vector);
+}
+
+/* An edge-triggered vector is done with the physical APIC. */
+static inline __attribute__((__always_inline__)) void end_edge(struct lp *lp, uint8_t vector)
+{
+	if (likely(lp->in_service_count == 0))
+		lapic_eoi(&lp->lapic);
+	else
+		end_edge_in_order(lp, vector);
 }
 
 void lp_timer_update(struct lp *lp)
@@ -185,17 +189,21 @@ static bool handle_vector(struct lp *lp, uint8_t vector)
 	return true;
 }
 
-static void pass_on_nmi(struct lp *lp)
+static __attribute__((__noinline__)) void pass_on_nmi(struct lp *lp)
 {
-	if (unlikely(atomic_load_explicit(&lp->nmi_taken, memory_order_relaxed))) {
-		atomic_store_explicit(&lp->nmi_taken, 0, memory_order_relaxed);
-		vp_post_self(lp->vp, VP_PENDING_NMI);
-	}
+	atomic_store_explicit(&lp->nmi_taken, 0, memory_order_relaxed);
+	vp_post_self(lp->vp, VP_PENDING_NMI);
+}
+
+static inline bool nmi_was_taken(const struct lp *lp)
+{
+	return atomic_load_explicit(&lp->nmi_taken, memory_order_relaxed);
 }
 
 bool lp_handle_vector(struct lp *lp, uint8_t vector)
 {
-	pass_on_nmi(lp);
+	if (unlikely(nmi_was_taken(lp)))
+		pass_on_nmi(lp);
 	return handle_vector(lp, vector);
 }
 
@@ -216,7 +224,8 @@ bool lp_handle_interrupts(struct lp *lp)
 			deliver |= handle_vector(lp, (uint8_t)((unsigned int)i * 64 + n));
 		}
 	}
-	pass_on_nmi(lp);
+	if (unlikely(nmi_was_taken(lp)))
+		pass_on_nmi(lp);
 	return deliver;
 }
 

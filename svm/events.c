@@ -7,22 +7,19 @@
 #include <trivet/assert.h>
 #include <trivet/decode.h>
 #include <trivet/exceptions.h>
+#include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
 #define CR8_BIT (1u << 8)
-
-static bool is_contributory(uint8_t vector)
-{
-	return vector == 0 || (vector >= 10 && vector <= 13);
-}
 
 void svm_complete_traced(struct vp *vp)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
 	vmcb->rflags &= ~RFLAGS_RF;
-	if ((vmcb->rflags & RFLAGS_TF) && !svm_of(vp)->nmi_step) {
+	if ((vmcb->rflags & RFLAGS_TF) && !svm_of(vp)->nmi_step &&
+	    !(rdmsr(MSR_DEBUGCTL) & DEBUGCTL_BTF)) { /* the guest's stays in the processor */
 		vmcb->dr6 |= DR6_BS;
 		svm_inject_exception(vp, VECTOR_DB, false, 0);
 	}
@@ -43,10 +40,9 @@ void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 			vp_post_self(vp, VP_PENDING_SHUTDOWN);
 			return;
 		}
-		if ((is_contributory(old) && is_contributory(vector)) ||
-		    (old == VECTOR_PF && (is_contributory(vector) || vector == VECTOR_PF))) {
+		if (exceptions_make_double_fault(old, vector)) {
 			vector = VECTOR_DF;
-			has_error = true;
+			has_error = vmcb->cr0 & CR0_PE;
 			error = 0;
 		}
 	}

@@ -149,7 +149,7 @@ void svm_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const stru
 	vmcb->sysenter_esp = rdmsr(0x175);
 	vmcb->sysenter_eip = rdmsr(0x176);
 	vmcb->pat = rdmsr(MSR_PAT);
-	vmcb->debug_control = rdmsr(0x1d9);
+	vmcb->debug_control = rdmsr(MSR_DEBUGCTL);
 	vmcb->efer = state->efer | EFER_SVME;
 	vmcb->cr0 = state->cr0;
 	vmcb->cr3 = context->cr3;

@@ -9,6 +9,7 @@
 #include <trivet/vp.h>
 
 #define MSR_EFER 0xc0000080u
+#define MSR_DEBUGCTL 0x1d9u
 #define MSR_PAT 0x277u
 #define MSR_VM_CR 0xc0010114u
 #define MSR_SMM_CTL 0xc0010116u
@@ -27,6 +28,7 @@
 #define CR0_PG BIT(31)
 #define CR4_LA57 BIT(12)
 #define DR6_BS BIT(14)
+#define DEBUGCTL_BTF BIT(1)
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
 #define RFLAGS_RF BIT(16)

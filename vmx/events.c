@@ -9,11 +9,6 @@
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
-static bool is_contributory(uint8_t vector)
-{
-	return vector == 0 || (vector >= 10 && vector <= 13);
-}
-
 /* The processor takes `event` with the next entry and clears EVENT_VALID with the exit after it. */
 static void set_event(struct vp *vp, uint32_t event)
 {
@@ -56,8 +51,7 @@ void vmx_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 			vp_post_self(vp, VP_PENDING_SHUTDOWN);
 			return;
 		}
-		if ((is_contributory(old) && is_contributory(vector)) ||
-		    (old == VECTOR_PF && (is_contributory(vector) || vector == VECTOR_PF))) {
+		if (exceptions_make_double_fault(old, vector)) {
 			vector = VECTOR_DF;
 			has_error = vmread(VMCS_GUEST_CR0) & CR0_PE;
 			error = 0;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Exception vectors by name, APM2 8.2. */
+/* Exception vectors by name, APM2 8.2, SDM3 6.15. */
 #ifndef TRIVET_EXCEPTIONS_H
 #define TRIVET_EXCEPTIONS_H
 
+#include <trivet/types.h>
+
+#define VECTOR_DE 0
 #define VECTOR_DB 1
 #define VECTOR_NMI 2
 #define VECTOR_UD 6
@@ -13,5 +16,18 @@
 #define VECTOR_GP 13
 #define VECTOR_PF 14
 #define VECTOR_MC 18
+
+static inline bool exception_is_contributory(uint8_t vector)
+{
+	return vector == VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP);
+}
+
+/* An exception while another is delivered: do the two make a double fault? (APM2 table 8-5, SDM3 table 6-5) */
+static inline bool exceptions_make_double_fault(uint8_t first, uint8_t second)
+{
+	if (first == VECTOR_PF)
+		return second == VECTOR_PF || exception_is_contributory(second);
+	return exception_is_contributory(first) && exception_is_contributory(second);
+}
 
 #endif
