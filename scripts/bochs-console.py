@@ -24,6 +24,8 @@ ESCAPE = b"\x01"  # Ctrl-A
 SWITCHED_OFF = re.compile(r"soft power off|shutdown requested", re.I)
 SPEAKS = re.compile(rb"Linux version|TRIVET-READY")
 SILENCE_S = 2
+# The UART holds 16 characters and there is no flow control: what a guest that is busy for a moment can lose, nobody types.
+BURST, BURST_S = 4, 0.005
 
 
 class Progress:
@@ -98,11 +100,12 @@ def write_all(fd, data):
 
 def relay(process, master):
     """Copies both ways until Bochs has ended; True when the user asked to leave."""
-    keyboard, progress, pending = Keyboard(), Progress(os.isatty(1)), b""
+    keyboard, progress, pending, next_burst = Keyboard(), Progress(os.isatty(1)), b"", 0.0
     while True:
+        wait = max(0.0, next_burst - time.monotonic()) if pending else 0.1
         ended = process.poll() is not None  # asked before reading: what was written before the end is read
         readers = [master] + ([0] if keyboard.open and len(pending) < 65536 else [])
-        ready, writable, _ = select.select(readers, [master] if pending else [], [], 0 if ended else 0.1)
+        ready, _, _ = select.select(readers, [], [], 0 if ended else wait)
         if master in ready:
             data = os.read(master, 65536)
             progress.machine_speaks(data)
@@ -118,8 +121,9 @@ def relay(process, master):
             if data and keyboard.terminal:
                 progress.stop()
             pending += data
-        if writable:
-            pending = pending[os.write(master, pending):]
+        if pending and time.monotonic() >= next_burst and select.select([], [master], [], 0)[1]:
+            pending = pending[os.write(master, pending[:BURST]):]
+            next_burst = time.monotonic() + BURST_S
         progress.tick()
 
 

@@ -48,9 +48,9 @@ DEVICE_MEMORY = ("-object", "memory-backend-ram,id=far,size=8G,reserve=off",
                  "-device", "ivshmem-plain,memdev=far")
 
 ON_AMD = [
-    Guest("cpuid", least=20, compare="CPUID "),
-    Guest("cpuid", least=20, smp=4, compare="CPUID "),
-    Guest("cpuid", least=20, model="max", compare="CPUID "),
+    Guest("cpuid", least=19, compare="CPUID "),
+    Guest("cpuid", least=19, smp=4, compare="CPUID "),
+    Guest("cpuid", least=19, model="max", compare="CPUID "),
     Guest("msr", least=30, compare="MSR "),
     Guest("cr", least=47, compare="CR "),
     Guest("mtrr", least=37, compare="MTRR "),
