@@ -29,7 +29,7 @@ enum vp_state {
 #define VP_APIC_SPACE 512
 
 struct vp {
-	/* First, because it begins with the posted-interrupt descriptor: a page is more than the processor wants, not more than Bochs. */
+	/* First, since it begins with the posted-interrupt descriptor: SDM3 30.6 asks for 64-byte alignment, Bochs for a page's. */
 	union {
 		struct apic apic;
 		uint8_t apic_space[VP_APIC_SPACE];
