@@ -7,13 +7,19 @@
 # Environment: MIRROR (default: the mirror that the system uses)
 
 # fetch_tool DIR SUITE PACKAGE...: what the packages need, unpacked to DIR/root; an empty DIR/bin beside it. A package
-# `source:NAME` is the source as its authors released it, unpacked to DIR/source.
+# `source:NAME` is the source as its authors released it, unpacked to DIR/source; `only:NAME` comes without what it needs,
+# `newest:REGEX` likewise, the highest version of the names that match.
 fetch_tool() {
 	local dir=$1 suite=$2 base=${2%-backports} apt=$1/apt key=/usr/share/keyrings/debian-archive-keyring.gpg
-	local mirror name uri file hash options packages=() sources=()
+	local mirror name uri file hash options packages=() sources=() alone=() patterns=()
 	shift 2
 	for name; do
-		if [[ $name == source:* ]]; then sources+=("${name#source:}"); else packages+=("$name"); fi
+		case $name in
+		source:*) sources+=("${name#source:}") ;;
+		only:*) alone+=("${name#only:}") ;;
+		newest:*) patterns+=("${name#newest:}") ;;
+		*) packages+=("$name") ;;
+		esac
 	done
 	mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2> /dev/null |
 		grep -v security | head -n 1)}
@@ -32,7 +38,11 @@ fetch_tool() {
 		-o "APT::Sandbox::User=$(id -un)")
 	echo "${0##*/}: $* of $suite, into $dir" >&2
 	apt-get "${options[@]}" -qq update
-	apt-get "${options[@]}" -qq -y --download-only -t "$suite" install "${packages[@]}"
+	for name in "${patterns[@]}"; do
+		alone+=("$(apt-cache "${options[@]}" pkgnames | grep -xE "$name" | sort -V | tail -n 1)")
+	done
+	((${#packages[@]} == 0)) || apt-get "${options[@]}" -qq -y --download-only -t "$suite" install "${packages[@]}"
+	((${#alone[@]} == 0)) || (cd "$apt/cache/archives" && apt-get "${options[@]}" -qq -t "$suite" download "${alone[@]}")
 	for file in "$apt"/cache/archives/*.deb; do
 		dpkg -x "$file" "$dir/root"
 	done
