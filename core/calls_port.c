@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hypercalls that make and remove ports and connections (TLFS "HvCallCreatePort", "HvCallConnectPort", "HvCallDeletePort",
+ * "HvCallDisconnectPort"), for the caller's own partition or one it has authority over. Message and event ports today.
+ */
+#include <hv/port.h>
+#include <hv/status.h>
+#include <trivet/hypercall.h>
+#include <trivet/partition.h>
+#include <trivet/port.h>
+#include <trivet/vp.h>
+
+/* What a port is to be, in order or HV_STATUS_INVALID_PARAMETER, HV_STATUS_INVALID_VP_INDEX. SINT 0 is the hypervisor's own. */
+static uint16_t read_info(const struct partition *partition, const struct hv_port_info *info,
+			  struct port_target *target)
+{
+	bool is_event = info->port_type == HV_PORT_TYPE_EVENT;
+
+	if (info->port_type != HV_PORT_TYPE_MESSAGE && !is_event)
+		return HV_STATUS_INVALID_PARAMETER;
+	if (info->padding || info->reserved || info->target_sint == 0 || info->target_sint >= HV_SINT_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	if (!is_event && (info->base_flag_number || info->flag_count))
+		return HV_STATUS_INVALID_PARAMETER;
+	if (is_event && (info->flag_count == 0 ||
+			 info->base_flag_number + info->flag_count > (int)HV_EVENT_FLAGS_PER_SINT))
+		return HV_STATUS_INVALID_PARAMETER;
+	if (info->target_vp != HV_VP_INDEX_ANY && info->target_vp >= partition->vp_count)
+		return HV_STATUS_INVALID_VP_INDEX;
+	*target = (struct port_target){
+		.type = (uint8_t)info->port_type,
+		.sint = (uint8_t)info->target_sint,
+		.base_flag = info->base_flag_number,
+		.flag_count = info->flag_count,
+		.vp_index = info->target_vp,
+	};
+	return HV_STATUS_SUCCESS;
+}
+
+uint16_t hypercall_create_port(struct hypercall *call)
+{
+	const struct hv_input_create_port *input = call->input;
+	struct partition *partition, *connector = NULL;
+	struct port_target target;
+	uint16_t status;
+
+	partition = partition_authority(call->vp, input->port_partition_id, 0, &status);
+	if (!partition)
+		return status;
+	if (input->connection_partition_id) {
+		connector = partition_authority(call->vp, input->connection_partition_id, 0, &status);
+		if (!connector)
+			return status;
+	}
+	if (input->port_vtl || input->min_connection_vtl || input->padding)
+		return HV_STATUS_INVALID_PARAMETER;
+	status = read_info(partition, &input->port_info, &target);
+	if (status)
+		return status;
+	return port_create(partition, input->port_id, &target, connector ? connector->id : 0);
+}
+
+uint16_t hypercall_delete_port(struct hypercall *call)
+{
+	const struct hv_input_delete_port *input = call->input;
+	struct partition *partition;
+	uint16_t status;
+
+	partition = partition_authority(call->vp, input->port_partition_id, 0, &status);
+	if (!partition)
+		return status;
+	if (input->reserved)
+		return HV_STATUS_INVALID_PARAMETER;
+	return port_delete(partition, input->port_id);
+}
+
+uint16_t hypercall_connect_port(struct hypercall *call)
+{
+	const struct hv_input_connect_port *input = call->input;
+	struct partition *partition, *owner;
+	uint16_t status;
+
+	partition = partition_authority(call->vp, input->connection_partition_id, 0, &status);
+	if (!partition)
+		return status;
+	owner = partition_authority(call->vp, input->port_partition_id, 0, &status);
+	if (!owner)
+		return status;
+	if (input->connection_vtl || input->reserved0 || input->reserved1 || input->reserved2 ||
+	    (input->connection_info.port_type != HV_PORT_TYPE_MESSAGE &&
+	     input->connection_info.port_type != HV_PORT_TYPE_EVENT))
+		return HV_STATUS_INVALID_PARAMETER;
+	return port_connect(partition, input->connection_id, owner, input->port_id,
+			    (uint8_t)input->connection_info.port_type);
+}
+
+uint16_t hypercall_disconnect_port(struct hypercall *call)
+{
+	const struct hv_input_disconnect_port *input = call->input;
+	struct partition *partition;
+	uint16_t status;
+
+	partition = partition_authority(call->vp, input->connection_partition_id, 0, &status);
+	if (!partition)
+		return status;
+	if (input->flags & ~HV_DISCONNECT_PORT_IS_DOORBELL)
+		return HV_STATUS_INVALID_PARAMETER;
+	/* A doorbell's is another kind of connection, of which there is none. */
+	if (input->flags)
+		return HV_STATUS_INVALID_CONNECTION_ID;
+	return port_disconnect(partition, input->connection_id);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Ports and connections (TLFS "Ports and Connections"): a port is where a partition receives messages or event flags, a connection
+ * is the right of a partition to send to one. Made and removed under a lock; looked up without, since PostMessage and SignalEvent are hot:
+ * ports and connections stay at their place in memory as long as the partition lives, and a generation tells a port from
+ * the one that was there before.
+ */
+#ifndef TRIVET_PORT_H
+#define TRIVET_PORT_H
+
+#include <hv/synic.h>
+#include <stdatomic.h>
+#include <trivet/lock.h>
+#include <trivet/synic.h>
+#include <trivet/types.h>
+
+struct partition;
+struct port;
+
+/* Messages a message port can have under way (TLFS "Guest Message Buffers"). */
+#define PORT_BUFFERS 16u
+
+struct port_buffer {
+	struct synic_message link;
+	struct port *port;
+	uint64_t index; /* of the port's */
+	struct hv_message message;
+};
+
+/* What a sender has to know of a port, in one word: read at once, whatever happens to the port meanwhile. */
+struct port_target {
+	uint8_t type; /* HV_PORT_TYPE_* */
+	uint8_t sint;
+	uint16_t base_flag;
+	uint16_t flag_count;
+	uint32_t vp_index; /* or HV_VP_INDEX_ANY */
+};
+
+struct port {
+	_Atomic uint64_t state;		  /* PORT_STATE_*: buffers in use, generation */
+	_Atomic uint64_t target;	  /* struct port_target, packed; 0: deleted */
+	struct partition *partition;	  /* the receiver */
+	struct port_buffer *buffers;	  /* PORT_BUFFERS of them, a message port's */
+	uint64_t connection_partition_id; /* who may connect; 0: anybody */
+	uint32_t id;
+	bool live; /* has that id: not deleted */
+};
+
+#define PORT_STATE_BUFFERS 0xffffull /* one bit each: in use */
+#define PORT_STATE_DELETED BIT(16)   /* or never made */
+#define PORT_STATE_GENERATION_SHIFT 24
+
+struct connection {
+	_Alignas(32) _Atomic uint64_t
+		key; /* CONNECTION_USED | id; 0: never used, CONNECTION_FREE: used before */
+	_Atomic(struct port *) port;
+	_Atomic uint64_t generation; /* the port's */
+};
+
+#define PORT_PAGES 32u
+#define PORTS_PER_PAGE (PAGE_SIZE / sizeof(struct port))
+#define CONNECTION_PAGES 16u
+#define CONNECTIONS_PER_PAGE (PAGE_SIZE / sizeof(struct connection))
+
+/* Embedded in the partition as `ports`. All zero but for the lock: none. Pages are allocated as ids need them and kept. */
+struct port_space {
+	struct spinlock lock;
+	uint64_t generation; /* the newest port's */
+	_Atomic(struct port *) port_pages[PORT_PAGES];
+	_Atomic(struct connection *) connection_pages[CONNECTION_PAGES];
+};
+
+/* Gives all pages back; nobody uses the partition any more, its VPs' queues are empty. */
+void port_space_destroy(struct port_space *space);
+
+/*
+ * HV_STATUS_*: INVALID_PORT_ID (taken; bits 31:24), INSUFFICIENT_MEMORY, NO_RESOURCES (as many as there can be). `target` is valid.
+ * `connection_partition_id`: who may connect, 0: anybody.
+ */
+uint16_t port_create(struct partition *partition, uint32_t id, const struct port_target *target,
+		     uint64_t connection_partition_id);
+
+/* Messages that wait in its buffers are lost. INVALID_PORT_ID. */
+uint16_t port_delete(struct partition *partition, uint32_t id);
+
+/*
+ * `partition` may send to port `port_id` of `owner` from now on. `type` must be the port's. INVALID_CONNECTION_ID (taken; bits
+ * 31:24), INVALID_PORT_ID (none; not for this partition), INVALID_PARAMETER (type), INSUFFICIENT_MEMORY, NO_RESOURCES.
+ */
+uint16_t port_connect(struct partition *partition, uint32_t connection_id, struct partition *owner,
+		      uint32_t port_id, uint8_t type);
+
+/* INVALID_CONNECTION_ID. */
+uint16_t port_disconnect(struct partition *partition, uint32_t connection_id);
+
+/*
+ * The port behind a connection of `partition`, and what it was at one moment. INVALID_CONNECTION_ID, INVALID_PORT_ID (deleted, or not of
+ * this type). Without lock, from any LP. `*generation` is for port_buffer_get().
+ */
+uint16_t port_lookup(struct partition *partition, uint32_t connection_id, uint8_t type, struct port **port,
+		     struct port_target *target, uint64_t *generation);
+
+/* A free message buffer of the port. INSUFFICIENT_BUFFERS; INVALID_PORT_ID: deleted meanwhile. Without lock. */
+uint16_t port_buffer_get(struct port *port, uint64_t generation, struct port_buffer **buffer);
+
+/* The message is delivered or lost. The last one out of a deleted port frees its buffers. */
+void port_buffer_put(struct port_buffer *buffer);
+
+/* The port was deleted: the message isn't delivered any more. */
+static inline bool port_buffer_is_dead(const struct port_buffer *buffer)
+{
+	return atomic_load_explicit(&buffer->port->state, memory_order_acquire) & PORT_STATE_DELETED;
+}
+
+#endif
