@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Registers of a VP by name: the table of names, what a value must look like, and the way to whoever keeps the register. Names
+ * that the interface has and no row here has (trust levels, nested virtualization, performance counters, idle) are unknown.
+ */
+#include <errno.h>
+#include <hv/msr.h>
+#include <hv/status.h>
+#include <trivet/backend.h>
+#include <trivet/hv_cpuid.h>
+#include <trivet/io.h>
+#include <trivet/partition.h>
+#include <trivet/vp.h>
+#include <trivet/vp_registers.h>
+
+#define CR0_PE BIT(0)
+#define CR0_NW BIT(29)
+#define CR0_CD BIT(30)
+#define CR0_PG BIT(31)
+#define CR0_DEFINED 0xe005003full /* PG CD NW AM WP NE ET TS EM MP PE */
+#define CR8_DEFINED 0xfull
+#define RFLAGS_ONE BIT(1)
+#define RFLAGS_DEFINED 0x3f7fd7ull
+#define DR_HIGH_RESERVED (~0xffffffffull)
+#define VECTOR_DB 1u
+#define VECTOR_NMI 2u
+#define VECTOR_PF 14u
+#define VECTOR_EXCEPTION_LAST 30u
+#define PENDING_RESERVED 0xfe00ull /* and bit 9: there are no nested guests */
+#define PENDING_EVENT_DEFINED 0x10full
+#define DELIVERABILITY_DEFINED 0xffff00000000003full
+#define INTERCEPT_SUSPEND_DEFINED 3ull /* bit 1: the TLB is locked */
+#define CPUID_ADDRESS_BITS 0x80000008u
+
+enum kind {
+	KIND_GPR,     /* target: its number in an instruction */
+	KIND_BACKEND, /* enum vp_register */
+	KIND_MSR,     /* number of the MSR */
+	KIND_HV_MSR,  /* number of the synthetic MSR */
+	KIND_LIVE,    /* enum live_register */
+	KIND_LEAF,    /* hypervisor's CPUID leaf */
+	KIND_PARENT,  /* offset in struct vp_parent_registers */
+	KIND_EVENT,   /* an exception to be raised: VP_REGISTER_PENDING_INTERRUPTION */
+	KIND_ACTIVITY,
+	KIND_APIC_ID,
+	KIND_ZERO, /* nothing to tell, nothing to set */
+};
+
+#define READ_ONLY BIT(0)
+#define WRITE_ONLY BIT(1) /* reads as 0 */
+#define WIDE BIT(2)	  /* uses more than 64 bits */
+#define ENTRY BIT(3)	  /* VM entry looks at it together with others */
+#define STEP2 BIT(4)	  /* the targets of a row are two apart */
+
+typedef bool (*value_check)(const union hv_register_value *value);
+
+struct row {
+	uint32_t first;
+	uint32_t target;
+	uint8_t count;
+	uint8_t kind;
+	uint8_t flags;
+	value_check is_valid; /* NULL: any 64 bits */
+};
+
+static bool is_canonical(uint64_t address)
+{
+	unsigned int unused = 64 - (cpuid(CPUID_ADDRESS_BITS, 0).eax >> 8 & 0xff);
+
+	return (uint64_t)((int64_t)(address << unused) >> unused) == address;
+}
+
+static bool check_canonical(const union hv_register_value *value)
+{
+	return is_canonical(value->reg64);
+}
+
+static bool check_32_bits(const union hv_register_value *value)
+{
+	return !(value->reg64 & DR_HIGH_RESERVED);
+}
+
+static bool check_rflags(const union hv_register_value *value)
+{
+	return !(value->reg64 & ~RFLAGS_DEFINED) && (value->reg64 & RFLAGS_ONE);
+}
+
+static bool check_cr0(const union hv_register_value *value)
+{
+	uint64_t cr0 = value->reg64;
+
+	return !(cr0 & ~CR0_DEFINED) && (!(cr0 & CR0_PG) || (cr0 & CR0_PE)) &&
+	       (!(cr0 & CR0_NW) || (cr0 & CR0_CD));
+}
+
+static bool check_cr3(const union hv_register_value *value)
+{
+	return !(value->reg64 >> backend->phys_bits());
+}
+
+static bool check_cr8(const union hv_register_value *value)
+{
+	return !(value->reg64 & ~CR8_DEFINED);
+}
+
+static bool check_pat(const union hv_register_value *value)
+{
+	for (unsigned int i = 0; i < 64; i += 8) {
+		uint64_t type = value->reg64 >> i & 0xff;
+
+		if (type > 7 || type == 2 || type == 3)
+			return false;
+	}
+	return true;
+}
+
+/* The limit must be one that a descriptor can say (TLFS "HV_X64_SEGMENT_REGISTER"). */
+static bool check_segment(const union hv_register_value *value)
+{
+	uint16_t attributes = value->segment.attributes;
+	uint32_t limit = value->segment.limit;
+
+	if ((attributes & HV_SEGMENT_RESERVED) || !is_canonical(value->segment.base))
+		return false;
+	if (!(attributes & HV_SEGMENT_PRESENT))
+		return true;
+	return attributes & HV_SEGMENT_GRANULARITY ? (limit & 0xfff) == 0xfff : !(limit >> 20);
+}
+
+static bool check_table(const union hv_register_value *value)
+{
+	return !value->table.pad[0] && !value->table.pad[1] && !value->table.pad[2] &&
+	       is_canonical(value->table.base);
+}
+
+static bool check_interruption(const union hv_register_value *value)
+{
+	uint64_t pending = value->reg64;
+	unsigned int vector = pending_vector(pending);
+
+	if (!(pending & HV_PENDING_INTERRUPTION_PENDING))
+		return true;
+	if ((pending & PENDING_RESERVED) || vector > 255)
+		return false;
+	switch (pending_type(pending)) {
+	case HV_INTERRUPTION_EXCEPTION:
+		return vector <= VECTOR_EXCEPTION_LAST && vector != VECTOR_NMI;
+	case HV_INTERRUPTION_NMI:
+		return vector == VECTOR_NMI && !(pending & HV_PENDING_INTERRUPTION_HAS_ERROR_CODE);
+	case HV_INTERRUPTION_INTERRUPT:
+	case HV_INTERRUPTION_SOFTWARE_INTERRUPT:
+		return !(pending & HV_PENDING_INTERRUPTION_HAS_ERROR_CODE);
+	case HV_INTERRUPTION_PRIVILEGED_SOFTWARE_EXCEPTION:
+		return vector == VECTOR_DB && !(pending & HV_PENDING_INTERRUPTION_HAS_ERROR_CODE);
+	case HV_INTERRUPTION_SOFTWARE_EXCEPTION:
+		return (vector == 3 || vector == 4) && !(pending & HV_PENDING_INTERRUPTION_HAS_ERROR_CODE);
+	default:
+		return false;
+	}
+}
+
+static bool check_interrupt_state(const union hv_register_value *value)
+{
+	return !(value->reg64 & ~(HV_INTERRUPT_STATE_SHADOW | HV_INTERRUPT_STATE_NMI_MASKED));
+}
+
+/* Only exceptions; other events belong to those who can raise them. */
+static bool check_event(const union hv_register_value *value)
+{
+	const struct hv_x64_pending_exception_event *event = &value->pending_exception;
+
+	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
+		return !value->reg128.low && !value->reg128.high;
+	return !(event->pending_and_type & ~PENDING_EVENT_DEFINED) &&
+	       (event->pending_and_type >> HV_PENDING_EVENT_TYPE_SHIFT & 7) == HV_PENDING_EVENT_EXCEPTION &&
+	       event->vector <= VECTOR_EXCEPTION_LAST && event->vector != VECTOR_NMI;
+}
+
+static bool check_flag(const union hv_register_value *value)
+{
+	return !(value->reg64 & ~HV_SUSPEND_REGISTER_SUSPENDED);
+}
+
+static bool check_intercept_suspend(const union hv_register_value *value)
+{
+	return !(value->reg64 & ~INTERCEPT_SUSPEND_DEFINED);
+}
+
+static bool check_deliverability(const union hv_register_value *value)
+{
+	return !(value->reg64 & ~DELIVERABILITY_DEFINED);
+}
+
+static bool check_zero(const union hv_register_value *value)
+{
+	return value->reg64 == 0;
+}
+
+#define PARENT(field) ((uint32_t)offsetof(struct vp_parent_registers, field))
+#define R(name) HV_REGISTER_##name
+#define X(name) HV_REGISTER_X64_##name
+#define V(name) VP_REGISTER_##name
+
+/* Ascending, without overlaps: { first name, target, count, kind, flags, check }. */
+static const struct row rows[] = {
+	{ R(EXPLICIT_SUSPEND), PARENT(explicit_suspend), 1, KIND_PARENT, 0, check_flag },
+	{ R(INTERCEPT_SUSPEND), PARENT(intercept_suspend), 1, KIND_PARENT, 0, check_intercept_suspend },
+	{ R(INSTRUCTION_EMULATION_HINTS), 0, 1, KIND_ZERO, READ_ONLY, NULL },
+	{ R(DISPATCH_SUSPEND), PARENT(dispatch_suspend), 1, KIND_PARENT, 0, check_flag },
+	{ R(INTERNAL_ACTIVITY_STATE), 0, 1, KIND_ACTIVITY, 0, NULL },
+	{ R(HYPERVISOR_VERSION), 0x40000002, 1, KIND_LEAF, READ_ONLY | WIDE, NULL },
+	{ R(PRIVILEGES_AND_FEATURES_INFO), 0x40000003, 9, KIND_LEAF, READ_ONLY | WIDE, NULL },
+	{ R(ISOLATION_CONFIGURATION), 0x4000000c, 1, KIND_LEAF, READ_ONLY | WIDE, NULL },
+	{ R(GUEST_CRASH_P0), HV_MSR_CRASH_P0, 6, KIND_HV_MSR, 0, NULL },
+	{ R(PROCESSOR_CLOCK_FREQUENCY), HV_MSR_TSC_FREQUENCY, 2, KIND_HV_MSR, READ_ONLY, NULL },
+	{ X(PENDING_INTERRUPTION), V(PENDING_INTERRUPTION), 1, KIND_BACKEND, ENTRY, check_interruption },
+	{ X(INTERRUPT_STATE), V(INTERRUPT_STATE), 1, KIND_BACKEND, ENTRY, check_interrupt_state },
+	{ R(PENDING_EVENT0), V(PENDING_INTERRUPTION), 1, KIND_EVENT, ENTRY | WIDE, check_event },
+	{ R(PENDING_EVENT1), 0, 1, KIND_ZERO, 0, check_zero },
+	{ R(DELIVERABILITY_NOTIFICATIONS), PARENT(deliverability), 1, KIND_PARENT, 0, check_deliverability },
+	{ X(RAX), GPR_RAX, 4, KIND_GPR, 0, NULL },
+	{ X(RSP), V(RSP), 1, KIND_BACKEND, 0, NULL },
+	{ X(RBP), GPR_RBP, 11, KIND_GPR, 0, NULL },
+	{ X(RIP), V(RIP), 1, KIND_BACKEND, ENTRY, check_canonical },
+	{ X(RFLAGS), V(RFLAGS), 1, KIND_BACKEND, ENTRY, check_rflags },
+	{ X(XMM0), LIVE_XMM, 16, KIND_LIVE, WIDE, NULL },
+	{ X(FP_MMX0), LIVE_FP, 8, KIND_LIVE, WIDE, NULL },
+	{ X(FP_CONTROL_STATUS), LIVE_FP_CONTROL, 1, KIND_LIVE, WIDE, NULL },
+	{ X(XMM_CONTROL_STATUS), LIVE_XMM_CONTROL, 1, KIND_LIVE, WIDE, NULL },
+	{ X(CR0), V(CR0), 1, KIND_BACKEND, ENTRY, check_cr0 },
+	{ X(CR2), V(CR2), 1, KIND_BACKEND, 0, NULL },
+	{ X(CR3), V(CR3), 1, KIND_BACKEND, ENTRY, check_cr3 },
+	{ X(CR4), V(CR4), 1, KIND_BACKEND, ENTRY, NULL },
+	{ X(CR8), V(CR8), 1, KIND_BACKEND, 0, check_cr8 },
+	{ X(XFEM), LIVE_XFEM, 1, KIND_LIVE, 0, NULL },
+	/* Nobody but the guest itself intercepts writes: the same as those above. */
+	{ X(INTERMEDIATE_CR0), V(CR0), 1, KIND_BACKEND, ENTRY, check_cr0 },
+	{ X(INTERMEDIATE_CR3), V(CR3), 1, KIND_BACKEND, ENTRY, check_cr3 },
+	{ X(INTERMEDIATE_CR4), V(CR4), 1, KIND_BACKEND, ENTRY, NULL },
+	{ X(INTERMEDIATE_CR8), V(CR8), 1, KIND_BACKEND, 0, check_cr8 },
+	{ X(DR0), LIVE_DR, 4, KIND_LIVE, 0, NULL },
+	{ X(DR6), V(DR6), 2, KIND_BACKEND, ENTRY, check_32_bits },
+	{ X(ES), V(ES), 8, KIND_BACKEND, ENTRY | WIDE, check_segment },
+	{ X(IDTR), V(IDTR), 2, KIND_BACKEND, ENTRY | WIDE, check_table },
+	{ X(TSC), 0x10, 1, KIND_MSR, 0, NULL },
+	{ X(EFER), 0xc0000080, 1, KIND_MSR, ENTRY, NULL },
+	{ X(KERNEL_GS_BASE), 0xc0000102, 1, KIND_MSR, 0, check_canonical },
+	{ X(APIC_BASE), 0x1b, 1, KIND_MSR, 0, NULL },
+	{ X(PAT), 0x277, 1, KIND_MSR, ENTRY, check_pat },
+	{ X(SYSENTER_CS), 0x174, 1, KIND_MSR, 0, check_32_bits },
+	{ X(SYSENTER_EIP), 0x176, 1, KIND_MSR, ENTRY, check_canonical },
+	{ X(SYSENTER_ESP), 0x175, 1, KIND_MSR, ENTRY, check_canonical },
+	{ X(STAR), 0xc0000081, 1, KIND_MSR, 0, NULL },
+	{ X(LSTAR), 0xc0000082, 2, KIND_MSR, 0, check_canonical },
+	{ X(SFMASK), 0xc0000084, 1, KIND_MSR, 0, check_32_bits },
+	{ X(INITIAL_APIC_ID), 0, 1, KIND_APIC_ID, 0, NULL },
+	{ X(MTRR_CAP), 0xfe, 1, KIND_MSR, READ_ONLY, NULL },
+	{ X(MTRR_DEF_TYPE), 0x2ff, 1, KIND_MSR, 0, NULL },
+	{ X(MTRR_PHYS_BASE0), 0x200, 16, KIND_MSR, STEP2, NULL },
+	{ X(MTRR_PHYS_MASK0), 0x201, 16, KIND_MSR, STEP2, NULL },
+	{ X(MTRR_FIX64K00000), 0x250, 1, KIND_MSR, 0, NULL },
+	{ X(MTRR_FIX16K80000), 0x258, 2, KIND_MSR, 0, NULL },
+	{ X(MTRR_FIX4KC0000), 0x268, 8, KIND_MSR, 0, NULL },
+	{ X(TSC_AUX), 0xc0000103, 1, KIND_MSR, 0, NULL },
+	{ X(BNDCFGS), 0xd90, 1, KIND_MSR, 0, NULL },
+	{ X(DEBUG_CTL), 0x1d9, 1, KIND_MSR, ENTRY, NULL },
+	{ X(MCOUNT), 0xe7, 2, KIND_MSR, 0, NULL },
+	{ X(SPEC_CTRL), 0x48, 1, KIND_MSR, 0, NULL },
+	{ X(TSX_CTRL), 0x122, 1, KIND_MSR, 0, NULL },
+	{ X(MC_UPDATE_PATCH_LEVEL), 0x8b, 1, KIND_MSR, READ_ONLY, NULL },
+	{ X(XSS), 0xda0, 1, KIND_MSR, 0, NULL },
+	{ X(U_CET), 0x6a0, 1, KIND_MSR, 0, check_canonical },
+	{ X(S_CET), 0x6a2, 1, KIND_MSR, 0, check_canonical },
+	{ X(PL0_SSP), 0x6a4, 4, KIND_MSR, 0, check_canonical },
+	{ X(INTERRUPT_SSP_TABLE_ADDR), 0x6a8, 1, KIND_MSR, 0, check_canonical },
+	{ X(TSC_DEADLINE), 0x6e0, 1, KIND_MSR, 0, NULL },
+	{ X(TSC_ADJUST), 0x3b, 1, KIND_MSR, 0, NULL },
+	{ X(UMWAIT_CONTROL), 0xe1, 1, KIND_MSR, 0, NULL },
+	{ X(XFD), 0x1c4, 2, KIND_MSR, 0, NULL },
+	{ X(MISC_ENABLE), 0x1a0, 1, KIND_MSR, 0, NULL },
+	{ X(APIC_ID), 0, 1, KIND_APIC_ID, 0, NULL },
+	{ R(VP_RUNTIME), HV_MSR_VP_RUNTIME, 1, KIND_HV_MSR, READ_ONLY, NULL },
+	{ X(HYPERCALL), HV_MSR_HYPERCALL, 1, KIND_HV_MSR, 0, NULL },
+	{ R(GUEST_OS_ID), HV_MSR_GUEST_OS_ID, 1, KIND_HV_MSR, 0, NULL },
+	{ R(VP_INDEX), HV_MSR_VP_INDEX, 1, KIND_HV_MSR, READ_ONLY, NULL },
+	{ R(TIME_REF_COUNT), HV_MSR_TIME_REF_COUNT, 1, KIND_HV_MSR, READ_ONLY, NULL },
+	{ X(EOI), HV_MSR_EOI, 1, KIND_HV_MSR, WRITE_ONLY, NULL },
+	{ X(ICR), HV_MSR_ICR, 2, KIND_HV_MSR, 0, NULL },
+	{ R(VP_ASSIST_PAGE), HV_MSR_VP_ASSIST_PAGE, 1, KIND_HV_MSR, 0, NULL },
+	{ R(VP_ROOT_SIGNAL_COUNT), PARENT(signal_count), 1, KIND_PARENT, READ_ONLY, NULL },
+	{ R(REFERENCE_TSC), HV_MSR_REFERENCE_TSC, 1, KIND_HV_MSR, 0, NULL },
+	{ R(SINT0), HV_MSR_SINT0, 16, KIND_HV_MSR, 0, NULL },
+	{ R(SCONTROL), HV_MSR_SCONTROL, 1, KIND_HV_MSR, 0, NULL },
+	{ R(SVERSION), HV_MSR_SVERSION, 1, KIND_HV_MSR, READ_ONLY, NULL },
+	{ R(SIEFP), HV_MSR_SIEFP, 2, KIND_HV_MSR, 0, NULL },
+	{ R(EOM), HV_MSR_EOM, 1, KIND_HV_MSR, WRITE_ONLY, NULL },
+	{ R(SIRBP), HV_MSR_SIRBP, 1, KIND_HV_MSR, 0, NULL },
+	{ R(STIMER0_CONFIG), HV_MSR_STIMER0_CONFIG, 8, KIND_HV_MSR, 0, NULL },
+};
+
+/* The row that has `name`, and what it stands for there; NULL: none. */
+static const struct row *find_row(uint32_t name, uint32_t *target, uint32_t *index)
+{
+	size_t low = 0, high = ARRAY_SIZE(rows);
+
+	while (high - low > 1) {
+		size_t middle = (low + high) / 2;
+
+		if (rows[middle].first <= name)
+			low = middle;
+		else
+			high = middle;
+	}
+	*index = name - rows[low].first;
+	if (*index >= rows[low].count)
+		return NULL;
+	*target = rows[low].target + (rows[low].flags & STEP2 ? 2 * *index : *index);
+	return &rows[low];
+}
+
+static uint64_t *parent_register(struct vp *vp, uint32_t offset)
+{
+	return (uint64_t *)((char *)&vp->parent_registers + offset);
+}
+
+static void get_leaf(const struct vp *vp, uint32_t leaf, union hv_register_value *value)
+{
+	const struct cpuid_regs *regs = &vp->partition->hv_leaves[leaf - HV_CPUID_BASE];
+
+	value->reg128.low = regs->eax | (uint64_t)regs->ebx << 32;
+	value->reg128.high = regs->ecx | (uint64_t)regs->edx << 32;
+}
+
+/* What RDMSR has no answer for: a synthetic MSR isn't offered to this partition, another isn't in this processor. */
+static uint16_t msr_is_missing(const struct row *row)
+{
+	return row->kind == KIND_HV_MSR ? HV_STATUS_ACCESS_DENIED : HV_STATUS_INVALID_PARAMETER;
+}
+
+uint16_t vp_register_get(struct vp *vp, bool self, uint32_t name, union hv_register_value *value)
+{
+	uint32_t target, index;
+	const struct row *row = find_row(name, &target, &index);
+
+	value->reg128 = (struct hv_u128){ 0 };
+	if (!row)
+		return HV_STATUS_INVALID_PARAMETER;
+	if (row->flags & WRITE_ONLY)
+		return HV_STATUS_SUCCESS;
+	switch ((enum kind)row->kind) {
+	case KIND_GPR:
+		value->reg64 = vp->gpr[target];
+		return HV_STATUS_SUCCESS;
+	case KIND_BACKEND:
+		backend->get_register(vp, (enum vp_register)target, value);
+		return HV_STATUS_SUCCESS;
+	case KIND_MSR:
+	case KIND_HV_MSR:
+		return backend->get_msr(vp, target, &value->reg64) ? msr_is_missing(row) : HV_STATUS_SUCCESS;
+	case KIND_LIVE:
+		return live_register_get((enum live_register)row->target, index, value) ?
+			       HV_STATUS_INVALID_PARAMETER :
+			       HV_STATUS_SUCCESS;
+	case KIND_LEAF:
+		get_leaf(vp, target, value);
+		return HV_STATUS_SUCCESS;
+	case KIND_PARENT:
+		value->reg64 = *parent_register(vp, target);
+		return self ? HV_STATUS_ACCESS_DENIED : HV_STATUS_SUCCESS;
+	case KIND_ACTIVITY:
+		value->reg64 = vp->state == VP_WAIT_SIPI ? HV_ACTIVITY_STARTUP_SUSPEND : 0;
+		return HV_STATUS_SUCCESS;
+	case KIND_APIC_ID:
+		value->reg64 = vp->apic.config.apic_id;
+		return HV_STATUS_SUCCESS;
+	case KIND_EVENT: /* raised at once, as an interruption: none waits */
+	case KIND_ZERO:
+		return HV_STATUS_SUCCESS;
+	}
+	return HV_STATUS_INVALID_PARAMETER;
+}
+
+/* An exception: its delivery is what the next entry completes. */
+static int set_event(struct vp *vp, const struct hv_x64_pending_exception_event *event)
+{
+	union hv_register_value pending = { .reg128 = { 0, 0 } };
+
+	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
+		return 0;
+	pending.reg64 = pending_interruption(HV_INTERRUPTION_EXCEPTION, event->vector);
+	if (event->pending_and_type & HV_PENDING_EXCEPTION_HAS_ERROR_CODE)
+		pending.reg64 = pending_with_error(pending.reg64, event->error_code);
+	return backend->set_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &pending);
+}
+
+/* Its parameter, once it is sure to be raised: CR2 and DR6 take anything. */
+static void set_event_parameter(struct vp *vp, const struct hv_x64_pending_exception_event *event)
+{
+	const union hv_register_value parameter = { .reg128 = { event->parameter, 0 } };
+
+	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
+		return;
+	if (event->vector == VECTOR_PF)
+		(void)backend->set_register(vp, VP_REGISTER_CR2, &parameter);
+	else if (event->vector == VECTOR_DB)
+		(void)backend->set_register(vp, VP_REGISTER_DR6, &parameter);
+}
+
+/* Starting or stopping it is not done this way yet: only what it does already. */
+static int set_activity(struct vp *vp, uint64_t value)
+{
+	return value == (vp->state == VP_WAIT_SIPI ? HV_ACTIVITY_STARTUP_SUSPEND : 0) ? 0 : -EINVAL;
+}
+
+/* WRMSR says #GP for a register that isn't there and for a value that isn't taken: reading tells them apart. */
+static uint16_t set_msr(struct vp *vp, const struct row *row, uint32_t msr, uint64_t value)
+{
+	uint64_t old;
+
+	if (!backend->set_msr(vp, msr, value))
+		return HV_STATUS_SUCCESS;
+	if (!(row->flags & WRITE_ONLY) && backend->get_msr(vp, msr, &old))
+		return msr_is_missing(row);
+	return HV_STATUS_INVALID_REGISTER_VALUE;
+}
+
+static uint16_t or_invalid(int err)
+{
+	return err ? HV_STATUS_INVALID_REGISTER_VALUE : HV_STATUS_SUCCESS;
+}
+
+static uint16_t set_value(struct vp *vp, const struct row *row, uint32_t target, uint32_t index,
+			  const union hv_register_value *value)
+{
+	switch ((enum kind)row->kind) {
+	case KIND_GPR:
+		vp->gpr[target] = value->reg64;
+		return HV_STATUS_SUCCESS;
+	case KIND_BACKEND:
+		return or_invalid(backend->set_register(vp, (enum vp_register)target, value));
+	case KIND_MSR:
+	case KIND_HV_MSR:
+		return set_msr(vp, row, target, value->reg64);
+	case KIND_LIVE:
+		return or_invalid(live_register_set((enum live_register)row->target, index, value));
+	case KIND_PARENT:
+		*parent_register(vp, target) = value->reg64;
+		return HV_STATUS_SUCCESS;
+	case KIND_EVENT:
+		return or_invalid(set_event(vp, &value->pending_exception));
+	case KIND_ACTIVITY:
+		return or_invalid(set_activity(vp, value->reg64));
+	case KIND_ZERO:
+		return HV_STATUS_SUCCESS;
+	case KIND_APIC_ID: /* given when the VP was made */
+		return or_invalid(value->reg64 != vp->apic.config.apic_id);
+	case KIND_LEAF: /* read-only */
+		break;
+	}
+	return HV_STATUS_ACCESS_DENIED;
+}
+
+/* What `row` changes of a running VP must leave a state that the processor can be entered with: otherwise it is undone. */
+static uint16_t set_checked(struct vp *vp, const struct row *row, uint32_t target, uint32_t index,
+			    const union hv_register_value *value)
+{
+	union hv_register_value old = { .reg128 = { 0, 0 } };
+	uint16_t status;
+
+	if (row->kind != KIND_MSR)
+		backend->get_register(vp, (enum vp_register)target, &old);
+	else if (backend->get_msr(vp, target, &old.reg64))
+		return HV_STATUS_INVALID_PARAMETER;
+	status = set_value(vp, row, target, index, value);
+	if (status != HV_STATUS_SUCCESS || backend->can_run(vp))
+		return status;
+	/* It had the old value a moment ago; and what the back end derives from it follows with the check. */
+	if (row->kind == KIND_MSR)
+		(void)backend->set_msr(vp, target, old.reg64);
+	else
+		(void)backend->set_register(vp, (enum vp_register)target, &old);
+	(void)backend->can_run(vp);
+	return HV_STATUS_INVALID_REGISTER_VALUE;
+}
+
+uint16_t vp_register_set(struct vp *vp, bool self, uint32_t name, const union hv_register_value *value)
+{
+	uint32_t target, index;
+	const struct row *row = find_row(name, &target, &index);
+	uint16_t status;
+
+	if (!row)
+		return HV_STATUS_INVALID_PARAMETER;
+	if ((row->flags & READ_ONLY) || (self && row->kind == KIND_PARENT))
+		return HV_STATUS_ACCESS_DENIED;
+	if (!(row->flags & WIDE) && value->reg128.high)
+		return HV_STATUS_INVALID_REGISTER_VALUE;
+	if (row->is_valid && !row->is_valid(value))
+		return HV_STATUS_INVALID_REGISTER_VALUE;
+	status = self && (row->flags & ENTRY) ? set_checked(vp, row, target, index, value) :
+						set_value(vp, row, target, index, value);
+	if (status != HV_STATUS_SUCCESS)
+		return status;
+	if (row->kind == KIND_EVENT)
+		set_event_parameter(vp, &value->pending_exception);
+	if (self && name == HV_REGISTER_X64_RIP)
+		vp->rip_moved = true;
+	return HV_STATUS_SUCCESS;
+}
