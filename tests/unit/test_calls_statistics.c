@@ -1,0 +1,415 @@
+/* unit: core/calls_statistics.c core/statistics.c core/partition.c core/page_alloc.c svm/names.c vmx/names.c */
+/* SPDX-License-Identifier: MIT */
+/* Statistics pages: where they come from, every refusal, the published slots, and that they are kept up to date. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <hv/cpuid.h>
+#include <hv/stats.h>
+#include <hv/status.h>
+#include <trivet/backend.h>
+#include <trivet/deposit.h>
+#include <trivet/host_memory.h>
+#include <trivet/hypercall.h>
+#include <trivet/lp.h>
+#include <trivet/partition.h>
+#include <trivet/reference_time.h>
+#include <trivet/run_time.h>
+#include <trivet/statistics.h>
+#include <trivet/vp.h>
+
+#define VPS 40u
+#define DEPOSITS 8u
+
+enum exit_category svm_exit_category(uint32_t index);
+enum exit_category vmx_exit_category(uint32_t index);
+
+struct page_pool host_pool;
+static uint8_t *arena;
+static struct hv_stats_page deposited[DEPOSITS];
+static bool free_page[DEPOSITS], shown[DEPOSITS];
+static struct lp lps[VPS];
+static struct vp vps[VPS];
+static struct vp *vp_table[VPS];
+static struct partition partition;
+static struct backend fake;
+const struct backend *backend = &fake;
+static uint64_t clock_now;
+static uint32_t added;
+static bool no_tables;
+
+hpa_t hv_virt_to_phys(const void *p)
+{
+	return HPA((uint64_t)p);
+}
+
+bool deposit_alloc(struct partition *of, uint64_t *page)
+{
+	assert_ptr_equal(of, &partition);
+	for (uint64_t i = 0; i < DEPOSITS; i++)
+		if (free_page[i]) {
+			free_page[i] = false;
+			memset(&deposited[i], 0, PAGE_SIZE);
+			*page = 100 + i;
+			return true;
+		}
+	return false;
+}
+
+void deposit_free(struct partition *of, uint64_t page)
+{
+	assert_ptr_equal(of, &partition);
+	assert_false(free_page[page - 100]);
+	assert_false(shown[page - 100]);
+	free_page[page - 100] = true;
+}
+
+void *deposit_page_pointer(uint64_t page)
+{
+	return &deposited[page - 100];
+}
+
+int deposit_show(struct vp *caller, uint64_t page)
+{
+	assert_ptr_equal(caller, &vps[0]);
+	if (no_tables)
+		return -ENOMEM;
+	shown[page - 100] = true;
+	return 0;
+}
+
+int deposit_hide(struct vp *caller, uint64_t page)
+{
+	assert_ptr_equal(caller, &vps[0]);
+	if (no_tables)
+		return -ENOMEM;
+	shown[page - 100] = false;
+	return 0;
+}
+
+bool partition_has_lp(const struct partition *of, uint32_t index)
+{
+	(void)of;
+	return index < added;
+}
+
+uint32_t partition_added_lps(const struct partition *of)
+{
+	(void)of;
+	return added;
+}
+
+uint64_t reference_time_100ns(const struct partition *of)
+{
+	(void)of;
+	return clock_now / 100;
+}
+
+uint64_t vp_run_time_100ns(const struct vp *vp)
+{
+	return 5000 + vp->index;
+}
+
+uint64_t vp_run_time_tsc(const struct vp *vp)
+{
+	return 70000 + vp->index;
+}
+
+uint64_t lp_clock(void)
+{
+	return clock_now;
+}
+
+uint64_t lp_tsc_hz(void)
+{
+	return 1000000000;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	arena = aligned_alloc(SIZE_2M, SIZE_2M);
+	assert_int_equal(page_pool_init(&host_pool, arena, 512), 0);
+	memset(lps, 0, sizeof(lps));
+	memset(vps, 0, sizeof(vps));
+	memset(shown, 0, sizeof(shown));
+	for (unsigned int i = 0; i < DEPOSITS; i++)
+		free_page[i] = true;
+	fake.exit_category = svm_exit_category;
+	partition = (struct partition){
+		.id = 1,
+		.vps = vp_table,
+		.vp_count = VPS,
+		.privileges = HV_PRIVILEGE_CPU_MANAGEMENT | HV_PRIVILEGE_ACCESS_STATS,
+	};
+	for (unsigned int i = 0; i < VPS; i++) {
+		vps[i].index = i;
+		vps[i].lp = &lps[i];
+		vps[i].partition = &partition;
+		vp_table[i] = &vps[i];
+	}
+	clock_now += 1000000000;
+	added = 3;
+	no_tables = false;
+	assert_int_equal(statistics_init(&partition), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	free(arena);
+	atomic_store(&statistics_mapped, false);
+	return 0;
+}
+
+static uint16_t call(hypercall_handler handler, uint32_t type, union hv_stats_identity identity,
+		     uint64_t *page)
+{
+	const struct hv_input_map_stats_page in = { .object_type = type, .identity = identity };
+	struct hv_output_map_stats_page out = { 0 };
+	struct hypercall c = { .vp = &vps[0], .partition = &partition, .input = &in, .output = &out };
+	uint16_t status = handler(&c);
+
+	if (page)
+		*page = out.map_gpn;
+	return status;
+}
+
+#define MAP(type, identity, page) \
+	call(hypercall_map_stats_page, type, (union hv_stats_identity)identity, page)
+#define UNMAP(type, identity) call(hypercall_unmap_stats_page, type, (union hv_stats_identity)identity, NULL)
+#define HYPERVISOR                         \
+	{                                  \
+		.hypervisor = {.area = 0 } \
+	}
+#define LP(i)                            \
+	{                                \
+		.lp = {.lp_index = (i) } \
+	}
+#define VP(i)                                               \
+	{                                                   \
+		.vp = {.partition_id = 1, .vp_index = (i) } \
+	}
+
+static uint64_t counter(uint64_t page, uint32_t slot)
+{
+	return deposited[page - 100].counter[slot];
+}
+
+static void pages_come_from_the_deposits(void **state)
+{
+	uint64_t page, again, other;
+
+	(void)state;
+	memset(free_page, 0, sizeof(free_page));
+	assert_int_equal(MAP(1, HYPERVISOR, &page), HV_STATUS_INSUFFICIENT_MEMORY);
+	assert_int_equal(page, 0);
+	free_page[2] = true; /* Linux deposits one page and asks again */
+	assert_int_equal(MAP(1, HYPERVISOR, &page), HV_STATUS_SUCCESS);
+	assert_int_equal(page, 102);
+	assert_true(shown[2]);
+	assert_int_equal(MAP(1, HYPERVISOR, &again), HV_STATUS_SUCCESS);
+	assert_int_equal(again, page);
+	assert_int_equal(MAP(2, LP(0), &other), HV_STATUS_INSUFFICIENT_MEMORY);
+	assert_int_equal(UNMAP(1, HYPERVISOR), HV_STATUS_SUCCESS);
+	assert_false(shown[2]);
+	assert_true(free_page[2]);
+	assert_int_equal(UNMAP(1, HYPERVISOR), HV_STATUS_NOT_FOUND);
+	assert_int_equal(MAP(2, LP(0), &other), HV_STATUS_SUCCESS);
+	assert_int_equal(other, 102);
+}
+
+/* Not INSUFFICIENT_MEMORY: Linux would deposit for ever. */
+static void without_tables_it_fails_for_good(void **state)
+{
+	uint64_t page;
+
+	(void)state;
+	no_tables = true;
+	assert_int_equal(MAP(1, HYPERVISOR, &page), HV_STATUS_OPERATION_FAILED);
+	for (unsigned int i = 0; i < DEPOSITS; i++)
+		assert_true(free_page[i]);
+	no_tables = false;
+	assert_int_equal(MAP(1, HYPERVISOR, &page), HV_STATUS_SUCCESS);
+	no_tables = true; /* a page that stays visible isn't used for anything else */
+	assert_int_equal(UNMAP(1, HYPERVISOR), HV_STATUS_OPERATION_FAILED);
+	assert_false(free_page[page - 100]);
+}
+
+static void every_refusal(void **state)
+{
+	const union hv_stats_identity parent_area = { .partition = { .partition_id = 1, .area = 1 } };
+	const union hv_stats_identity vp_parent_area = { .vp = { .partition_id = 1, .area = 1 } };
+	const union hv_stats_identity lp_parent_area = { .lp = { .area = 1 } };
+	const union hv_stats_identity internal = { .hypervisor = { .area = 2 } };
+	const union hv_stats_identity dirty = { .hypervisor = { .reserved = { [14] = 1 } } };
+	const union hv_stats_identity vp_flags = { .vp = { .partition_id = 1, .flags = 1 } };
+	const union hv_stats_identity nobody = { .partition = { .partition_id = 2 } };
+	const union hv_stats_identity nobodys_vp = { .vp = { .partition_id = 2 } };
+	const struct {
+		uint32_t type;
+		union hv_stats_identity identity;
+		uint16_t status;
+	} cases[] = {
+		/* "No separate area": Linux goes on with the object's own. */
+		{ 0x10001, parent_area, HV_STATUS_INVALID_PARAMETER },
+		{ 0x10002, vp_parent_area, HV_STATUS_INVALID_PARAMETER },
+		{ 2, lp_parent_area, HV_STATUS_INVALID_PARAMETER },
+		{ 1, internal, HV_STATUS_INVALID_PARAMETER },
+		{ 1, dirty, HV_STATUS_INVALID_PARAMETER },
+		{ 0x10002, vp_flags, HV_STATUS_INVALID_PARAMETER },
+		{ 0x10001, nobody, HV_STATUS_INVALID_PARTITION_ID },
+		{ 0x10002, nobodys_vp, HV_STATUS_INVALID_PARTITION_ID },
+		{ 2, LP(3), HV_STATUS_INVALID_LP_INDEX },
+		{ 2, LP(UINT32_MAX), HV_STATUS_INVALID_LP_INDEX },
+		{ 0x10002, VP(VPS), HV_STATUS_INVALID_VP_INDEX },
+		{ 0x10002, VP(UINT32_MAX), HV_STATUS_INVALID_VP_INDEX },
+		{ 0, HYPERVISOR, HV_STATUS_INVALID_PARAMETER },
+		{ 3, HYPERVISOR, HV_STATUS_INVALID_PARAMETER },
+		{ 0x10003, HYPERVISOR, HV_STATUS_INVALID_PARAMETER },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(call(hypercall_map_stats_page, cases[i].type, cases[i].identity, NULL),
+				 cases[i].status);
+		assert_int_equal(call(hypercall_unmap_stats_page, cases[i].type, cases[i].identity, NULL),
+				 cases[i].status);
+	}
+	partition.privileges = HV_PRIVILEGE_ACCESS_STATS;
+	assert_int_equal(MAP(1, HYPERVISOR, NULL), HV_STATUS_ACCESS_DENIED);
+	assert_int_equal(MAP(2, LP(0), NULL), HV_STATUS_ACCESS_DENIED);
+	for (unsigned int i = 0; i < DEPOSITS; i++)
+		assert_true(free_page[i]);
+}
+
+static void the_published_slots(void **state)
+{
+	uint64_t hypervisor, lp, own, vp;
+	const union hv_stats_identity self = { .partition = { .partition_id = HV_PARTITION_ID_SELF } };
+
+	(void)state;
+	vps[1].exit_counts[0x72] = 11; /* CPUID */
+	vps[1].exit_counts[0x7c] = 12; /* MSR */
+	vps[1].exit_counts[0x7b] = 13; /* I/O */
+	vps[1].exit_counts[0x78] = 14; /* HLT */
+	vps[1].exit_counts[0x60] = 15; /* interrupt */
+	vps[1].exit_counts[0x64] = 16; /* window */
+	vps[1].exit_counts[0x00] = 17; /* nested page fault */
+	vps[1].exit_counts[0x80] = 18; /* VMRUN and... */
+	vps[1].exit_counts[0x61] = 1;  /* ... NMI: others */
+	vps[1].hypercalls = 19;
+	lps[1].timer_interrupts = 20;
+	lps[1].kicks_taken = 21;
+	partition.deposits.used_pages = 3;
+	partition.deposits.free_pages = 4;
+	partition.device_interrupts.mappings = 9;
+	assert_int_equal(MAP(1, HYPERVISOR, &hypervisor), HV_STATUS_SUCCESS);
+	assert_int_equal(MAP(2, LP(1), &lp), HV_STATUS_SUCCESS);
+	assert_int_equal(call(hypercall_map_stats_page, 0x10001, self, &own), HV_STATUS_SUCCESS);
+	assert_int_equal(MAP(0x10002, VP(1), &vp), HV_STATUS_SUCCESS);
+
+	assert_int_equal(counter(hypervisor, 1), 3); /* Linux asks for this many LPs' pages */
+	assert_int_equal(counter(hypervisor, 2), 1);
+	assert_int_equal(counter(hypervisor, 4), VPS);
+	assert_int_equal(counter(lp, 1), clock_now / 100);
+	assert_int_equal(counter(lp, 2), 5001);
+	assert_int_equal(counter(lp, 4), 15);
+	assert_int_equal(counter(lp, 6), 21);
+	assert_int_equal(counter(lp, 8), 20);
+	assert_int_equal(counter(lp, 10), 14);
+	assert_int_equal(counter(lp, 19), 1);
+	assert_int_equal(counter(own, 1), VPS);
+	assert_int_equal(counter(own, 5), 7);
+	assert_int_equal(counter(own, 19), 9);
+	assert_int_equal(counter(own, 26), 1);
+	assert_int_equal(counter(vp, 1), 5001);
+	assert_int_equal(counter(vp, 7), 19);
+	assert_int_equal(counter(vp, 13), 13);
+	assert_int_equal(counter(vp, 15), 14);
+	assert_int_equal(counter(vp, 19), 11);
+	assert_int_equal(counter(vp, 21), 12);
+	assert_int_equal(counter(vp, 23), 19);
+	assert_int_equal(counter(vp, 25), 15);
+	assert_int_equal(counter(vp, 27), 16);
+	assert_int_equal(counter(vp, 33), 17);
+	assert_int_equal(counter(vp, 202), 0); /* never "blocked": Linux would not dispatch */
+}
+
+static void the_other_vendors_exits(void **state)
+{
+	uint64_t vp;
+
+	(void)state;
+	fake.exit_category = vmx_exit_category;
+	assert_int_equal(statistics_init(&partition), 0);
+	vps[0].exit_counts[10] = 11; /* CPUID */
+	vps[0].exit_counts[31] = 5;  /* RDMSR, WRMSR */
+	vps[0].exit_counts[32] = 7;
+	vps[0].exit_counts[30] = 13; /* I/O */
+	vps[0].exit_counts[12] = 14; /* HLT */
+	vps[0].exit_counts[1] = 15;  /* interrupt */
+	vps[0].exit_counts[48] = 17; /* EPT violation */
+	vps[0].exit_counts[28] = 2;  /* control register */
+	vps[0].exit_counts[56] = 3;  /* APIC write */
+	assert_int_equal(MAP(0x10002, VP(0), &vp), HV_STATUS_SUCCESS);
+	assert_int_equal(counter(vp, 11), 2);
+	assert_int_equal(counter(vp, 13), 13);
+	assert_int_equal(counter(vp, 15), 14);
+	assert_int_equal(counter(vp, 19), 11);
+	assert_int_equal(counter(vp, 21), 12);
+	assert_int_equal(counter(vp, 25), 15);
+	assert_int_equal(counter(vp, 33), 17);
+	assert_int_equal(counter(vp, 39), 3);
+}
+
+static void timer_interrupts_keep_them_fresh(void **state)
+{
+	uint64_t first, second;
+
+	(void)state;
+	statistics_tick(); /* nothing mapped: nothing to do */
+	assert_int_equal(MAP(0x10002, VP(0), &first), HV_STATUS_SUCCESS);
+	assert_int_equal(MAP(0x10002, VP(39), &second), HV_STATUS_SUCCESS);
+	clock_now += 1000000000;
+	statistics_tick();
+	vps[0].hypercalls = 5;
+	vps[39].hypercalls = 6;
+	clock_now += 4999999; /* too early */
+	statistics_tick();
+	assert_int_equal(counter(first, 7), 0);
+	clock_now += 1;
+	statistics_tick();
+	assert_int_equal(counter(first, 7), 5);
+	assert_int_equal(counter(second, 7), 6);
+	assert_int_equal(UNMAP(0x10002, VP(0)), HV_STATUS_SUCCESS);
+	vps[0].hypercalls = 50;
+	clock_now += 5000000;
+	statistics_tick();
+	assert_int_equal(counter(first, 7), 5); /* it is somebody else's now */
+	assert_true(atomic_load(&statistics_mapped));
+	assert_int_equal(UNMAP(0x10002, VP(39)), HV_STATUS_SUCCESS);
+	assert_false(atomic_load(&statistics_mapped));
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(pages_come_from_the_deposits),
+		TEST(without_tables_it_fails_for_good),
+		TEST(every_refusal),
+		TEST(the_published_slots),
+		TEST(the_other_vendors_exits),
+		TEST(timer_interrupts_keep_them_fresh),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
