@@ -141,10 +141,16 @@ static int set_cmdline(struct parser *p, struct slice value)
 
 static int set_root_interface(struct parser *p, struct slice value)
 {
-	if (slice_is(value, "none"))
-		return 0;
-	text_format(p->reason, REASON_SIZE, "unknown root-interface '%.*s' (none)", shown(value), value.at);
-	return -EINVAL;
+	if (slice_is(value, "transparent")) {
+		p->config->root_interface = BOOT_ROOT_TRANSPARENT;
+	} else if (slice_is(value, "hv")) {
+		p->config->root_interface = BOOT_ROOT_HV;
+	} else {
+		text_format(p->reason, REASON_SIZE, "unknown root.interface '%.*s' (transparent, hv)",
+			    shown(value), value.at);
+		return -EINVAL;
+	}
+	return 0;
 }
 
 static int set_console(struct parser *p, struct slice value)
@@ -192,9 +198,11 @@ static int set_log_level(struct parser *p, struct slice value)
 	static const struct {
 		const char *name;
 		uint32_t level;
-	} levels[] = {
-		{ "error", LOG_ERROR }, { "warn", LOG_WARN }, { "info", LOG_INFO }, { "debug", LOG_DEBUG }
-	};
+	} levels[] = { { "error", LOG_ERROR },
+		       { "warn", LOG_WARN },
+		       { "info", LOG_INFO },
+		       { "abi", LOG_ABI },
+		       { "debug", LOG_DEBUG } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
 		if (slice_is(value, levels[i].name)) {
@@ -202,7 +210,7 @@ static int set_log_level(struct parser *p, struct slice value)
 			return 0;
 		}
 	}
-	text_format(p->reason, REASON_SIZE, "unknown log-level '%.*s' (error, warn, info, debug)",
+	text_format(p->reason, REASON_SIZE, "unknown log-level '%.*s' (error, warn, info, abi, debug)",
 		    shown(value), value.at);
 	return -EINVAL;
 }
@@ -256,7 +264,7 @@ static const struct {
 	bool verbatim; /* the value goes to the end of the line, '#' included */
 } keys[] = {
 	{ "root", set_root, false },	   { "initrd", set_initrd, false },
-	{ "cmdline", set_cmdline, true },  { "root-interface", set_root_interface, false },
+	{ "cmdline", set_cmdline, true },  { "root.interface", set_root_interface, false },
 	{ "console", set_console, false }, { "log-level", set_log_level, false },
 	{ "memory", set_memory, false },   { "no-virtualization", set_no_virtualization, false },
 };

@@ -40,6 +40,7 @@ struct boot_config {
 	char cmdline[CONFIG_CMDLINE_SIZE]; /* valid UTF-8 */
 	uint64_t memory_size;		   /* bytes, 0 = default */
 	uint32_t log_level;		   /* enum log_level */
+	uint32_t root_interface;	   /* enum boot_root_interface */
 	enum config_uart uart;
 	bool log_framebuffer;
 	enum config_no_virtualization no_virtualization;

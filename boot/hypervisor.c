@@ -166,6 +166,7 @@ static void fill_handoff(struct boot_handoff *handoff, const struct plan *plan,
 	handoff->strtab_size = plan->symbols.string_bytes;
 	handoff->rsdp_hpa = machine->rsdp_hpa;
 	handoff->framebuffer = machine->framebuffer;
+	handoff->root_interface = config->root_interface;
 	handoff->log_level = config->log_level;
 	handoff->log_framebuffer = config->log_framebuffer && machine->framebuffer.base_hpa;
 	handoff->log_port = machine->log_port;

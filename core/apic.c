@@ -18,6 +18,7 @@
 
 #define LDR_WRITABLE 0xff000000u
 #define DFR_ONES 0x0fffffffu
+#define APIC_ASSIST_NO_EOI 1u /* of *assist */
 #define SVR_RESET 0xffu
 #define SVR_WRITABLE 0x3ffu
 
@@ -57,8 +58,27 @@ static inline void update_ppr(struct apic *apic)
 	apic->ppr = (apic->tpr & 0xf0u) >= served ? apic->tpr : (uint8_t)served;
 }
 
+/* The guest's clearing and our taking back are both one locked operation: one of them comes first. */
+__attribute__((__noinline__)) void apic_settle_eoi(struct apic *apic)
+{
+	apic->eoi_offered = false;
+	if (!(__atomic_fetch_and(apic->assist, ~APIC_ASSIST_NO_EOI, __ATOMIC_SEQ_CST) & APIC_ASSIST_NO_EOI))
+		apic_eoi(apic);
+}
+
+void apic_set_assist(struct apic *apic, uint32_t *word)
+{
+	if (apic->eoi_offered)
+		apic_settle_eoi(apic);
+	apic->assist = apic->config.page_read ? NULL : word;
+	if (apic->assist)
+		__atomic_fetch_and(apic->assist, ~APIC_ASSIST_NO_EOI, __ATOMIC_SEQ_CST);
+}
+
 void apic_refresh(struct apic *apic)
 {
+	if (apic->eoi_offered)
+		apic_settle_eoi(apic);
 	apic->enabled = (apic->base & APIC_BASE_EN) && (apic->svr & APIC_SVR_ENABLE);
 	apic->x2 = (apic->base & APIC_BASE_X2) != 0;
 	apic->irr_words = apic->isr_words = 0xff;
@@ -87,6 +107,8 @@ bool apic_accept(struct apic *apic, uint8_t vector, bool level)
 		return false;
 	if (unlikely(v < APIC_FIRST_VECTOR))
 		return refuse_vector(apic);
+	if (unlikely(apic->eoi_offered))
+		apic_settle_eoi(apic);
 	at[IRR].value |= bit;
 	apic->irr_words = (uint8_t)(apic->irr_words | 1u << word);
 	if (unlikely(((at[TMR].value & bit) != 0) != level)) {
@@ -115,35 +137,69 @@ void apic_take(struct apic *apic, uint8_t vector)
 	uint32_t bit = 1u << v % 32;
 	struct apic_page_register *at = &apic->page->reg[word];
 	uint32_t left = at[IRR].value & ~bit;
+	bool alone = apic->isr_top < 0;
 
 	at[IRR].value = left;
+	if (unlikely(apic->eoi_automatic[word] & bit)) {
+		apic->irr_top = next_highest(group_of(apic, APIC_REG_IRR), &apic->irr_words, word, left);
+		return;
+	}
 	at[ISR].value |= bit;
 	apic->isr_words = (uint8_t)(apic->isr_words | 1u << word);
 	apic->irr_top = next_highest(group_of(apic, APIC_REG_IRR), &apic->irr_words, word, left);
 	apic->isr_top = (int)v;
 	apic->ppr = (uint8_t)(v & 0xf0);
+	if (apic->assist && alone && apic->irr_top < 0 &&
+	    !((at[TMR].value | apic->eoi_reported[word]) & bit)) {
+		__atomic_fetch_or(apic->assist, APIC_ASSIST_NO_EOI, __ATOMIC_RELAXED);
+		apic->eoi_offered = true;
+	}
 }
 
 void apic_eoi(struct apic *apic)
 {
-	unsigned int v = (unsigned int)apic->isr_top, word = v / 32;
-	uint32_t bit = 1u << v % 32, left;
+	unsigned int v, word;
+	uint32_t bit, left;
 	struct apic_page_register *at;
 
+	if (unlikely(apic->eoi_offered))
+		apic_settle_eoi(apic);
 	if (unlikely(apic->isr_top < 0))
 		return;
+	v = (unsigned int)apic->isr_top;
+	word = v / 32;
+	bit = 1u << v % 32;
 	at = &apic->page->reg[word];
 	left = at[ISR].value & ~bit;
 	at[ISR].value = left;
 	apic->isr_top = next_highest(group_of(apic, APIC_REG_ISR), &apic->isr_words, word, left);
 	update_ppr(apic);
-	if (unlikely(at[TMR].value & bit))
+	if (unlikely((at[TMR].value | apic->eoi_reported[word]) & bit))
 		apic_host_level_eoi(apic, (uint8_t)v);
+}
+
+void apic_set_eoi_rules(struct apic *apic, const uint32_t automatic[8], const uint32_t reported[8])
+{
+	bool changed = memcmp(apic->eoi_automatic, automatic, sizeof(apic->eoi_automatic)) != 0;
+
+	if (memcmp(apic->eoi_reported, reported, sizeof(apic->eoi_reported))) {
+		if (apic->eoi_offered)
+			apic_settle_eoi(apic);
+		memcpy(apic->eoi_reported, reported, sizeof(apic->eoi_reported));
+		apic->tmr_changed = true;
+	}
+	if (!changed)
+		return;
+	memcpy(apic->eoi_automatic, automatic, sizeof(apic->eoi_automatic));
+	apic->eoi_automatic_any = false;
+	for (unsigned int i = 0; i < 8; i++)
+		apic->eoi_automatic_any |= automatic[i] != 0;
+	apic_host_mode_changed(apic);
 }
 
 void apic_page_ended(struct apic *apic, uint8_t vector)
 {
-	if (group_of(apic, APIC_REG_TMR)[vector / 32u].value >> vector % 32u & 1)
+	if (apic_eoi_exits(apic, vector / 64u) >> vector % 64u & 1)
 		apic_host_level_eoi(apic, vector);
 }
 
@@ -311,6 +367,8 @@ void apic_svr_write(struct apic *apic, uint32_t svr)
 /* Power-up state of everything but base, config and posted. */
 static void reset_state(struct apic *apic)
 {
+	if (apic->eoi_offered)
+		apic_settle_eoi(apic);
 	memset(apic->page, 0, sizeof(*apic->page));
 	apic->tmr_changed = true;
 	apic->tpr = 0;

@@ -29,6 +29,13 @@ static inline bool apic_lvt_exists(const struct apic *apic, enum apic_lvt which)
 void apic_publish(struct apic *apic);
 void apic_publish_register(struct apic *apic, uint32_t reg);
 
+/* Before somebody looks at what is in service: has the guest ended it? */
+static inline void apic_note_lazy_eoi(struct apic *apic)
+{
+	if (unlikely(apic->eoi_offered) && !(__atomic_load_n(apic->assist, __ATOMIC_ACQUIRE) & 1))
+		apic_settle_eoi(apic);
+}
+
 /* Recompute everything cached from base, svr, tpr, irr and isr. */
 void apic_refresh(struct apic *apic);
 

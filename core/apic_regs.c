@@ -59,12 +59,14 @@ static int read_common(struct apic *apic, uint32_t reg, uint64_t *value)
 		*value = apic->tpr;
 		return 0;
 	case APIC_REG_PPR:
+		apic_note_lazy_eoi(apic);
 		*value = apic->ppr;
 		return 0;
 	case APIC_REG_SVR:
 		*value = apic->svr;
 		return 0;
 	case APIC_REG_ISR ... APIC_REG_IRR + 0x70:
+		apic_note_lazy_eoi(apic);
 		*value = apic->page->reg[reg >> 4].value;
 		return 0;
 	case APIC_REG_ESR:

@@ -1,11 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Guest physical memory for the page walker, the instruction fetch and what is done in the processor's place: the root's,
- * which is identity mapped. Stores go where loads do (guest_read.h): into the RAM window, which holds nothing of ours.
+ * which is identity mapped. Stores go where loads do (guest_read.h): into the RAM window, which holds nothing of ours. The root's overlay pages
+ * are where the window has nothing, unless it moved them; guest page tables can't lie in one.
  */
 #include <errno.h>
+#include <string.h>
+#include <trivet/deposit.h>
 #include <trivet/guest_access.h>
 #include <trivet/guest_read.h>
+#include <trivet/overlay.h>
+#include <trivet/partition.h>
+#include <trivet/vp.h>
+
+static __attribute__((__noinline__)) void *overlay_for(const struct vp *vp, gpa_t gpa, bool write)
+{
+	return vp && vp->partition->hv ? overlay_at(vp->partition, gpa, write) : NULL;
+}
+
+/* The overlay that lies over what the window shows at `gpa`. */
+static inline void *overlay_over_window(const struct vp *vp, gpa_t gpa, bool write)
+{
+	if (likely(!vp || !atomic_load_explicit(&vp->partition->overlays.displaced, memory_order_relaxed)))
+		return NULL;
+	return overlay_for(vp, gpa, write);
+}
 
 bool guest_phys_read64(void *space, gpa_t gpa, uint64_t *value)
 {
@@ -19,79 +38,85 @@ bool guest_phys_read32(void *space, gpa_t gpa, uint32_t *value)
 	return guest_read32_raw(gpa.v, value);
 }
 
-bool guest_phys_read(void *space, gpa_t gpa, void *buf, size_t size)
+static inline bool load_word(uint64_t gpa, uint8_t *bytes)
 {
-	uint8_t *bytes = buf;
 	uint64_t word;
 
-	(void)space;
-	/* An instruction is up to 15 bytes: two words, which may overlap. */
-	if (size >= sizeof(word) && size <= 2 * sizeof(word)) {
-		size_t rest = size - sizeof(word);
+	if (!guest_read64_raw(gpa, &word))
+		return false;
+	__builtin_memcpy(bytes, &word, sizeof(word));
+	return true;
+}
 
-		if (!guest_read64_raw(gpa.v, &word))
-			return false;
-		__builtin_memcpy(bytes, &word, sizeof(word));
-		if (!guest_read64_raw(gpa.v + rest, &word))
-			return false;
-		__builtin_memcpy(bytes + rest, &word, sizeof(word));
-		return true;
+/* In words, of which the last may overlap the one before: an instruction is up to 15 bytes. */
+static inline bool load(uint64_t gpa, uint8_t *bytes, size_t size)
+{
+	size_t done = 0;
+
+	if (size >= sizeof(uint64_t)) {
+		for (; done + sizeof(uint64_t) < size; done += sizeof(uint64_t))
+			if (!load_word(gpa + done, bytes + done))
+				return false;
+		done = size - sizeof(uint64_t);
+		return load_word(gpa + done, bytes + done);
 	}
-	for (size_t i = 0; i < size; i++)
-		if (!guest_read8_raw(gpa.v + i, &bytes[i]))
+	for (; done < size; done++)
+		if (!guest_read8_raw(gpa + done, &bytes[done]))
 			return false;
 	return true;
 }
 
-static bool store8(uint64_t gpa, uint8_t value)
+bool guest_phys_read(void *space, gpa_t gpa, void *buf, size_t size)
 {
-	if (unlikely(gpa >= RAM_WINDOW_SIZE))
+	const void *overlay = overlay_over_window(space, gpa, false);
+
+	if (likely(!overlay) && likely(load(gpa.v, buf, size)))
+		return true;
+	if (!overlay)
+		overlay = overlay_for(space, gpa, false);
+	if (!overlay)
 		return false;
-	__asm__ goto("1: movb %0, (%1)\n\t" EXTABLE("1b", "%l[fault]")
-		     :
-		     : "q"(value), "r"(RAM_WINDOW_BASE + gpa)
-		     : "memory"
-		     : fault);
+	memcpy(buf, overlay, size);
 	return true;
-fault:
-	return false;
+}
+
+static inline bool store(uint64_t gpa, const uint8_t *bytes, size_t size)
+{
+	size_t done = 0;
+	uint64_t word;
+
+	for (; done + sizeof(word) <= size; done += sizeof(word)) {
+		__builtin_memcpy(&word, bytes + done, sizeof(word));
+		if (!guest_write64_raw(gpa + done, word))
+			return false;
+	}
+	for (; done < size; done++)
+		if (!guest_write8_raw(gpa + done, bytes[done]))
+			return false;
+	return true;
 }
 
 bool guest_phys_write(void *space, gpa_t gpa, const void *buf, size_t size)
 {
-	const uint8_t *bytes = buf;
+	void *overlay = overlay_over_window(space, gpa, true);
 
-	(void)space;
-	for (size_t i = 0; i < size; i++)
-		if (!store8(gpa.v + i, bytes[i]))
-			return false;
+	/* What was deposited is in the window all the same, but no longer the guest's. */
+	if (likely(!overlay) && likely(!deposit_holds(gpa.v >> PAGE_SHIFT)) &&
+	    likely(store(gpa.v, buf, size)))
+		return true;
+	if (!overlay)
+		overlay = overlay_for(space, gpa, true);
+	if (!overlay)
+		return false;
+	memcpy(overlay, buf, size);
 	return true;
 }
 
 int guest_phys_exchange(void *space, gpa_t gpa, uint32_t bytes, uint64_t old, uint64_t value)
 {
-	uint64_t at = RAM_WINDOW_BASE + gpa.v;
-
 	(void)space;
-	if (gpa.v >= RAM_WINDOW_SIZE - sizeof(value))
+	if (unlikely(deposit_holds(gpa.v >> PAGE_SHIFT)))
 		return -EIO;
-	if (bytes == sizeof(value))
-		__asm__ goto("movq %0, %%rax\n\t"
-			     "1: lock cmpxchgq %1, (%2)\n\t" EXTABLE("1b", "%l[fault]") "jne %l[changed]"
-			     :
-			     : "r"(old), "r"(value), "r"(at)
-			     : "rax", "memory", "cc"
-			     : fault, changed);
-	else
-		__asm__ goto("movl %0, %%eax\n\t"
-			     "1: lock cmpxchgl %1, (%2)\n\t" EXTABLE("1b", "%l[fault]") "jne %l[changed]"
-			     :
-			     : "r"((uint32_t)old), "r"((uint32_t)value), "r"(at)
-			     : "rax", "memory", "cc"
-			     : fault, changed);
-	return 0;
-changed:
-	return -EAGAIN;
-fault:
-	return -EIO;
+	return bytes == sizeof(value) ? guest_exchange64_raw(gpa.v, old, value) :
+					guest_exchange32_raw(gpa.v, (uint32_t)old, (uint32_t)value);
 }

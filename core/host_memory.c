@@ -234,3 +234,46 @@ const void *host_ram_window(hpa_t hpa, uint64_t size)
 	}
 	return NULL;
 }
+
+bool host_memory_is_ram(hpa_t hpa, uint64_t size)
+{
+	uint64_t end = hpa.v + size;
+
+	for (uint64_t i = 0; i < memory_map_count; i++) {
+		const struct boot_memory_range *range = &memory_map[i];
+
+		if (range->kind == BOOT_MEMORY_RAM && hpa.v >= range->base_hpa && end > hpa.v &&
+		    end <= range->base_hpa + range->size)
+			return host_ram_window(hpa, size) != NULL;
+	}
+	return false;
+}
+
+uint64_t host_memory_end(void)
+{
+	uint64_t end = 0;
+
+	for (uint64_t i = 0; i < memory_map_count; i++)
+		if (memory_map[i].kind != BOOT_MEMORY_MMIO &&
+		    memory_map[i].base_hpa + memory_map[i].size > end)
+			end = memory_map[i].base_hpa + memory_map[i].size;
+	return end < RAM_WINDOW_SIZE ? end : RAM_WINDOW_SIZE;
+}
+
+bool host_memory_clip_to_devices(hpa_t hpa, uint64_t *start, uint64_t *end)
+{
+	for (uint64_t i = 0; i < memory_map_count; i++) {
+		uint64_t range_start = memory_map[i].base_hpa;
+		uint64_t range_end = range_start + memory_map[i].size;
+
+		if (memory_map[i].kind == BOOT_MEMORY_MMIO)
+			continue;
+		if (hpa.v >= range_start && hpa.v < range_end)
+			return false;
+		if (range_end <= hpa.v && range_end > *start)
+			*start = range_end;
+		if (range_start > hpa.v && range_start < *end)
+			*end = range_start;
+	}
+	return true;
+}

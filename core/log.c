@@ -192,7 +192,7 @@ long log_ring_read(uint64_t *position, char *buffer, size_t size)
 
 static int format_prefix(char *line, size_t size, enum log_level level)
 {
-	static const char words[][6] = { "error", "warn ", "info ", "debug" };
+	static const char words[][6] = { "error", "warn ", "info ", "abi  ", "debug" };
 	const char *word = words[(uint32_t)level > LOG_DEBUG ? LOG_DEBUG : level];
 	uint64_t hz = clock_hz, now = rdtsc(), ticks;
 

@@ -17,6 +17,7 @@
 #define CR0_PE BIT(0)
 #define CR0_MP BIT(1)
 #define CR0_EM BIT(2)
+#define CR0_TS BIT(3)
 #define CR0_NE BIT(5)
 #define CR0_WP BIT(16)
 #define CR0_AM BIT(18)
@@ -26,6 +27,7 @@
 #define CR4_PAE BIT(5)
 #define CR4_MCE BIT(6)
 #define CR4_PGE BIT(7)
+#define CR4_OSFXSR BIT(9)
 #define CR4_SMEP BIT(20)
 #define CR4_SMAP BIT(21)
 
@@ -230,9 +232,9 @@ void lp_set_control_registers(void)
 
 	__asm__ volatile("movq %%cr0, %0" : "=r"(cr0));
 	__asm__ volatile("movq %%cr4, %0" : "=r"(cr4));
-	cr0 &= ~(CR0_CD | CR0_NW | CR0_AM | CR0_EM);
+	cr0 &= ~(CR0_CD | CR0_NW | CR0_AM | CR0_TS | CR0_EM);
 	cr0 |= CR0_PE | CR0_MP | CR0_NE | CR0_WP | CR0_PG;
-	cr4 |= CR4_PAE | CR4_PGE | CR4_MCE;
+	cr4 |= CR4_PAE | CR4_PGE | CR4_MCE | CR4_OSFXSR; /* FXSAVE of what is the guest's, with XMM */
 	if (features & BIT(7))
 		cr4 |= CR4_SMEP;
 	if (features & BIT(20))

@@ -30,6 +30,11 @@ uint64_t lp_tsc_hz(void)
 	return tsc_hz;
 }
 
+uint64_t lp_apic_timer_hz(void)
+{
+	return apic_timer_hz;
+}
+
 int lp_apic_find(struct lp *lp)
 {
 	if (!apic_page)

@@ -12,6 +12,7 @@
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
+#include <trivet/statistics.h>
 #include <trivet/vp.h>
 
 bool lp_takes_posted;
@@ -106,9 +107,12 @@ static inline __attribute__((__always_inline__)) void end_edge(struct lp *lp, ui
 void lp_timer_update(struct lp *lp)
 {
 	uint64_t deadline = apic_timer_deadline(&lp->vp->apic);
+	uint64_t synthetic = lp->vp->stimers.next_deadline_tsc;
 	uint64_t old = lp->timer_deadline_tsc;
 	uint64_t now;
 
+	if (synthetic < deadline)
+		deadline = synthetic;
 	if (deadline == old)
 		return;
 	/* What fired already still arrives; it must not pass for a device's interrupt with our vector. */
@@ -126,9 +130,15 @@ void lp_timer_update(struct lp *lp)
 /* The deadline passed, or the counter was too short for it: then it is armed again. */
 static void handle_timer(struct lp *lp)
 {
+	uint64_t now = rdtsc();
+
 	lp->timer_stale = false;
 	lp->timer_deadline_tsc = UINT64_MAX;
-	apic_timer_expired(&lp->vp->apic, rdtsc());
+	lp->timer_interrupts++;
+	statistics_tick();
+	apic_timer_expired(&lp->vp->apic, now);
+	if (now >= lp->vp->stimers.next_deadline_tsc)
+		stimers_expired(lp->vp, now);
 	lp_timer_update(lp);
 	if (unlikely(log_threshold >= LOG_DEBUG))
 		vp_log_exit_counts(lp->vp);
@@ -178,6 +188,7 @@ static bool handle_vector(struct lp *lp, uint8_t vector)
 	}
 	if (vector == HV_VECTOR_KICK && atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel)) {
 		end_edge(lp, vector); /* what there is to do stands in vp->pending */
+		lp->kicks_taken++;
 		return false;
 	}
 	if (vector == HV_VECTOR_POSTED && lp_takes_posted) {

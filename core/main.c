@@ -3,6 +3,7 @@
  * The boot story: the loader calls, the machine is taken over where it stands, and the loader's own code goes on as
  * VP 0 of the root partition. Until launch() every error goes back to the loader with the reason.
  */
+#include "acpi_hide.h"
 #include "console.h"
 #include "reset.h"
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <trivet/acpi.h>
 #include <trivet/assert.h>
 #include <trivet/backend.h>
+#include <trivet/flush.h>
 #include <trivet/host_memory.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
@@ -192,7 +194,11 @@ _Noreturn void lp_main(struct lp *lp)
 		log_info("lp%u: online, apic id %u", lp->index, lp->apic_id);
 	}
 	atomic_store(&lp->kicked, 0);
+	lp_tsc_start(lp);
 	atomic_exchange(&lp->state, LP_ONLINE);
+	vp_run_time_start(lp->vp);
+	reference_time_tsc_moved(lp->vp->partition);
+	flush_idle_end(lp->vp); /* from here on kicks arrive; the back end looks at what is pending first */
 	backend->vp_run(lp->vp);
 }
 
@@ -204,8 +210,11 @@ static void launch(struct lp *lp)
 	backend->lp_start(lp);
 	lp_load_window_idt();
 	load_segments();
+	if (root_partition.hv)
+		acpi_hide_iommus(HPA(boot->rsdp_hpa));
 	backend->vp_launch(lp->vp, &boot_cpu, &boot->context);
-	log_info("root: partition 1, %u VPs, transparent, starts on lp0", root_partition.vp_count);
+	log_info("root: partition 1, %u VPs, %s, starts on lp0", root_partition.vp_count,
+		 root_partition.hv ? "hypervisor interface" : "transparent");
 	log_info("loader entry tsc %llu, launch tsc %llu", (unsigned long long)boot->tsc_at_entry,
 		 (unsigned long long)rdtsc());
 	console_leave_framebuffer();

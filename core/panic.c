@@ -10,6 +10,9 @@
 #include <trivet/lp.h>
 #include <trivet/panic.h>
 #include <trivet/vp.h>
+#include <trivet/vp_registers.h>
+
+#define MSR_EFER 0xc0000080u
 
 #define HISTORY 32
 #define FRAMES_MAX 32
@@ -91,6 +94,74 @@ void vp_log_history(struct vp *vp)
 {
 	log_error("last VM exits of lp%u, oldest first:", vp->lp->index);
 	trace_dump(&vp->lp->trace, HISTORY, backend->exit_name, history_line, NULL);
+}
+
+static void log_segment(struct vp *vp, const char *name, enum vp_register which)
+{
+	union hv_register_value value = { 0 };
+
+	backend->get_register(vp, which, &value);
+	log_error("  %s %04x base %016llx limit %08x attributes %04x", name, value.segment.selector,
+		  (unsigned long long)value.segment.base, value.segment.limit, value.segment.attributes);
+}
+
+static void log_table(struct vp *vp, const char *name, enum vp_register which)
+{
+	union hv_register_value value = { 0 };
+
+	backend->get_register(vp, which, &value);
+	log_error("  %s base %016llx limit %04x", name, (unsigned long long)value.table.base,
+		  value.table.limit);
+}
+
+/* `names` in one line, four at most. */
+static void log_registers(struct vp *vp, const char *const names[4], const enum vp_register which[4])
+{
+	char text[128] = "";
+	size_t used = 0;
+
+	for (int i = 0; i < 4 && names[i] && used < sizeof(text); i++) {
+		union hv_register_value value = { 0 };
+
+		backend->get_register(vp, which[i], &value);
+		used += (size_t)snprintf(text + used, sizeof(text) - used, " %s %016llx", names[i],
+					 (unsigned long long)value.reg64);
+	}
+	log_error(" %s", text);
+}
+
+void vp_log_state(struct vp *vp)
+{
+	static const char *const names[][4] = { { "rip", "rsp", "rflags" },
+						{ "cr0", "cr2", "cr3", "cr4" },
+						{ "cr8", "dr6", "dr7" },
+						{ "pending event", "interrupt state" } };
+	static const enum vp_register which[][4] = {
+		{ VP_REGISTER_RIP, VP_REGISTER_RSP, VP_REGISTER_RFLAGS },
+		{ VP_REGISTER_CR0, VP_REGISTER_CR2, VP_REGISTER_CR3, VP_REGISTER_CR4 },
+		{ VP_REGISTER_CR8, VP_REGISTER_DR6, VP_REGISTER_DR7 },
+		{ VP_REGISTER_PENDING_INTERRUPTION, VP_REGISTER_INTERRUPT_STATE },
+	};
+	static const char *const gprs[] = { "rax rcx rdx rbx", "- rbp rsi rdi", "r8-r11", "r12-r15" };
+	uint64_t efer = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(which); i++)
+		log_registers(vp, names[i], which[i]);
+	backend->get_msr(vp, MSR_EFER, &efer);
+	log_error("  efer %llx, interrupts in service up to %d, waiting up to %d, pending work %llx",
+		  (unsigned long long)efer, vp->apic.isr_top, vp->apic.irr_top,
+		  (unsigned long long)atomic_load(&vp->pending));
+	for (unsigned int i = 0; i < 16; i += 4)
+		log_error("  %-15s %016llx %016llx %016llx %016llx", gprs[i / 4],
+			  (unsigned long long)vp->gpr[i], (unsigned long long)vp->gpr[i + 1],
+			  (unsigned long long)vp->gpr[i + 2], (unsigned long long)vp->gpr[i + 3]);
+	log_segment(vp, "cs  ", VP_REGISTER_CS);
+	log_segment(vp, "ss  ", VP_REGISTER_SS);
+	log_segment(vp, "fs  ", VP_REGISTER_FS);
+	log_segment(vp, "gs  ", VP_REGISTER_GS);
+	log_segment(vp, "tr  ", VP_REGISTER_TR);
+	log_table(vp, "idtr", VP_REGISTER_IDTR);
+	log_table(vp, "gdtr", VP_REGISTER_GDTR);
 }
 
 static void begin(const char *text)

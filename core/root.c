@@ -6,15 +6,25 @@
 #include "memory_types.h"
 #include <errno.h>
 #include <trivet/backend.h>
+#include <trivet/flush.h>
 #include <trivet/host_memory.h>
+#include <trivet/hypercall.h>
+#include <trivet/hypercall_page.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
+#include <trivet/statistics.h>
 #include <trivet/vp.h>
 
 #define LOW_MEMORY_SIZE (4 * SIZE_1G)
 
-struct partition root_partition = { .id = 1, .space_lock = SPINLOCK_INIT(LOCK_RANK_PARTITION) };
+struct partition root_partition = {
+	.id = 1,
+	.space_lock = SPINLOCK_INIT(LOCK_RANK_PARTITION),
+	.deposits.lock = SPINLOCK_INIT(LOCK_RANK_DEPOSIT),
+	.device_interrupts.lock = SPINLOCK_INIT(LOCK_RANK_DEVICE_INTERRUPTS),
+	.ports.lock = SPINLOCK_INIT(LOCK_RANK_PORTS),
+};
 
 static uint64_t block_base, block_size, trampoline_base;
 static unsigned int phys_bits;
@@ -65,6 +75,29 @@ static int map_memory(const struct boot_handoff *handoff)
 	return err;
 }
 
+/* What the root has at a page without overlays. */
+static int map_beneath(struct partition *partition, uint64_t gpn)
+{
+	uint64_t start = gpn << PAGE_SHIFT;
+
+	if (host_memory_is_ours(HPA(start), PAGE_SIZE))
+		return ss_unmap(&partition->space, GPA(start), PAGE_SIZE);
+	return map_identity(start, start + PAGE_SIZE);
+}
+
+/* What the interface has for the partition as a whole. -ENOMEM. */
+static int init_interface(void)
+{
+	int err;
+
+	overlay_space_init(&root_partition, phys_bits, true, map_beneath);
+	lp_tsc_start(lp_table[0]);
+	err = hypercall_page_init(&root_partition);
+	return err ? err :
+		     reference_time_init(&root_partition, lp_tsc_hz(), rdtsc(),
+					 atomic_load(&lp_table[0]->tsc_moved));
+}
+
 int root_init(const struct boot_handoff *handoff)
 {
 	int err;
@@ -87,59 +120,69 @@ int root_init(const struct boot_handoff *handoff)
 	ss_note_flush(&root_partition.space, root_partition.space.generation);
 	ss_reclaim(&root_partition.space);
 
+	if (handoff->root_interface == BOOT_ROOT_HV) {
+		root_partition.hv = true;
+		hv_cpuid_init(&root_partition);
+		err = init_interface();
+		if (!err)
+			err = deposit_init();
+		if (!err)
+			err = device_interrupts_init(&root_partition, lp_count);
+		if (err)
+			return err;
+	}
 	root_partition.vps = page_alloc(&host_pool, page_order_for(lp_count * sizeof(void *)));
 	if (!root_partition.vps)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < lp_count && !err; i++)
-		err = vp_create(&root_partition, i, lp_table[i], &root_partition.vps[i]);
+	for (uint32_t i = 0; i < lp_count && !err; i++) {
+		if (root_partition.hv)
+			err = hypercall_lp_init(lp_table[i]);
+		if (!err)
+			err = vp_create(&root_partition, i, lp_table[i], &root_partition.vps[i]);
+	}
 	root_partition.vp_count = lp_count;
+	if (!err && root_partition.hv)
+		err = statistics_init(&root_partition);
 	return err;
 }
 
-/* Gives retired tables back once every processor that may walk them has flushed. Under space_lock. */
-static void reclaim_tables(void)
+/*
+ * A hole is device memory that nobody touched yet, or RAM that the root has deposited. Under space_lock: -EACCES when the
+ * root has no business there: deposited memory, or a page that it has for less than all accesses (a read-only one).
+ */
+static int fill_hole(gpa_t gpa)
 {
-	uint64_t oldest = UINT64_MAX;
+	uint64_t start = ALIGN_DOWN(gpa.v, SIZE_1G), end = start + SIZE_1G;
+	struct ss_mapping mapping;
 
-	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
-		const struct vp *vp = root_partition.vps[i];
-
-		if (atomic_load(&vp->lp->state) == LP_ONLINE && atomic_load(&vp->flush_seen) < oldest)
-			oldest = atomic_load(&vp->flush_seen);
+	if (ss_lookup(&root_partition.space, gpa, &mapping))
+		return mapping.perm == SS_RWX ? 0 : -EACCES; /* 0: another processor was faster */
+	if (!host_memory_clip_to_devices(HPA(gpa.v), &start, &end))
+		return -EACCES;
+	if (overlay_in_range(&root_partition, start, end)) { /* it stays on top */
+		start = ALIGN_DOWN(gpa.v, PAGE_SIZE);
+		end = start + PAGE_SIZE;
 	}
-	if (!ss_needs_flush(&root_partition.space) || oldest < root_partition.space.generation)
-		return;
-	ss_note_flush(&root_partition.space, root_partition.space.generation);
-	ss_reclaim(&root_partition.space);
-}
-
-/* Makes every processor drop its translations before it next runs the root. Under space_lock. */
-static void flush_all(struct vp *self)
-{
-	atomic_store(&root_partition.flush_requesting, true);
-	atomic_store(&root_partition.flush_generation, root_partition.space.generation);
-	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
-		struct vp *vp = root_partition.vps[i];
-
-		vp_post(vp, VP_PENDING_FLUSH);
-		if (vp != self && atomic_load(&vp->lp->state) == LP_ONLINE)
-			lp_kick(vp->lp);
-	}
-	atomic_store(&root_partition.flush_requesting, false);
+	return map_identity(ALIGN_UP(start, PAGE_SIZE), ALIGN_DOWN(end, PAGE_SIZE));
 }
 
 static enum fault_result map_device_memory(struct vp *vp, gpa_t gpa)
 {
-	uint64_t start = ALIGN_DOWN(gpa.v, SIZE_1G);
-	int err = 0;
+	int err;
 
 	spin_lock(&root_partition.space_lock);
-	reclaim_tables();
-	if (!ss_lookup(&root_partition.space, gpa, NULL))
-		err = map_identity(start, start + SIZE_1G);
-	if (ss_needs_flush(&root_partition.space))
-		flush_all(vp);
+	err = fill_hole(gpa);
 	spin_unlock(&root_partition.space_lock);
+	flush_and_reclaim(&root_partition, vp);
+	if (err == -EACCES) {
+		static struct log_ratelimit bucket;
+
+		log_vp_ratelimited(
+			&bucket, LOG_WARN, vp->partition->id, vp->index,
+			"rip 0x%llx: touched memory at 0x%llx that it deposited, or may only read: #GP",
+			(unsigned long long)backend->rip(vp), (unsigned long long)gpa.v);
+		return FAULT_REFUSED;
+	}
 	if (err) {
 		static struct log_ratelimit bucket;
 
@@ -160,16 +203,14 @@ void root_memory_types_changed(struct vp *vp)
 	int err;
 
 	spin_lock(&root_partition.space_lock);
-	reclaim_tables();
 	generation = space->generation;
 	err = memory_types_refresh(space, backend->memory_type);
-	if (space->generation != generation)
-		flush_all(vp);
 	log_vp_ratelimited(&bucket, LOG_DEBUG, vp->partition->id, vp->index,
 			   "memory types: %s, %llu KiB of tables",
 			   space->generation != generation ? "changed" : "as before",
 			   (unsigned long long)(space->table_pages * PAGE_SIZE >> 10));
 	spin_unlock(&root_partition.space_lock);
+	flush_and_reclaim(&root_partition, vp);
 	if (err)
 		log_vp_ratelimited(
 			&no_page_bucket, LOG_WARN, vp->partition->id, vp->index,

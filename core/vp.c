@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <trivet/backend.h>
+#include <trivet/flush.h>
 #include <trivet/guest_walk_fast.h>
 #include <trivet/host_memory.h>
+#include <trivet/hv_msr.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
@@ -13,9 +15,12 @@
 
 #define CR4_LA57 BIT(12)
 #define CR4_KL BIT(19)
+#define CPUID_1_ECX_HYPERVISOR BIT(31)
 
 static void free_vp(struct vp *vp)
 {
+	synic_destroy(vp);
+	overlay_destroy(&vp->assist.page);
 	if (vp->apic_page)
 		page_free(&host_pool, vp->apic_page, 0);
 	page_free(&host_pool, vp, page_order_for(sizeof(*vp)));
@@ -37,8 +42,14 @@ int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct
 	vp->index = index;
 	vp->lp = lp;
 	vp->state = VP_WAIT_SIPI;
+	atomic_init(&vp->idle, true);  /* until its LP comes in */
 	vp_post(vp, VP_PENDING_FLUSH); /* whatever this LP's TLB holds under our tag is not ours */
-	err = backend->vp_create(vp);
+	stimers_init(vp);
+	err = partition->hv ? synic_init(vp) : 0;
+	if (!err)
+		err = partition->hv ? vp_assist_init(vp) : 0;
+	if (!err)
+		err = backend->vp_create(vp);
 	if (err) {
 		free_vp(vp);
 		return err;
@@ -76,6 +87,8 @@ void vp_log_exit_counts(struct vp *vp)
 
 int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 {
+	if (hv_msr_is_synthetic(msr) && vp->partition->hv)
+		return hv_msr_read(vp, msr, value);
 	if (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST)
 		return apic_msr_read(&vp->apic, msr, value);
 	if (msr == APIC_MSR_BASE) {
@@ -93,7 +106,13 @@ void vp_cpuid(struct vp *vp, uint64_t cr4)
 	uint32_t subleaf = (uint32_t)vp->gpr[GPR_RCX];
 	bool apic_enabled = vp->apic.base & APIC_BASE_EN;
 
+	if (vp->partition->hv && hv_cpuid_is_hypervisor_leaf(leaf)) {
+		hv_cpuid_read(vp);
+		return;
+	}
 	vp_cpuid_native(vp);
+	if (leaf == 1 && vp->partition->hv)
+		vp->gpr[GPR_RCX] |= CPUID_1_ECX_HYPERVISOR;
 	if (leaf == 1)
 		vp->gpr[GPR_RCX] = (vp->gpr[GPR_RCX] & ~BIT(27)) | (cr4 >> 18 & 1) << 27;
 	if (leaf == 7 && subleaf == 0)
@@ -132,17 +151,20 @@ int vp_decode_current(struct vp *vp, struct vp_context *context, struct insn *in
 /* The TSC is the machine's and the root's; the timers that count in it move along. */
 static int write_tsc(struct vp *vp, uint32_t msr, uint64_t value)
 {
-	uint64_t before = rdtsc();
+	int64_t delta;
 
-	if (!safe_wrmsr(msr, value))
+	if (lp_tsc_write(msr, value, &delta))
 		return -EINVAL;
-	apic_tsc_adjusted(&vp->apic, (int64_t)(rdtsc() - before));
-	lp_timer_update(vp->lp);
+	apic_tsc_adjusted(&vp->apic, delta);
+	reference_time_tsc_moved(vp->partition);
+	stimers_clock_changed(vp);
 	return 0;
 }
 
 int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value)
 {
+	if (hv_msr_is_synthetic(msr) && vp->partition->hv)
+		return hv_msr_write(vp, msr, value);
 	if (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST)
 		return apic_msr_write(&vp->apic, msr, value);
 	if (msr == APIC_MSR_BASE)
@@ -184,6 +206,8 @@ static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
 
 	if (pending & (VP_PENDING_INIT | VP_PENDING_SHUTDOWN))
 		return true;
+	if (unlikely(pending & VP_PENDING_SYNIC))
+		synic_handle_pending(vp);
 	if ((pending & VP_PENDING_NMI) && nmis_on)
 		return true;
 	if (!interrupts_on)
@@ -196,20 +220,29 @@ static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
 }
 
 /*
- * Waits in the hypervisor for something to come. Meanwhile the VP uses no translations: others needn't wait for its flush, which
- * still comes before it runs again.
+ * Waits in the hypervisor for something to come. Meanwhile the VP uses no translations: others neither wait for its flush nor wake
+ * it for that, it still comes before it runs again.
  */
 static void wait(struct vp *vp)
 {
-	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_FLUSH)
-		atomic_store(&vp->flush_seen, atomic_load(&vp->partition->flush_generation));
+	vp_run_time_idle_begin(vp);
+	flush_idle_begin(vp);
 	backend->lp_idle(vp->lp);
+	flush_idle_end(vp);
+	vp_run_time_idle_end(vp);
 	lp_handle_interrupts(vp->lp);
 }
 
 void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on)
 {
 	while (!has_work(vp, interrupts_on, nmis_on))
+		wait(vp);
+	vp_post_self(vp, VP_PENDING_EVENT);
+}
+
+void vp_halt_until_pending(struct vp *vp)
+{
+	while (!has_work(vp, true, true) && apic_pending_vector(&vp->apic) < 0)
 		wait(vp);
 	vp_post_self(vp, VP_PENDING_EVENT);
 }

@@ -31,7 +31,10 @@ void apic_host_timer_changed(struct apic *apic)
 
 void apic_host_level_eoi(struct apic *apic, uint8_t vector)
 {
-	lp_complete_level(vp_of(apic)->lp, vector);
+	struct vp *vp = vp_of(apic);
+
+	lp_complete_level(vp->lp, vector);
+	synic_scan(vp, &vp->synic);
 }
 
 void apic_host_lvt_changed(struct apic *apic, enum apic_lvt which, uint32_t value)
@@ -117,11 +120,23 @@ void apic_host_mode_changed(struct apic *apic)
 /* Something was posted to the target's APIC. */
 static void notify(struct vp *target)
 {
-	if (lp_takes_posted && lp_notify_posted(target->lp))
-		return;
-	apic_post_for_software(&target->apic);
+	if (lp_takes_posted) {
+		if (lp_notify_posted(target->lp))
+			return;
+		apic_post_for_software(&target->apic);
+	}
 	vp_post(target, VP_PENDING_EVENT);
 	lp_kick(target->lp);
+}
+
+void vp_send_fixed(struct vp *target, struct vp *sender, uint8_t vector)
+{
+	if (target == sender) {
+		if (apic_accept(&target->apic, vector, false))
+			vp_post_self(target, VP_PENDING_EVENT);
+	} else if (apic_post(&target->apic, vector, false)) {
+		notify(target);
+	}
 }
 
 static void deliver_to(struct vp *target, struct vp *sender, const struct apic_ipi *ipi)
@@ -129,13 +144,7 @@ static void deliver_to(struct vp *target, struct vp *sender, const struct apic_i
 	switch (ipi->mode) {
 	case APIC_MODE_FIXED:
 	case APIC_MODE_LOWEST:
-		if (target == sender) {
-			if (apic_accept(&target->apic, ipi->vector, false))
-				vp_post_self(target, VP_PENDING_EVENT);
-			return;
-		}
-		if (apic_post(&target->apic, ipi->vector, false))
-			notify(target);
+		vp_send_fixed(target, sender, ipi->vector);
 		return;
 	case APIC_MODE_NMI:
 		vp_post(target, VP_PENDING_NMI);
@@ -157,11 +166,11 @@ static void deliver_to(struct vp *target, struct vp *sender, const struct apic_i
 	}
 }
 
-static struct vp *vp_by_apic_id(uint32_t apic_id)
+struct vp *vp_by_apic_id(const struct partition *partition, uint32_t apic_id)
 {
 	struct lp *lp = lp_by_apic_id(apic_id);
 
-	return lp ? lp->vp : NULL;
+	return lp && lp->vp && lp->vp->partition == partition ? lp->vp : NULL;
 }
 
 void apic_host_send_ipi(struct apic *apic, const struct apic_ipi *ipi)
@@ -172,9 +181,9 @@ void apic_host_send_ipi(struct apic *apic, const struct apic_ipi *ipi)
 
 	/* One destination by id: the usual case, without a walk over all VPs. */
 	if (ipi->shorthand == APIC_DEST_FIELD && !ipi->logical && !all) {
-		struct vp *target = vp_by_apic_id(ipi->dest);
+		struct vp *target = vp_by_apic_id(partition, ipi->dest);
 
-		if (target && target->partition == partition && (target->apic.base & APIC_BASE_EN))
+		if (target && (target->apic.base & APIC_BASE_EN))
 			deliver_to(target, sender, ipi);
 		return;
 	}

@@ -24,14 +24,20 @@
 
 /* FADT (5.2.9): offsets, and bits of its flags. */
 #define FADT_SIZE_MIN 116u
+#define FADT_PM1A_CNT_BLK 64u
+#define FADT_PM1B_CNT_BLK 68u
 #define FADT_PM_TMR_BLK 76u
 #define FADT_PM_TMR_LEN 91u
 #define FADT_FLAGS 112u
 #define FADT_RESET_REG 116u
 #define FADT_RESET_VALUE 128u
+#define FADT_X_PM1A_CNT_BLK 172u
+#define FADT_X_PM1B_CNT_BLK 184u
 #define FADT_X_PM_TMR_BLK 208u
+#define FADT_SLEEP_CONTROL_REG 244u
 #define FADT_TMR_VAL_EXT BIT(8)
 #define FADT_RESET_REG_SUP BIT(10)
+#define FADT_HW_REDUCED_ACPI BIT(20)
 #define ACPI_REGISTER_SIZE 12u
 
 static uint32_t get(const uint8_t *p, uint32_t bytes)
@@ -287,6 +293,28 @@ static struct acpi_register get_register(const uint8_t *p)
 	return (struct acpi_register){ .space = p[0], .bit_width = p[1], .address = get64(p + 4) };
 }
 
+/* The extended form counts where it is there and says something (5.2.9, "X_PM1a_CNT_BLK"). */
+static struct acpi_register get_block(const uint8_t *p, size_t size, uint32_t offset, uint32_t extended)
+{
+	struct acpi_register reg = { .space = ACPI_SPACE_IO, .bit_width = 16, .address = get(p + offset, 4) };
+
+	if (size >= extended + ACPI_REGISTER_SIZE && get_register(p + extended).address)
+		reg = get_register(p + extended);
+	if (reg.space == ACPI_SPACE_IO && reg.address > UINT16_MAX)
+		reg.address = 0;
+	return reg;
+}
+
+static void get_sleep_registers(const uint8_t *p, size_t size, uint32_t flags, struct acpi_fadt *fadt)
+{
+	if (!(flags & FADT_HW_REDUCED_ACPI)) {
+		fadt->pm1a_control = get_block(p, size, FADT_PM1A_CNT_BLK, FADT_X_PM1A_CNT_BLK);
+		fadt->pm1b_control = get_block(p, size, FADT_PM1B_CNT_BLK, FADT_X_PM1B_CNT_BLK);
+	} else if (size >= FADT_SLEEP_CONTROL_REG + ACPI_REGISTER_SIZE) {
+		fadt->sleep_control = get_register(p + FADT_SLEEP_CONTROL_REG);
+	}
+}
+
 int acpi_parse_fadt(const void *table, size_t size, struct acpi_fadt *fadt)
 {
 	const uint8_t *p = table;
@@ -312,5 +340,6 @@ int acpi_parse_fadt(const void *table, size_t size, struct acpi_fadt *fadt)
 		fadt->reset = get_register(p + FADT_RESET_REG);
 		fadt->reset_value = p[FADT_RESET_VALUE];
 	}
+	get_sleep_registers(p, size, flags, fadt);
 	return 0;
 }

@@ -8,8 +8,8 @@ import struct
 import subprocess
 import sys
 
-# Symbols that may hold such instructions: the routines that switch that state between guests.
-ALLOWED_SYMBOLS = frozenset()
+# Symbols that may hold such instructions: the routines that set that state for a guest, or switch it between guests.
+ALLOWED_SYMBOLS = frozenset({"load_fx"})
 
 PT_LOAD, PT_DYNAMIC, PT_GNU_STACK = 1, 2, 0x6474E551
 PF_X, PF_W = 1, 2
@@ -17,8 +17,8 @@ DT_RELA, DT_RELASZ, DT_REL, DT_JMPREL, DT_TEXTREL, DT_NEEDED = 7, 8, 17, 23, 22,
 R_X86_64_RELATIVE = 8
 ET_DYN, EM_X86_64 = 3, 62
 
-# Mnemonics that begin with f are x87 (or fxsave); the rest is known by its registers.
-STATE_MNEMONIC = re.compile(r"^(f(?!s$)\w*|v?(ld|st)mxcsr|emms|vzeroupper|vzeroall|xsave\w*|xrstor\w*|maskmov\w*)$")
+# Mnemonics that begin with f are x87; FXSAVE only reads the guest's state. The rest is known by its registers.
+STATE_MNEMONIC = re.compile(r"^(f(?!s$|xsave64$)\w*|v?(ld|st)mxcsr|emms|vzeroupper|vzeroall|xsave\w*|xrstor\w*|maskmov\w*)$")
 STATE_REGISTER = re.compile(r"%([xyz]?mm\d|st\b|k\d|tmm\d)")
 PREFIXES = {"lock", "rep", "repz", "repnz", "notrack", "bnd", "data16", "addr32", "cs", "ds", "es", "ss", "fs", "gs"}
 

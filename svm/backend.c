@@ -58,6 +58,7 @@ static unsigned int phys_bits(void)
 const struct backend svm_backend = {
 	.name = "AMD SVM",
 	.ss_format = &ss_format_npt,
+	.hypercall_code = { 0x0f, 0x01, 0xd9, 0xc3 }, /* VMMCALL; RET */
 	.ss_flags = ss_flags,
 	.phys_bits = phys_bits,
 	.tr_is_guests = true,
@@ -80,9 +81,15 @@ const struct backend svm_backend = {
 	.lp_idle = idle,
 	.get_context = svm_get_context,
 	.set_context = svm_set_context,
+	.get_register = svm_get_register,
+	.set_register = svm_set_register,
+	.get_msr = svm_get_msr,
+	.set_msr = svm_set_msr,
+	.can_run = svm_can_run,
 	.rip = rip,
 	.allow_ports = svm_allow_ports,
 	.hide_ports = svm_hide_ports,
 	.exit_name = svm_exit_name,
+	.exit_category = svm_exit_category,
 	.memory_type = memory_type,
 };

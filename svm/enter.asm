@@ -13,6 +13,7 @@ default rel
 %define VP_CONTROL 640
 %define VP_CONTROL_HPA 648
 %define VP_PENDING 656
+%define VMCB_INTERRUPT_SHADOW 0x68
 %define VMCB_RAX 0x5f8
 
 extern svm_handle_exit
@@ -27,18 +28,8 @@ section .extable progbits alloc noexec nowrite align=4
 section .text
 %endmacro
 
-section .text
-
-; svm_run_loop(vp), never returns. [rsp]: vp. Entered with GIF and IF clear.
-global svm_run_loop
-svm_run_loop:
-	push rdi
-	sti
-	nop			; QEMU 7.2 carries the shadow of STI into the guest
-	mov rdi, [rsp]
-align 16
-.enter:				; RDI: vp
-	mov rax, [rdi + VP_CONTROL]
+; The guest's registers, from RDI: vp and RAX: its control block.
+%macro LOAD_GUEST 0
 	mov rcx, [rdi + VP_GPR]
 	mov [rax + VMCB_RAX], rcx
 	mov rax, [rdi + VP_CONTROL_HPA]
@@ -56,7 +47,24 @@ align 16
 	mov r14, [rdi + VP_GPR + 14 * 8]
 	mov r15, [rdi + VP_GPR + 15 * 8]
 	mov rdi, [rdi + VP_GPR + 7 * 8]
+%endmacro
+
+section .text
+
+; svm_run_loop(vp), never returns. [rsp]: vp. Entered with GIF and IF clear.
+global svm_run_loop
+svm_run_loop:
+	push rdi
+	sti
+	nop			; QEMU 7.2 carries the shadow of STI into the guest
+	mov rdi, [rsp]
+align 16
+.enter:				; RDI: vp
+	mov rax, [rdi + VP_CONTROL]
+.control:			; RAX: its control block
+	LOAD_GUEST
 	vmrun
+.exited:
 	push rdi
 	mov rdi, [rsp + 8]
 	mov [rdi + VP_GPR + 1 * 8], rcx
@@ -84,7 +92,13 @@ align 16
 	je .enter
 	call svm_handle_pending
 	mov rdi, [rsp]
-	jmp .enter
+	mov rax, [rdi + VP_CONTROL]
+	test byte [rax + VMCB_INTERRUPT_SHADOW], 1
+	je .control
+	LOAD_GUEST
+	sti			; QEMU forgets the VMCB's shadow, and carries this one into the guest; elsewhere it means nothing
+	vmrun
+	jmp .exited
 
 ; svm_open_window(): lets pending interrupts, NMIs and machine checks in, once. TR is the guest's: no IDT entry may ask for
 ; a stack of its own (lp_load_window_idt). Called with GIF clear and IF set.

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Events into the guest (APM2 15.20, 15.21): exceptions, NMIs and interrupts, one per entry, and the windows that end guest
- * mode as soon as the next one can be taken. One producer: nothing else writes event_injection.
+ * mode as soon as the next one can be taken. One producer: but for an
+ * event that is set by name (registers.c) nothing else writes event_injection.
  */
 #include "svm.h"
 #include <trivet/assert.h>
 #include <trivet/decode.h>
 #include <trivet/exceptions.h>
+#include <trivet/flush.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
@@ -48,19 +50,6 @@ void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 	}
 	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector |
 				(has_error ? EVENT_ERROR_VALID : 0) | (uint64_t)error << EVENT_ERROR_SHIFT;
-}
-
-void svm_requeue_event(struct vmcb *vmcb)
-{
-	uint64_t event = vmcb->exit_int_info;
-	uint64_t vector = event & EVENT_VECTOR_MASK;
-
-	/* INT n, INT3 and INTO run again: RIP still points at them. */
-	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_SOFT_INT)
-		return;
-	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION && (vector == 3 || vector == 4))
-		return;
-	vmcb->event_injection = event;
 }
 
 /* An exit as soon as RFLAGS.IF, the shadow and (unless `ignore_tpr`) TPR let a vector of this priority in. */
@@ -106,6 +95,9 @@ static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
 {
 	if (svm_of(vp)->nmi_masked && !nmi_handler_returned(vp, vmcb))
 		return; /* the bit stays; IRET, or the step over it, is an exit */
+	/* A physical interrupt ends guest mode in a shadow too where there is no NRIPS (QEMU): waiting it out would never end. */
+	if (!(svm.features & SVM_FEATURE_NRIPS))
+		vmcb->interrupt_shadow = 0;
 	if ((vmcb->event_injection & EVENT_VALID) || (vmcb->interrupt_shadow & INTERRUPT_SHADOW)) {
 		lp_kick(vp->lp); /* an exit as soon as that is over */
 		return;
@@ -116,25 +108,36 @@ static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
 	vmcb->intercepts1 |= (uint32_t)INTERCEPT1_IRET;
 }
 
-static void inject_interrupt(struct vmcb *vmcb, uint8_t vector)
+/*
+ * QEMU's own emulation (7.2, and 11.1 by its source) keeps the vector that VMRUN delivered as pending until the next exit. Should
+ * another of its threads ask this processor's to stop meanwhile, it delivers it once more, wherever the guest is by then. So the exit
+ * comes at once: a physical interrupt ends guest mode before the handler's first instruction.
+ */
+static void exit_when_delivered(struct vp *vp)
 {
-	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_INTR | vector;
+	if (unlikely(svm.delivers_twice))
+		lp_kick(vp->lp);
 }
 
-/*
- * STI; HLT with an interrupt waiting: it belongs behind the HLT, which it ends. QEMU 7.2 (no NRIPS) ignores the shadow at VMRUN
- * and would take the interrupt before the HLT, which then sleeps on with nothing to wake it. So the HLT is done here.
- */
-static __attribute__((__noinline__)) void finish_shadowed_halt(struct vp *vp, struct vmcb *vmcb)
+static void inject_interrupt(struct vp *vp, struct vmcb *vmcb, uint8_t vector)
 {
-	struct vp_context context;
-	struct insn insn;
+	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_INTR | vector;
+	exit_when_delivered(vp);
+}
 
-	if ((svm.features & SVM_FEATURE_NRIPS) || !(vmcb->rflags & RFLAGS_IF) || vmcb->cpl != 0 ||
-	    (vmcb->event_injection & EVENT_VALID) || (apic_next_vector(&vp->apic) < 0 && !vp->extint_count))
+void svm_requeue_event(struct vp *vp, struct vmcb *vmcb)
+{
+	uint64_t event = vmcb->exit_int_info;
+	uint64_t vector = event & EVENT_VECTOR_MASK;
+
+	/* INT n, INT3 and INTO run again: RIP still points at them. */
+	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_SOFT_INT)
 		return;
-	if (vp_decode_current(vp, &context, &insn) == 0 && insn.op == INSN_HLT)
-		svm_complete(vp, vmcb, vmcb->rip + insn.length);
+	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION && (vector == 3 || vector == 4))
+		return;
+	vmcb->event_injection = event;
+	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_INTR)
+		exit_when_delivered(vp);
 }
 
 void svm_deliver_interrupt(struct vp *vp)
@@ -145,16 +148,16 @@ void svm_deliver_interrupt(struct vp *vp)
 
 	apic_sync_posted(apic);
 	if (unlikely(vmcb->interrupt_shadow & INTERRUPT_SHADOW))
-		finish_shadowed_halt(vp, vmcb);
+		vp_post_self(vp, VP_PENDING_EVENT); /* the entry by way of pending work keeps it: enter.asm */
 	svm_set_v_tpr(vp, vmcb, apic_cr8(apic));
 	if (svm_can_inject(vmcb)) {
 		if (unlikely(vp->extint_held))
 			vp_extint_release(vp); /* if it is still there, it is the next exit */
 		if (unlikely(vp->extint_count != 0)) {
-			inject_interrupt(vmcb, vp_extint_take(vp)); /* doesn't pass through the model */
+			inject_interrupt(vp, vmcb, vp_extint_take(vp)); /* doesn't pass through the model */
 		} else if ((vector = apic_next_vector(apic)) >= 0) {
 			apic_take(apic, (uint8_t)vector);
-			inject_interrupt(vmcb, (uint8_t)vector);
+			inject_interrupt(vp, vmcb, (uint8_t)vector);
 		}
 	}
 	vector = apic_pending_vector(apic);
@@ -166,24 +169,12 @@ void svm_deliver_interrupt(struct vp *vp)
 		close_window(vmcb);
 }
 
+/* Translations of the guest's tables and of ours alike: they are cached as one (APM2 15.16.1, 15.25.9). VMRUN does it. */
 static void flush(struct vp *vp, struct vmcb *vmcb)
 {
-	vp_clear_pending(vp, VP_PENDING_FLUSH);
-	atomic_store(&vp->flush_seen, atomic_load(&vp->partition->flush_generation));
+	flush_taken(vp);
 	vmcb->tlb_control = svm.features & SVM_FEATURE_FLUSH_BY_ASID ? TLB_CONTROL_ASID : TLB_CONTROL_ALL;
-	vp->flushes++;
 }
-
-#ifdef TRIVET_DEBUG
-/* No entry with translations older than the last change that needed a flush, unless the request is on its way. */
-static void check_flush(const struct vp *vp)
-{
-	if (atomic_load(&vp->flush_seen) == atomic_load(&vp->partition->flush_generation))
-		return;
-	if (!atomic_load(&vp->partition->flush_requesting))
-		ASSERT(atomic_load(&vp->pending) & VP_PENDING_FLUSH);
-}
-#endif
 
 void svm_handle_pending(struct vp *vp)
 {
@@ -196,6 +187,10 @@ void svm_handle_pending(struct vp *vp)
 		vp_handle_startup(vp);
 		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
 	}
+	if (unlikely(pending & VP_PENDING_SYNIC)) {
+		synic_handle_pending(vp);
+		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+	}
 	if (unlikely(pending & VP_PENDING_FLUSH))
 		flush(vp, vmcb);
 	if (unlikely(pending & VP_PENDING_NMI))
@@ -205,7 +200,7 @@ void svm_handle_pending(struct vp *vp)
 		svm_deliver_interrupt(vp);
 	}
 #ifdef TRIVET_DEBUG
-	check_flush(vp);
+	flush_check(vp);
 #endif
 }
 
@@ -219,6 +214,8 @@ void svm_handle_iret(struct vp *vp)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
+	if (unlikely(vmcb->interrupt_shadow & INTERRUPT_SHADOW))
+		vp_post_self(vp, VP_PENDING_EVENT); /* as in svm_deliver_interrupt() */
 	vmcb->intercepts1 &= ~(uint32_t)INTERCEPT1_IRET;
 	svm_of(vp)->iret_rip = vmcb->rip;
 	svm_of(vp)->nmi_iret_seen = true;

@@ -9,6 +9,8 @@
 #include <trivet/emulate.h>
 #include <trivet/exceptions.h>
 #include <trivet/guest_walk_fast.h>
+#include <trivet/hv_msr.h>
+#include <trivet/hypercall.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
@@ -31,20 +33,21 @@ static __attribute__((__noinline__)) uint64_t decode_next_rip(struct vp *vp, uns
 	return context.rip + insn.length;
 }
 
-/* The same where it is quick: a two-byte opcode without prefixes in 64-bit code. False: decode. */
+/* The same where it is quick: an opcode of two or three bytes without prefixes in 64-bit code. False: decode. */
 static inline __attribute__((__always_inline__)) bool quick_next_rip(const struct vmcb *vmcb, uint32_t opcode,
 								     uint64_t *rip)
 {
+	unsigned int length = opcode > 0xffff ? 3 : 2;
 	uint64_t bytes;
 
 	if (svm.features & SVM_FEATURE_NRIPS) {
 		*rip = vmcb->next_rip;
 		return true;
 	}
-	*rip = vmcb->rip + 2;
+	*rip = vmcb->rip + length;
 	return likely(vmcb->cs.attributes & ATTR_LONG) && likely(vmcb->efer & EFER_LMA) &&
 	       likely(!(vmcb->cr4 & CR4_LA57)) && likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) &&
-	       likely(insn_match2(bytes, opcode));
+	       likely(length == 3 ? insn_match3(bytes, opcode) : insn_match2(bytes, opcode));
 }
 
 static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const struct vmcb *vmcb,
@@ -147,6 +150,39 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct 
 	svm_complete(vp, vmcb, rip);
 }
 
+/* Synthetic ones, of a partition with the interface. */
+static __attribute__((__noinline__)) void handle_synthetic_rdmsr(struct vp *vp, struct vmcb *vmcb,
+								 uint32_t msr)
+{
+	uint64_t rip = next_rip(vp, vmcb, INSN_BYTES_RDMSR);
+	uint64_t value;
+
+	trace_info(&vp->lp->trace, msr);
+	if (unlikely(hv_msr_read(vp, msr, &value))) {
+		hv_msr_note_refusal(vp, false, msr, 0);
+		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	vp->gpr[GPR_RAX] = (uint32_t)value;
+	vp->gpr[GPR_RDX] = value >> 32;
+	svm_complete(vp, vmcb, rip);
+}
+
+static __attribute__((__noinline__)) void handle_synthetic_wrmsr(struct vp *vp, struct vmcb *vmcb,
+								 uint32_t msr)
+{
+	uint64_t rip = next_rip(vp, vmcb, INSN_BYTES_WRMSR);
+	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
+
+	trace_info(&vp->lp->trace, msr);
+	if (unlikely(hv_msr_write(vp, msr, value))) {
+		hv_msr_note_refusal(vp, true, msr, value);
+		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	svm_complete(vp, vmcb, rip);
+}
+
 static __attribute__((__noinline__)) void handle_msr(struct vp *vp, struct vmcb *vmcb)
 {
 	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
@@ -173,6 +209,39 @@ static __attribute__((__noinline__)) void handle_msr(struct vp *vp, struct vmcb 
 		}
 	}
 	handle_msr_slow(vp, vmcb, msr, is_write);
+}
+
+/* The usual case first: 64-bit code implies that it is protected and not virtual-8086. */
+static inline enum hypercall_mode hypercall_mode(const struct vmcb *vmcb)
+{
+	if (unlikely(vmcb->cpl != 0))
+		return HYPERCALL_UD;
+	if (likely(vmcb->cs.attributes & ATTR_LONG) && likely(vmcb->efer & EFER_LMA))
+		return HYPERCALL_64;
+	return (vmcb->cr0 & CR0_PE) && !(vmcb->rflags & RFLAGS_VM) ? HYPERCALL_32 : HYPERCALL_UD;
+}
+
+static __attribute__((__noinline__)) void fault_hypercall(struct vp *vp, enum hypercall_result result)
+{
+	if (result == HYPERCALL_FAULT_UD)
+		svm_inject_exception(vp, VECTOR_UD, false, 0);
+	else if (result == HYPERCALL_FAULT_GP)
+		svm_inject_exception(vp, VECTOR_GP, true, 0);
+}
+
+static __attribute__((__noinline__)) void handle_hypercall(struct vp *vp, struct vmcb *vmcb)
+{
+	enum hypercall_result result;
+	uint64_t rip;
+
+	/* Before the call, which may write where the instruction is. */
+	if (unlikely(!quick_next_rip(vmcb, INSN_BYTES_VMMCALL, &rip)))
+		rip = decode_next_rip(vp, 3);
+	result = hypercall_dispatch(vp, hypercall_mode(vmcb));
+	if (likely(result == HYPERCALL_DONE))
+		svm_complete(vp, vmcb, rip);
+	else
+		fault_hypercall(vp, result);
 }
 
 static void handle_io(struct vp *vp, struct vmcb *vmcb)
@@ -243,7 +312,7 @@ static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 	svm_open_window();
 	if (lp_handle_interrupts(vp->lp))
 		svm_deliver_interrupt(vp);
-	else if (unlikely(vp->extint_held))
+	else if (unlikely(vp->extint_held) || unlikely(vmcb_of(vp)->interrupt_shadow & INTERRUPT_SHADOW))
 		svm_deliver_interrupt(vp);
 }
 
@@ -310,12 +379,25 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 	}
 }
 
+static inline bool is_synthetic(const struct vp *vp, uint32_t msr)
+{
+	return hv_msr_is_synthetic(msr) && vp->partition->hv;
+}
+
 static inline void dispatch_others(struct vp *vp, struct vmcb *vmcb, uint64_t code)
 {
-	if (code == SVM_EXIT_MSR)
+	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
+
+	if (code == SVM_EXIT_MSR && is_synthetic(vp, msr) && (vmcb->exit_info1 & 1))
+		handle_synthetic_wrmsr(vp, vmcb, msr);
+	else if (code == SVM_EXIT_MSR && is_synthetic(vp, msr))
+		handle_synthetic_rdmsr(vp, vmcb, msr);
+	else if (code == SVM_EXIT_MSR)
 		handle_msr(vp, vmcb);
 	else if (code == SVM_EXIT_INTR)
 		handle_interrupt(vp);
+	else if (code == SVM_EXIT_VMMCALL)
+		handle_hypercall(vp, vmcb);
 	else
 		handle_rare(vp, vmcb);
 }
@@ -323,7 +405,7 @@ static inline void dispatch_others(struct vp *vp, struct vmcb *vmcb, uint64_t co
 static __attribute__((__noinline__)) void handle_broken_delivery(struct vp *vp, struct vmcb *vmcb,
 								 uint64_t code)
 {
-	svm_requeue_event(vmcb);
+	svm_requeue_event(vp, vmcb);
 	dispatch_others(vp, vmcb, code);
 }
 

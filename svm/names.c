@@ -31,6 +31,8 @@ const char *svm_exit_name(uint32_t code)
 		return "shutdown";
 	case SVM_EXIT_VMRUN:
 		return "vmrun";
+	case SVM_EXIT_VMMCALL:
+		return "vmmcall";
 	case SVM_EXIT_VMLOAD:
 		return "vmload";
 	case SVM_EXIT_VMSAVE:
@@ -48,5 +50,34 @@ const char *svm_exit_name(uint32_t code)
 		return "invalid";
 	default:
 		return "unknown";
+	}
+}
+
+/* `index` is an exit code's low byte. */
+enum exit_category svm_exit_category(uint32_t index)
+{
+	switch (index) {
+	case SVM_EXIT_CR8_WRITE:
+		return EXIT_CATEGORY_CONTROL_REGISTER;
+	case SVM_EXIT_EXCEPTION_DB:
+		return EXIT_CATEGORY_EXCEPTION;
+	case SVM_EXIT_INTR:
+		return EXIT_CATEGORY_INTERRUPT;
+	case SVM_EXIT_VINTR:
+		return EXIT_CATEGORY_WINDOW;
+	case SVM_EXIT_CPUID:
+		return EXIT_CATEGORY_CPUID;
+	case SVM_EXIT_HLT:
+		return EXIT_CATEGORY_HLT;
+	case SVM_EXIT_IOIO:
+		return EXIT_CATEGORY_IO;
+	case SVM_EXIT_MSR:
+		return EXIT_CATEGORY_MSR;
+	case SVM_EXIT_VMMCALL:
+		return EXIT_CATEGORY_HYPERCALL;
+	case SVM_EXIT_NPF & 0xff: /* the local APIC's page too: the processor doesn't tell */
+		return EXIT_CATEGORY_SECOND_STAGE;
+	default:
+		return EXIT_CATEGORY_OTHER;
 	}
 }

@@ -16,6 +16,14 @@ static int refuse(char *why, size_t size, const char *text)
 	return -ENODEV;
 }
 
+/* QEMU's own emulation of the processor: "TCGTCGTCGTCG" */
+static bool is_tcg(void)
+{
+	struct cpuid_regs regs = cpuid(0x40000000, 0);
+
+	return regs.ebx == 0x54474354 && regs.ecx == 0x43544743 && regs.edx == 0x47435447;
+}
+
 /* Which bits of EFER exist: APM2 3.1.7 and the CPUID bit of each. */
 static uint64_t find_efer_bits(void)
 {
@@ -65,6 +73,7 @@ int svm_probe(char *why, size_t size)
 	svm.phys_bits = cpuid(0x80000008, 0).eax & 0xff;
 	svm.gbpages = cpuid(0x80000001, 0).edx & BIT(26);
 	svm.invlpgb = cpuid(0x80000008, 0).ebx & BIT(3);
+	svm.delivers_twice = is_tcg();
 	svm.efer_writable = find_efer_bits();
 	return 0;
 }

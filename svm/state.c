@@ -85,6 +85,8 @@ int svm_vp_create(struct vp *vp)
 			    INTERCEPT1_INVLPGA | INTERCEPT1_IOIO | INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN;
 	vmcb->intercepts2 = INTERCEPT2_VMRUN | INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE | INTERCEPT2_STGI |
 			    INTERCEPT2_CLGI | INTERCEPT2_SKINIT;
+	if (vp->partition->hv)
+		vmcb->intercepts2 |= INTERCEPT2_VMMCALL; /* otherwise the processor says #UD by itself */
 	vmcb->iopm_base_hpa = hv_virt_to_phys(svm.io_map).v;
 	vmcb->msrpm_base_hpa = hv_virt_to_phys(svm.msr_map).v;
 	vmcb->asid = ASID_ROOT;

@@ -58,6 +58,7 @@ struct svm_machine {
 	unsigned int phys_bits;
 	bool gbpages;
 	bool invlpgb;
+	bool delivers_twice;	/* QEMU: see exit_when_delivered() */
 	uint64_t efer_writable; /* bits of EFER that the root may change */
 	uint8_t *io_map;	/* 12 KiB: a bit per port */
 	uint8_t *msr_map;	/* 8 KiB: two bits per MSR */
@@ -121,7 +122,7 @@ extern const char svm_window_begin[], svm_window_end[];
 /* The guest gets an exception; one that hits during the delivery of another event merges with it (APM2 8.2.9). */
 void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error);
 /* Puts back what the exit interrupted (exit_int_info). Only where the exit ended a delivery. */
-void svm_requeue_event(struct vmcb *vmcb);
+void svm_requeue_event(struct vp *vp, struct vmcb *vmcb);
 /* Does what vp->pending asks for; the VP may be entered afterwards. */
 void svm_handle_pending(struct vp *vp);
 static inline bool svm_can_inject(const struct vmcb *vmcb)
@@ -148,7 +149,30 @@ static inline void svm_complete(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
 		svm_complete_traced(vp);
 }
 
+/* registers.c, on the VP's own LP; struct backend says what they do */
+void svm_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value);
+int svm_set_register(struct vp *vp, enum vp_register which, const union hv_register_value *value);
+int svm_get_msr(struct vp *vp, uint32_t msr, uint64_t *value);
+int svm_set_msr(struct vp *vp, uint32_t msr, uint64_t value);
+bool svm_can_run(struct vp *vp);
+
+#ifdef TRIVET_HOST_TEST
+void svm_vmsave(uint64_t vmcb_hpa);
+void svm_vmload(uint64_t vmcb_hpa);
+#else
+static inline void svm_vmsave(uint64_t vmcb_hpa)
+{
+	__asm__ volatile("vmsave" ::"a"(vmcb_hpa) : "memory");
+}
+
+static inline void svm_vmload(uint64_t vmcb_hpa)
+{
+	__asm__ volatile("vmload" ::"a"(vmcb_hpa) : "memory");
+}
+#endif
+
 /* names.c */
 const char *svm_exit_name(uint32_t code);
+enum exit_category svm_exit_category(uint32_t index);
 
 #endif

@@ -106,6 +106,7 @@ static_assert(offsetof(struct vmcb, pat) == 0x668, "B-2");
 #define INTERCEPT1_MSR BIT(28)
 #define INTERCEPT1_SHUTDOWN BIT(31)
 #define INTERCEPT2_VMRUN BIT(0)
+#define INTERCEPT2_VMMCALL BIT(1)
 #define INTERCEPT2_VMLOAD BIT(2)
 #define INTERCEPT2_VMSAVE BIT(3)
 #define INTERCEPT2_STGI BIT(4)
@@ -132,6 +133,7 @@ static_assert(offsetof(struct vmcb, pat) == 0x668, "B-2");
 
 /* event_injection and exit_int_info, APM2 15.20 */
 #define EVENT_VECTOR_MASK 0xffull
+#define EVENT_TYPE_SHIFT 8
 #define EVENT_TYPE_MASK (7ull << 8)
 #define EVENT_TYPE_INTR (0ull << 8)
 #define EVENT_TYPE_NMI (2ull << 8)
@@ -156,6 +158,7 @@ enum svm_exit {
 	SVM_EXIT_MSR = 0x7c,
 	SVM_EXIT_SHUTDOWN = 0x7f,
 	SVM_EXIT_VMRUN = 0x80,
+	SVM_EXIT_VMMCALL = 0x81,
 	SVM_EXIT_VMLOAD = 0x82,
 	SVM_EXIT_VMSAVE = 0x83,
 	SVM_EXIT_STGI = 0x84,

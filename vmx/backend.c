@@ -65,6 +65,7 @@ static hpa_t apic_page(void)
 const struct backend vmx_backend = {
 	.name = "Intel VMX",
 	.ss_format = &ss_format_ept,
+	.hypercall_code = { 0x0f, 0x01, 0xc1, 0xc3 }, /* VMCALL; RET */
 	.ss_flags = ss_flags,
 	.phys_bits = vmx_gpa_bits,
 	.tr_is_guests = false,
@@ -87,9 +88,15 @@ const struct backend vmx_backend = {
 	.lp_idle = idle,
 	.get_context = vmx_get_context,
 	.set_context = vmx_set_context,
+	.get_register = vmx_get_register,
+	.set_register = vmx_set_register,
+	.get_msr = vmx_get_msr,
+	.set_msr = vmx_set_msr,
+	.can_run = vmx_can_run,
 	.rip = rip,
 	.allow_ports = vmx_allow_ports,
 	.hide_ports = vmx_hide_ports,
 	.exit_name = vmx_exit_name,
+	.exit_category = vmx_exit_category,
 	.memory_type = vmx_memory_type,
 };

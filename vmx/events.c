@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Events into the guest (SDM3 27.6, 25.8.3): exceptions, NMIs and interrupts, one per entry, and the windows that end guest
- * mode as soon as the next one can be taken. One producer: nothing else writes VMCS_ENTRY_EVENT.
+ * mode as soon as the next one can be taken. One producer: but for an
+ * event that is set by name (registers.c) nothing else writes VMCS_ENTRY_EVENT.
  */
 #include "vmx.h"
 #include <trivet/assert.h>
 #include <trivet/exceptions.h>
+#include <trivet/flush.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
@@ -204,24 +206,17 @@ void vmx_deliver_interrupt(struct vp *vp)
 	set_tpr_threshold(vp, threshold);
 }
 
+/*
+ * INVEPT drops guest-physical and combined mappings, INVVPID linear and combined ones (SDM3 29.4.3.1): translations of the guest's
+ * tables and of ours alike.
+ */
 static void flush(struct vp *vp)
 {
-	vp_clear_pending(vp, VP_PENDING_FLUSH);
-	atomic_store(&vp->flush_seen, atomic_load(&vp->partition->flush_generation));
+	flush_taken(vp);
 	vmx_invalidate(vp);
-	vp->flushes++;
 }
 
 #ifdef TRIVET_DEBUG
-/* No entry with translations older than the last change that needed a flush, unless the request is on its way. */
-static void check_flush(const struct vp *vp)
-{
-	if (atomic_load(&vp->flush_seen) == atomic_load(&vp->partition->flush_generation))
-		return;
-	if (!atomic_load(&vp->partition->flush_requesting))
-		ASSERT(atomic_load(&vp->pending) & VP_PENDING_FLUSH);
-}
-
 /* Names what the processor would refuse, before it does. */
 static void check_state(const struct vp *vp)
 {
@@ -244,6 +239,10 @@ void vmx_handle_pending(struct vp *vp)
 		vp_handle_startup(vp);
 		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
 	}
+	if (unlikely(pending & VP_PENDING_SYNIC)) {
+		synic_handle_pending(vp);
+		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+	}
 	if (unlikely(pending & VP_PENDING_FLUSH))
 		flush(vp);
 	if (unlikely(pending & VP_PENDING_NMI))
@@ -255,7 +254,7 @@ void vmx_handle_pending(struct vp *vp)
 	if (unlikely(pending & VP_PENDING_NMI) && sti_holds_nmi(vp))
 		set_window(vp, PROC_INTERRUPT_WINDOW, true);
 #ifdef TRIVET_DEBUG
-	check_flush(vp);
+	flush_check(vp);
 	check_state(vp);
 #endif
 }

@@ -8,6 +8,8 @@
 #include <trivet/assert.h>
 #include <trivet/emulate.h>
 #include <trivet/exceptions.h>
+#include <trivet/hv_msr.h>
+#include <trivet/hypercall.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 #include <trivet/safe_msr.h>
@@ -112,6 +114,38 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, uint32_
 	vmx_complete(vp, next_rip(vmread(VMCS_GUEST_RIP)));
 }
 
+/* Synthetic ones, of a partition with the interface. The timers' don't look at what is in service and the like. */
+static __attribute__((__noinline__)) void handle_synthetic_rdmsr(struct vp *vp, uint64_t rip, uint32_t msr)
+{
+	uint64_t value;
+
+	trace_info(&vp->lp->trace, msr);
+	vmx_know_apic(vp);
+	if (unlikely(hv_msr_read(vp, msr, &value))) {
+		hv_msr_note_refusal(vp, false, msr, 0);
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	vp->gpr[GPR_RAX] = (uint32_t)value;
+	vp->gpr[GPR_RDX] = value >> 32;
+	vmx_complete(vp, next_rip(rip));
+}
+
+static __attribute__((__noinline__)) void handle_synthetic_wrmsr(struct vp *vp, uint64_t rip, uint32_t msr)
+{
+	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
+
+	trace_info(&vp->lp->trace, msr);
+	if (!stimer_owns_msr(msr))
+		vmx_know_apic(vp);
+	if (unlikely(hv_msr_write(vp, msr, value))) {
+		hv_msr_note_refusal(vp, true, msr, value);
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		return;
+	}
+	vmx_complete(vp, next_rip(rip));
+}
+
 static __attribute__((__noinline__)) void handle_wrmsr(struct vp *vp, uint64_t rip)
 {
 	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
@@ -146,6 +180,44 @@ static __attribute__((__noinline__)) void handle_rdmsr(struct vp *vp)
 
 	trace_info(&vp->lp->trace, msr);
 	handle_msr_slow(vp, msr, false);
+}
+
+/* The usual case first: 64-bit code implies that it is protected and not virtual-8086. */
+static inline enum hypercall_mode hypercall_mode(void)
+{
+	if (unlikely(vmread(VMCS_GUEST_SS_RIGHTS) & 3u << RIGHTS_DPL_SHIFT))
+		return HYPERCALL_UD;
+	if (likely(vmx_in_64bit_code()))
+		return HYPERCALL_64;
+	return (vmread(VMCS_GUEST_CR0) & CR0_PE) && !(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_VM) ? HYPERCALL_32 :
+											       HYPERCALL_UD;
+}
+
+static __attribute__((__noinline__)) void fault_hypercall(struct vp *vp, enum hypercall_result result)
+{
+	if (result == HYPERCALL_FAULT_UD)
+		vmx_inject_exception(vp, VECTOR_UD, false, 0);
+	else if (result == HYPERCALL_FAULT_GP)
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+}
+
+static __attribute__((__noinline__)) void handle_hypercall(struct vp *vp, uint64_t rip)
+{
+	enum hypercall_result result = HYPERCALL_FAULT_UD;
+	uint64_t before, after;
+
+	__asm__ volatile("movq %%cr2, %0" : "=r"(before));
+	if (likely(vp->partition->hv))
+		result = hypercall_dispatch(vp, hypercall_mode());
+	__asm__ volatile("movq %%cr2, %0" : "=r"(after));
+	/* Parameters that aren't there leave a CR2 of ours. */
+	if (unlikely(before != after) && !vmx_of(vp)->cr2_set)
+		__asm__ volatile("movq %0, %%cr2" ::"r"(before));
+	vmx_of(vp)->cr2_set = false;
+	if (likely(result == HYPERCALL_DONE))
+		vmx_complete(vp, next_rip(rip));
+	else
+		fault_hypercall(vp, result);
 }
 
 static void handle_io(struct vp *vp, uint64_t rip)
@@ -357,7 +429,6 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 		handle_invd(vp, rip);
 		return;
 	case VMX_EXIT_GETSEC:
-	case VMX_EXIT_VMCALL:
 	case VMX_EXIT_VMCLEAR:
 	case VMX_EXIT_VMLAUNCH:
 	case VMX_EXIT_VMPTRLD:
@@ -405,18 +476,31 @@ static __attribute__((__noinline__)) void handle_unusual(struct vp *vp, uint32_t
 		__asm__ volatile("movq %0, %%cr2" ::"r"(before));
 }
 
+static inline bool is_synthetic(const struct vp *vp, uint32_t msr)
+{
+	return hv_msr_is_synthetic(msr) && vp->partition->hv;
+}
+
 static inline void dispatch(struct vp *vp, uint32_t reason, uint64_t rip)
 {
+	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
+
 	if (reason == VMX_EXIT_CPUID)
 		handle_cpuid(vp, rip);
+	else if (reason == VMX_EXIT_WRMSR && is_synthetic(vp, msr))
+		handle_synthetic_wrmsr(vp, rip, msr);
 	else if (reason == VMX_EXIT_WRMSR)
 		handle_wrmsr(vp, rip);
 	else if (reason == VMX_EXIT_INTR)
 		handle_interrupt(vp);
+	else if (reason == VMX_EXIT_RDMSR && is_synthetic(vp, msr))
+		handle_synthetic_rdmsr(vp, rip, msr);
 	else if (reason == VMX_EXIT_RDMSR)
 		handle_rdmsr(vp);
 	else if (reason == VMX_EXIT_APIC_WRITE)
 		handle_apic_write(vp);
+	else if (reason == VMX_EXIT_VMCALL)
+		handle_hypercall(vp, rip);
 	else
 		handle_unusual(vp, reason, rip);
 }

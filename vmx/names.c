@@ -79,6 +79,50 @@ const char *vmx_exit_name(uint32_t code)
 	return exit_names[reason];
 }
 
+/* `index` is a basic reason's low byte. */
+enum exit_category vmx_exit_category(uint32_t index)
+{
+	switch (index) {
+	case VMX_EXIT_CR:
+		return EXIT_CATEGORY_CONTROL_REGISTER;
+	case VMX_EXIT_DR:
+		return EXIT_CATEGORY_DEBUG_REGISTER;
+	case VMX_EXIT_INVLPG:
+		return EXIT_CATEGORY_INVALIDATION;
+	case VMX_EXIT_EXCEPTION:
+		return EXIT_CATEGORY_EXCEPTION;
+	case VMX_EXIT_INTR:
+		return EXIT_CATEGORY_INTERRUPT;
+	case VMX_EXIT_INTERRUPT_WINDOW:
+	case VMX_EXIT_TPR_BELOW:
+		return EXIT_CATEGORY_WINDOW;
+	case VMX_EXIT_CPUID:
+		return EXIT_CATEGORY_CPUID;
+	case VMX_EXIT_HLT:
+		return EXIT_CATEGORY_HLT;
+	case VMX_EXIT_MWAIT:
+		return EXIT_CATEGORY_MWAIT;
+	case VMX_EXIT_IO:
+		return EXIT_CATEGORY_IO;
+	case VMX_EXIT_RDMSR:
+	case VMX_EXIT_WRMSR:
+		return EXIT_CATEGORY_MSR;
+	case VMX_EXIT_RDPMC:
+		return EXIT_CATEGORY_RDPMC;
+	case VMX_EXIT_VMCALL:
+		return EXIT_CATEGORY_HYPERCALL;
+	case VMX_EXIT_EPT_VIOLATION:
+	case VMX_EXIT_EPT_MISCONFIG:
+		return EXIT_CATEGORY_SECOND_STAGE;
+	case VMX_EXIT_APIC_ACCESS:
+	case VMX_EXIT_APIC_WRITE:
+	case VMX_EXIT_VIRTUAL_EOI:
+		return EXIT_CATEGORY_APIC;
+	default:
+		return EXIT_CATEGORY_OTHER;
+	}
+}
+
 /* SDM3 31.4, the value of VMCS_INSTRUCTION_ERROR after VMfailValid. 0 is what the field holds before any failure. */
 static const char *const error_names[] = {
 	[0] = "no error",

@@ -18,15 +18,18 @@ bool vmx_reads_apic_page(void)
 
 /*
  * Virtual-interrupt delivery takes whatever is in IRR or comes by a self-IPI or a posted interrupt. So it is on only while the
- * APIC accepts interrupts; what is left over from before is injected as without it.
+ * APIC accepts interrupts; what is left over from before is injected as without it. Nor can it end a vector as it is taken,
+ * which a SINT may ask for.
  */
 static uint32_t controls_for(const struct apic *apic)
 {
+	bool delivers = apic->enabled && !apic->eoi_automatic_any;
+
 	if (!(apic->base & APIC_BASE_EN))
 		return WHILE_OFF;
 	if (apic->x2)
-		return apic->enabled ? IN_X2APIC_MODE : 0;
-	return apic->enabled ? IN_XAPIC_MODE : IN_XAPIC_MODE & ~(uint32_t)PROC2_INTERRUPT_DELIVERY;
+		return delivers ? IN_X2APIC_MODE : 0;
+	return delivers ? IN_XAPIC_MODE : IN_XAPIC_MODE & ~(uint32_t)PROC2_INTERRUPT_DELIVERY;
 }
 
 void vmx_update_posting(struct vp *vp)
@@ -47,6 +50,7 @@ void vmx_apic_mode_changed(struct vp *vp)
 
 	if (proc2 == own->proc2)
 		return;
+	vmx_know_apic(vp); /* what the processor has goes on in the model */
 	own->proc2 = proc2;
 	own->delivers = proc2 & PROC2_INTERRUPT_DELIVERY;
 	own->lends_page = proc2 & PROC2_APIC_REGISTERS;
@@ -84,12 +88,12 @@ void vmx_apic_give_back(struct vp *vp)
 		apic_page_runs(&vp->apic);
 }
 
-/* The end of a level-triggered interrupt goes on at the physical APIC: only that is an exit. */
+/* The end of a level-triggered interrupt goes on at the physical APIC, and the SynIC may wait for one: only those are exits. */
 static __attribute__((__noinline__)) void write_eoi_exits(struct apic *apic)
 {
 	apic->tmr_changed = false;
 	for (unsigned int i = 0; i < 4; i++)
-		vmwrite(VMCS_EOI_EXIT_0 + 2 * i, apic_vectors(apic, APIC_REG_TMR, i));
+		vmwrite(VMCS_EOI_EXIT_0 + 2 * i, apic_eoi_exits(apic, i));
 }
 
 void vmx_hand_over_interrupts(struct vp *vp)

@@ -247,6 +247,7 @@ enum vmcs_field {
 
 /* Event fields: entry, exit and IDT-vectoring, SDM3 25.8.3, 25.9.2, 25.9.3 */
 #define EVENT_VECTOR_MASK 0xffu
+#define EVENT_TYPE_SHIFT 8
 #define EVENT_TYPE_MASK (7u << 8)
 #define EVENT_TYPE_INTR (0u << 8)
 #define EVENT_TYPE_NMI (2u << 8)

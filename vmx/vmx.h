@@ -149,6 +149,8 @@ struct vmx_vp {
 	bool takes_posted; /* PIN_POSTED_INTERRUPTS is set */
 	bool acknowledges; /* EXIT_ACK_INTERRUPT is set */
 	bool loaded;	   /* its VMCS is current on its LP */
+	bool cr2_set;	   /* the guest's CR2 was set by name: it isn't what it was at the exit */
+	bool pdptes_stale; /* a register was set by name that PAE paging's four top entries depend on */
 };
 static_assert(sizeof(struct vmx_vp) <= sizeof(((struct vp *)0)->backend_data), "struct vp");
 
@@ -252,8 +254,16 @@ static inline void vmx_complete(struct vp *vp, uint64_t rip)
 /* 0 when the current VMCS keeps the rules for VM entries (SDM3 27.2, 27.3.1); else -EINVAL, and in `why` the first one broken. */
 int vmx_check(const struct vmx_machine *machine, char *why, size_t size);
 
+/* registers.c, on the VP's own LP; struct backend says what they do */
+void vmx_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value);
+int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_register_value *value);
+int vmx_get_msr(struct vp *vp, uint32_t msr, uint64_t *value);
+int vmx_set_msr(struct vp *vp, uint32_t msr, uint64_t value);
+bool vmx_can_run(struct vp *vp);
+
 /* names.c */
 const char *vmx_exit_name(uint32_t code);
+enum exit_category vmx_exit_category(uint32_t index);
 const char *vmx_instruction_error_name(uint32_t error);
 
 /* virtual_apic.c */

@@ -98,6 +98,9 @@ struct acpi_fadt {
 	bool pm_timer_32bit;	    /* else 24 bits */
 	uint8_t reset_value;	    /* written to `reset` to reset the machine */
 	struct acpi_register reset; /* address 0: none */
+	/* For power-off; address 0: none. */
+	struct acpi_register pm1a_control, pm1b_control;
+	struct acpi_register sleep_control; /* only of hardware-reduced ACPI, in place of the other two */
 };
 
 /* Parses a FADT of `size` bytes, any revision. -EINVAL: malformed. */

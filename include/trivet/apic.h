@@ -193,7 +193,9 @@ struct apic {
 	bool x2;	   /* x2APIC mode */
 	uint8_t irr_words; /* bit n: IRR's 32-bit register n may have bits */
 	uint8_t isr_words;
-	bool tmr_changed; /* set with every change of TMR, cleared by whoever cares */
+	bool tmr_changed; /* set with every change of TMR or `eoi_reported`, cleared by whoever cares */
+	bool eoi_automatic_any;
+	bool eoi_offered; /* the guest may end the one in service by clearing bit 0 of *assist */
 	uint32_t svr;
 	uint64_t base; /* IA32_APIC_BASE */
 	uint64_t icr;  /* high half: as the current mode has it */
@@ -202,8 +204,12 @@ struct apic {
 	uint32_t esr;	      /* as last latched by a write */
 	uint32_t esr_pending; /* gathered since */
 	uint32_t lvt[APIC_LVT_COUNT];
+	uint32_t *assist; /* lazy EOI: a word shared with the guest; NULL: none */
 	struct apic_timer timer;
 	struct apic_config config;
+	/* By vector, set by apic_set_eoi_rules(). */
+	uint32_t eoi_automatic[8];
+	uint32_t eoi_reported[8];
 
 	_Alignas(64) _Atomic uint64_t posted_level[4]; /* as posted, but level-triggered */
 };
@@ -245,7 +251,7 @@ struct apic_image {
 
 /* The VP sent an IPI. Fixed IPIs with shorthand self never come here; an id equal to the own one does. */
 void apic_host_send_ipi(struct apic *apic, const struct apic_ipi *ipi);
-/* The VP finished `vector`, whose TMR bit is set (level-triggered). */
+/* The VP finished `vector`, whose TMR bit is set (level-triggered), or whose end was to be reported. */
 void apic_host_level_eoi(struct apic *apic, uint8_t vector);
 /* apic_timer_deadline() has a new value. Not called from apic_timer_expired() and apic_load(). */
 void apic_host_timer_changed(struct apic *apic);
@@ -376,6 +382,30 @@ static inline int apic_pending_vector(const struct apic *apic)
 
 /* `vector`, just returned by apic_next_vector(), goes into the VP: from IRR to ISR. */
 void apic_take(struct apic *apic, uint8_t vector);
+
+/*
+ * Lazy EOI (TLFS "EOI Assist"). Bit 0 of the word is set while one edge-triggered interrupt is in service and nothing is pending
+ * that its end would let in; the guest that finds it set clears it, and that is the EOI: there is no exit. The model learns of it when
+ * it next cares. Whenever something arrives, the bit is taken back first, so a guest that finds it clear writes its EOI.
+ *
+ * apic_set_assist(): `word` is the VP's from now on, NULL: nobody's. Not used where the processor answers reads from the page.
+ * apic_settle_eoi(): with eoi_offered; the bit is taken back, or the interrupt is ended. Called by the model itself.
+ */
+void apic_set_assist(struct apic *apic, uint32_t *word);
+void apic_settle_eoi(struct apic *apic);
+
+/*
+ * The SynIC's wishes, a bit for each vector: which are ended as they are taken, and of which apic_host_level_eoi() is told the end
+ * though they are edge-triggered. A processor that delivers by itself can't do the former: apic_host_mode_changed() tells.
+ */
+void apic_set_eoi_rules(struct apic *apic, const uint32_t automatic[8], const uint32_t reported[8]);
+
+/* The vectors 64 * i to 64 * i + 63 whose end goes on to apic_host_level_eoi(). */
+static inline uint64_t apic_eoi_exits(const struct apic *apic, unsigned int i)
+{
+	return apic_vectors(apic, APIC_REG_TMR, i) | apic->eoi_reported[2 * i] |
+	       (uint64_t)apic->eoi_reported[2 * i + 1] << 32;
+}
 
 /* TPR, 8 bits; CR8 is its high nibble: writing CR8 clears the low one. */
 void apic_set_tpr(struct apic *apic, uint8_t tpr);

@@ -8,8 +8,10 @@
 
 #include <trivet/boot_handoff.h>
 #include <trivet/second_stage.h>
+#include <trivet/statistics.h>
 #include <trivet/types.h>
 #include <trivet/vp.h>
+#include <trivet/vp_registers.h>
 
 /* A segment register with what its descriptor says. */
 struct boot_segment {
@@ -35,6 +37,7 @@ struct backend {
 	uint64_t (*ss_flags)(void); /* for ss_init(): the page sizes that second-stage tables may have */
 	/* Width of the physical addresses that each stand for other memory: MAXPHYADDR without key identifiers. After init. */
 	unsigned int (*phys_bits)(void);
+	uint8_t hypercall_code[4]; /* the instruction of a hypercall, and RET */
 	bool tr_is_guests; /* the hypervisor runs with the guest's TR: interrupts can't switch stacks */
 	/* The code in which physical interrupts are let in. */
 	const char *window_begin, *window_end;
@@ -73,6 +76,18 @@ struct backend {
 	/* RSP goes to and comes from vp->gpr[GPR_RSP] with these. set writes RIP and RFLAGS only. */
 	void (*get_context)(struct vp *vp, struct vp_context *context);
 	void (*set_context)(struct vp *vp, const struct vp_context *context);
+	/*
+	 * One register of a VP on its own LP, in the interface's layout. set: the value has passed the checks that concern all
+	 * processors; -EINVAL: this one doesn't take it, nothing has changed. Setting has no side effects but that what was cached
+	 * under the old value is dropped.
+	 */
+	void (*get_register)(struct vp *vp, enum vp_register which, union hv_register_value *value);
+	int (*set_register)(struct vp *vp, enum vp_register which, const union hv_register_value *value);
+	/* The same for MSRs, as RDMSR and WRMSR of the guest. -EINVAL: it isn't there, or doesn't take the value. */
+	int (*get_msr)(struct vp *vp, uint32_t msr, uint64_t *value);
+	int (*set_msr)(struct vp *vp, uint32_t msr, uint64_t value);
+	/* Do the VP's registers fit together, so that it can be entered? */
+	bool (*can_run)(struct vp *vp);
 	/* RIP without the rest, for traces and panics. */
 	uint64_t (*rip)(const struct vp *vp);
 	/* Stops intercepting `count` ports from `port` on, in every VP of the root. */
@@ -80,6 +95,8 @@ struct backend {
 	void (*hide_ports)(uint16_t port, uint16_t count);
 	/* "cpuid", "npf"...; never NULL. */
 	const char *(*exit_name)(uint32_t code);
+	/* What the exits of one of vp->exit_counts were for. */
+	enum exit_category (*exit_category)(uint32_t index);
 	/*
 	 * The memory type, in the coding of ss_format, that the second-stage table is to give `start`; `*end`, above it,
 	 * shrinks to the end of the stretch with the same type. Under the root's space_lock, or before it runs.

@@ -17,7 +17,7 @@
 #define HV_SIZE_MAX SIZE_1G
 
 #define BOOT_HANDOFF_MAGIC 0x46465554454e5254ull
-#define BOOT_HANDOFF_VERSION 2u
+#define BOOT_HANDOFF_VERSION 3u
 
 enum boot_memory_kind {
 	BOOT_MEMORY_RAM = 1, /* usable by the root now or after ExitBootServices */
@@ -57,6 +57,12 @@ struct boot_framebuffer {
 };
 static_assert(sizeof(struct boot_framebuffer) == 32, "boot_framebuffer");
 
+/* What the root sees of Trivet. */
+enum boot_root_interface {
+	BOOT_ROOT_TRANSPARENT = 0, /* nothing: the bare machine */
+	BOOT_ROOT_HV = 1,	   /* the hypervisor ABI, as its root partition */
+};
+
 /* The processor state that becomes root VP 0: what the loader's code had when it called launch(). */
 struct boot_context {
 	uint64_t rip; /* where the root goes on; it finds its status (0 or negative errno) in RAX */
@@ -95,9 +101,11 @@ struct boot_handoff {
 	uint16_t
 		log_port_shared; /* 1: the root's console too; the hypervisor leaves it once the root drives it */
 	uint32_t processor_count; /* processors the firmware reports, at least 1 */
+	uint32_t root_interface;  /* enum boot_root_interface */
+	uint32_t reserved;
 	char version_string[32];  /* of the loader, NUL terminated */
 	char refusal[96]; /* out: why the hypervisor returned an error, NUL terminated, for the user */
 };
-static_assert(sizeof(struct boot_handoff) == 336, "boot_handoff");
+static_assert(sizeof(struct boot_handoff) == 344, "boot_handoff");
 
 #endif

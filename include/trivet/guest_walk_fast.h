@@ -5,22 +5,14 @@
  * false, and the caller goes the slow, complete way with guest_fetch(). A handful of instructions
  * per level; both functions read each entry once.
  *
- * <trivet/guest_read.h> supplies `static inline bool guest_read64_masked(uint64_t gpa, uint64_t
- * *value)`: one 8-byte load of guest physical memory at any alignment within a page, false where
- * there is no readable memory. A host test supplies a plain function of that name.
+ * <trivet/guest_read.h> supplies guest_read64_masked(): one 8-byte load of guest physical memory at any alignment within a
+ * page, false where there is no readable memory.
  */
 #ifndef TRIVET_GUEST_WALK_FAST_H
 #define TRIVET_GUEST_WALK_FAST_H
 
-#include <trivet/types.h>
-
-#ifdef TRIVET_HOST_TEST
-bool guest_read64_raw(uint64_t gpa, uint64_t *value);
-#define guest_window() 0
-#define guest_read64_masked(window, gpa, value) ((void)(window), guest_read64_raw(gpa, value))
-#else
 #include <trivet/guest_read.h>
-#endif
+#include <trivet/types.h>
 
 #define GUEST_PTE_PRESENT BIT(0)
 #define GUEST_PTE_LARGE BIT(7)

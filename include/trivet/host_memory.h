@@ -28,6 +28,18 @@ extern struct page_pool host_pool;
 /* True when [hpa, hpa + size) touches memory that belongs to the hypervisor: its block or the trampoline page. */
 bool host_memory_is_ours(hpa_t hpa, uint64_t size);
 
+/* True when [hpa, hpa + size) is all RAM that an operating system may use as it likes: nothing of the firmware's or ours. */
+bool host_memory_is_ram(hpa_t hpa, uint64_t size);
+
+/* The end of the highest RAM. */
+uint64_t host_memory_end(void);
+
+/*
+ * False when `hpa` is RAM, the firmware's included. Otherwise [*start, *end), in which it lies, shrinks to the stretch
+ * around it without RAM.
+ */
+bool host_memory_clip_to_devices(hpa_t hpa, uint64_t *start, uint64_t *end);
+
 /*
  * Builds the hypervisor's final tables from the hand-off and switches to them; host_pool is ready afterwards.
  * 0; -ENOMEM when the block is too small; -EINVAL when the memory map makes no sense.

@@ -41,6 +41,7 @@ uint64_t rdtsc_ordered(void);
 struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf);
 uint64_t read_cr2(void);
 void write_cr2(uint64_t value);
+void fxsave(void *area);
 uint32_t mmio_read32(const volatile void *address);
 void mmio_write32(volatile void *address, uint32_t value);
 
@@ -161,6 +162,12 @@ static inline uint32_t mmio_read32(const volatile void *address)
 static inline void mmio_write32(volatile void *address, uint32_t value)
 {
 	__asm__ volatile("movl %1, %0" : "=m"(*(volatile uint32_t *)address) : "r"(value) : "memory");
+}
+
+/* The guest's x87 and XMM registers, which are in the processor at all times, into 512 bytes, 16-byte aligned (SDM1 10.5). */
+static inline void fxsave(void *area)
+{
+	__asm__ volatile("fxsave64 %0" : "=m"(*(uint8_t(*)[512])area));
 }
 
 #endif

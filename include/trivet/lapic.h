@@ -119,13 +119,13 @@ static inline int lapic_icr(const struct lapic *l, uint32_t dest, uint32_t low)
 		wrmsr(LAPIC_MSR_X2APIC + (LAPIC_ICR_LOW >> 4), (uint64_t)dest << 32 | low);
 		return 0;
 	}
-	for (uint32_t i = 0; lapic_read(l, LAPIC_ICR_LOW) & LAPIC_ICR_BUSY; i++) {
+	for (uint32_t i = 0; mmio_read32((volatile char *)l->mmio + LAPIC_ICR_LOW) & LAPIC_ICR_BUSY; i++) {
 		if (i == LAPIC_ICR_SPINS)
 			return -ETIMEDOUT;
 		cpu_relax();
 	}
-	lapic_write(l, LAPIC_ICR_HIGH, dest << 24);
-	lapic_write(l, LAPIC_ICR_LOW, low);
+	mmio_write32((volatile char *)l->mmio + LAPIC_ICR_HIGH, dest << 24);
+	mmio_write32((volatile char *)l->mmio + LAPIC_ICR_LOW, low);
 	return 0;
 }
 

@@ -12,7 +12,11 @@
 enum lock_rank {
 	LOCK_RANK_PARTITION = 1, /* a partition's GPA space */
 	LOCK_RANK_HOST_PAGING = 2,
-	LOCK_RANK_POOL = 3, /* page pools; nothing but the log below it */
+	LOCK_RANK_DEPOSIT = 2,		 /* what was deposited for a partition */
+	LOCK_RANK_DEVICE_INTERRUPTS = 2, /* a partition's device interrupts */
+	LOCK_RANK_PORTS = 2,		 /* a partition's ports and connections */
+	LOCK_RANK_REFERENCE_TIME = 2,	 /* a partition's clock: two words and its page */
+	LOCK_RANK_POOL = 3,		 /* page pools; nothing but the log below it */
 };
 
 struct spinlock {

@@ -24,7 +24,8 @@ enum log_level {
 	LOG_ERROR = 0,
 	LOG_WARN = 1,
 	LOG_INFO = 2,
-	LOG_DEBUG = 3,
+	LOG_ABI = 3, /* each hypercall and MSR access that is refused */
+	LOG_DEBUG = 4,
 };
 
 /*

@@ -12,6 +12,7 @@
 #define TRIVET_LP_H
 
 #include <stdatomic.h>
+#include <trivet/abi_log.h>
 #include <trivet/lapic.h>
 #include <trivet/trace.h>
 #include <trivet/types.h>
@@ -57,9 +58,14 @@ struct lp {
 	uint64_t in_service[4];
 	uint64_t eoi_wanted[4];
 	uint32_t in_service_count;
-	bool level_parked;   /* one of them was refused: the VP's APIC is disabled */
-	bool timer_stale;    /* the timer fired, and was set anew before its interrupt was taken */
-	uint32_t lock_ranks; /* bit n: holds a lock of rank n (debug builds) */
+	bool level_parked; /* one of them was refused: the VP's APIC is disabled */
+	bool timer_stale;  /* the timer fired, and was set anew before its interrupt was taken */
+	_Atomic uint64_t
+		tsc_moved; /* by how much software has written the TSC forward, as TSC_ADJUST counts it */
+	uint64_t timer_interrupts, kicks_taken; /* for statistics */
+	uint32_t lock_ranks;			/* bit n: holds a lock of rank n (debug builds) */
+	void *call_pages; /* parameters of the hypercall under way: input page, output page */
+	struct abi_ring abi;
 	uint64_t gdt[8];
 	uint8_t tss[104];
 	struct trace_ring trace;
@@ -68,6 +74,9 @@ static_assert(sizeof(struct lp) <= LP_GUARD_MAIN, "struct lp must end below its 
 static_assert(offsetof(struct lp, self) == 0, "this_lp() and the interrupt stubs");
 static_assert(offsetof(struct lp, acked) == 8, "core/entry.asm");
 
+#ifdef TRIVET_HOST_TEST
+struct lp *this_lp(void);
+#else
 static inline struct lp *this_lp(void)
 {
 	uint64_t sp;
@@ -75,6 +84,7 @@ static inline struct lp *this_lp(void)
 	__asm__("movq %%rsp, %0" : "=r"(sp));
 	return (struct lp *)(ALIGN_DOWN(sp, LP_AREA_SIZE));
 }
+#endif
 
 /* The LPs the firmware's tables name; index 0 is the boot LP. Set once at boot. */
 extern struct lp **lp_table;
@@ -122,6 +132,16 @@ void lp_local_apic_restart(struct lp *lp);
 /* What was measured at boot, for lp_local_apic_start(). */
 void lp_set_timer_frequencies(uint64_t tsc_hz, uint64_t apic_timer_hz);
 uint64_t lp_tsc_hz(void);
+uint64_t lp_apic_timer_hz(void);
+
+/* The TSC as the VP of this LP writes it, by MSR_TSC or MSR_TSC_ADJUST; `*delta`: how far it jumped. -EINVAL: #GP. */
+int lp_tsc_write(uint32_t msr, uint64_t value, int64_t *delta);
+
+/* This LP is about to run its VP: how its TSC stands to the others', as the firmware left it. */
+void lp_tsc_start(struct lp *lp);
+
+/* This LP's TSC without what was written to it: alike on all LPs. */
+uint64_t lp_clock(void);
 
 /*
  * Set once by the back end: a processor in guest mode takes HV_VECTOR_POSTED for a notification of what was posted to its VP's

@@ -1,11 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* A partition: an id, its VPs and its GPA space. Today there is one, the root, which sees the machine as it is. */
+/*
+ * A partition: an id, its VPs, its GPA space, and what of the hypervisor's interface (the TLFS) it is offered. Today there is one,
+ * the root: transparent, seeing the machine as it is, or with the interface.
+ */
 #ifndef TRIVET_PARTITION_H
 #define TRIVET_PARTITION_H
 
 #include <stdatomic.h>
 #include <trivet/boot_handoff.h>
+#include <trivet/deposit.h>
+#include <trivet/device_interrupts.h>
+#include <trivet/flush.h>
+#include <trivet/guest_crash.h>
+#include <trivet/hv_cpuid.h>
 #include <trivet/lock.h>
+#include <trivet/overlay.h>
+#include <trivet/port.h>
+#include <trivet/reference_time.h>
 #include <trivet/second_stage.h>
 #include <trivet/types.h>
 
@@ -17,12 +28,37 @@ struct partition {
 	struct vp **vps;	    /* by VP index */
 	struct spinlock space_lock; /* changes of `space` */
 	struct second_stage space;
-	/* Bumped after a change of `space` that needs every VP's TLB entries gone before it counts as done. */
-	_Atomic uint64_t flush_generation;
-	_Atomic bool flush_requesting; /* the request is being posted to the VPs */
+	struct flush_state flush;
+
+	/* What of the interface it is offered; all 0 without. CPUID shows it, hypercalls and MSRs obey it. */
+	bool hv;
+	uint64_t privileges; /* HV_PRIVILEGE_*: CPUID 0x40000003 EAX | EBX << 32 */
+	uint32_t features;   /* HV_FEATURE_*: its EDX */
+	uint32_t hints;	     /* HV_HINT_*: CPUID 0x40000004 EAX */
+	uint64_t hv_msrs;    /* the rows of core/hv_msrs.def that these offer: hv_msr_offer() */
+	struct cpuid_regs hv_leaves[HV_CPUID_LEAVES];
+	uint64_t guest_os_id; /* 0: it hasn't said who it is; no hypercalls */
+	struct overlay_space overlays;
+	struct overlay hypercall_page;
+	struct reference_time reference_time;
+	struct guest_crash crash;
+	bool tsc_invariant; /* TSC_INVARIANT_CONTROL: CPUID may say that the TSC is */
+	struct deposit_pool deposits;
+	struct device_interrupts device_interrupts;
+	struct port_space ports;
 };
 
 extern struct partition root_partition;
+
+/*
+ * The partition that `id` (its number, or HV_PARTITION_ID_SELF) means to `caller`, whose own partition must have all bits of `privilege`.
+ * NULL with the status of the refusal: HV_STATUS_ACCESS_DENIED, HV_STATUS_INVALID_PARTITION_ID.
+ */
+struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status);
+
+/* Whether a root has named logical processor `index` (the first one it needn't), so that it may ask about it; and how many. */
+bool partition_has_lp(const struct partition *partition, uint32_t index);
+uint32_t partition_added_lps(const struct partition *partition);
 
 /*
  * The root: a VP for every LP and an identity map of all physical memory but the hypervisor's. -ENOMEM.

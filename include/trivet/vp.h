@@ -11,7 +11,12 @@
 #include <trivet/decode.h>
 #include <trivet/guest_walk.h>
 #include <trivet/lp.h>
+#include <trivet/run_time.h>
+#include <trivet/synic.h>
+#include <trivet/synthetic_timer.h>
 #include <trivet/types.h>
+#include <trivet/vp_registers.h>
+#include <trivet/vp_assist.h>
 
 /* Bits of vp->pending: work to do before the next entry. One test on the exit path covers them all. */
 #define VP_PENDING_EVENT BIT(0) /* an interrupt may be deliverable */
@@ -19,6 +24,7 @@
 #define VP_PENDING_INIT BIT(2)
 #define VP_PENDING_SIPI BIT(3)
 #define VP_PENDING_FLUSH BIT(4)	   /* second-stage translations changed */
+#define VP_PENDING_SYNIC BIT(6)	   /* messages in the SynIC's inbox */
 #define VP_PENDING_SHUTDOWN BIT(5) /* the guest shut the processor down (triple fault) */
 
 enum vp_state {
@@ -49,11 +55,27 @@ struct vp {
 	bool extint_held; /* LINT0 is masked until the guest can take an 8259's interrupt */
 	uint8_t sipi_vector;
 	uint64_t backend_data[8] __attribute__((aligned(16))); /* the back end's own, zero at vp_create */
-	_Atomic uint64_t flush_seen; /* partition->flush_generation that this VP's LP has flushed for */
+	_Atomic uint64_t flush_seen; /* the newest of partition->flush.ticket that was carried out here */
 	uint64_t flushes;
 	struct apic_page *apic_page;
 	uint64_t exit_counts[256]; /* by the low byte of the back end's exit code */
 	uint64_t exit_counts_logged_tsc;
+	_Atomic bool idle; /* runs no guest code and holds no translation: nobody waits for it (flush.h) */
+	/* For statistics; `flushes` above are those that were carried out here. */
+	uint64_t flush_calls;	  /* flush hypercalls */
+	uint64_t ipi_calls;	  /* IPI hypercalls */
+	uint64_t ipis_sent;	  /* the VPs they named */
+	uint64_t long_spin_waits; /* HvCallNotifyLongSpinWait */
+	uint64_t hypercalls;	  /* made so far */
+	/* Of a root with the interface: it has named this VP's processor, and then the VP (calls_processors.c). */
+	_Atomic bool lp_added;
+	_Atomic bool created;
+	bool rip_moved; /* a hypercall set RIP: it stays where it is */
+	struct vp_parent_registers parent_registers;
+	struct vp_assist assist;
+	struct vp_run_time run_time;
+	struct synic synic;
+	struct stimers stimers;
 };
 static_assert(sizeof(struct apic) <= VP_APIC_SPACE, "struct vp");
 static_assert(offsetof(struct vp, apic.posted) == 0, "page aligned");
@@ -111,13 +133,13 @@ static inline void vp_cpuid_native(struct vp *vp)
 
 /*
  * True for the leaves that may not be simply the machine's, quick to tell: features, extended state, trace and key locker,
- * and the first of the extended range, where a back end hides itself. They go through vp_cpuid().
+ * the first of the extended range, where a back end hides itself, and the hypervisor's own. They go through vp_cpuid().
  */
 static inline bool vp_cpuid_is_special(uint32_t leaf)
 {
 	uint32_t range = leaf & ~0x1fu;
 
-	return range == 0 ? VP_CPUID_SPECIAL >> leaf & 1 : range == 0x80000000u;
+	return range == 0 ? VP_CPUID_SPECIAL >> leaf & 1 : range == 0x80000000u || leaf >> 28 == 4;
 }
 
 /*
@@ -137,6 +159,15 @@ int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value);
 void vp_send_init(struct vp *vp);
 void vp_send_sipi(struct vp *vp, uint8_t vector);
 
+/*
+ * A fixed, edge-triggered interrupt from `sender`, which runs here (it may be the target), to a VP whose local APIC is enabled or at
+ * least set up (apic.base is not 0).
+ */
+void vp_send_fixed(struct vp *target, struct vp *sender, uint8_t vector);
+
+/* The partition's VP with that local APIC id, NULL when there is none. Constant time. */
+struct vp *vp_by_apic_id(const struct partition *partition, uint32_t apic_id);
+
 /* Starts and resets, on the VP's own LP, for VP_PENDING_INIT and VP_PENDING_SIPI. Returns when the VP is to run. */
 void vp_handle_startup(struct vp *vp);
 
@@ -145,6 +176,9 @@ void vp_handle_startup(struct vp *vp);
  * (`nmis_on`: none is being handled), INIT. On its own LP.
  */
 void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on);
+
+/* The same for a VP that any interrupt wakes, whether it could take it or not. */
+void vp_halt_until_pending(struct vp *vp);
 
 /* LINT0 delivers the 8259s' interrupts. */
 static inline bool vp_extint_wired(const struct vp *vp)
@@ -164,6 +198,9 @@ enum fault_result vp_apic_page_access(struct vp *vp, gpa_t gpa);
 
 /* The LP's last exits, to the log. */
 void vp_log_history(struct vp *vp);
+
+/* The VP's registers and what waits for it, to the log. On its own LP. */
+void vp_log_state(struct vp *vp);
 
 /* For log level debug: every few seconds a line with the VP's exits by cause. */
 void vp_log_exit_counts(struct vp *vp);

@@ -421,6 +421,46 @@ static int parse_fadt(uint32_t size, struct acpi_fadt *fadt)
 	return ret;
 }
 
+static void test_fadt_sleep_registers(void **state)
+{
+	struct acpi_fadt f;
+
+	(void)state;
+	put(mem + FADT_AT + 64, 0x604, 4);
+	assert_int_equal(parse_fadt(244, &f), 0);
+	assert_int_equal(f.pm1a_control.address, 0x604);
+	assert_int_equal(f.pm1a_control.space, ACPI_SPACE_IO);
+	assert_int_equal(f.pm1b_control.address, 0);
+	assert_int_equal(f.sleep_control.address, 0);
+	put(mem + FADT_AT + 68, 0x704, 4);
+	put(mem + FADT_AT + 172, 0x1001, 4); /* extended: I/O, 16 bits */
+	put(mem + FADT_AT + 176, 0x1804, 8);
+	assert_int_equal(parse_fadt(244, &f), 0);
+	assert_int_equal(f.pm1a_control.address, 0x1804);
+	assert_int_equal(f.pm1b_control.address, 0x704);
+	assert_int_equal(parse_fadt(183, &f), 0); /* the table ends within it */
+	assert_int_equal(f.pm1a_control.address, 0x604);
+	assert_int_equal(parse_fadt(116, &f), 0);
+	assert_int_equal(f.pm1a_control.address, 0x604);
+	put(mem + FADT_AT + 176, 0x11804, 8); /* no such port */
+	assert_int_equal(parse_fadt(244, &f), 0);
+	assert_int_equal(f.pm1a_control.address, 0);
+	mem[FADT_AT + 172] = ACPI_SPACE_MEMORY;
+	assert_int_equal(parse_fadt(244, &f), 0);
+	assert_int_equal(f.pm1a_control.address, 0x11804);
+
+	/* Hardware-reduced: another register, and none of these. */
+	put(mem + FADT_AT + 112, BIT(20), 4);
+	put(mem + FADT_AT + 244, 0x0801, 4);
+	put(mem + FADT_AT + 248, 0x3000, 8);
+	assert_int_equal(parse_fadt(256, &f), 0);
+	assert_int_equal(f.pm1a_control.address, 0);
+	assert_int_equal(f.pm1b_control.address, 0);
+	assert_int_equal(f.sleep_control.address, 0x3000);
+	assert_int_equal(parse_fadt(255, &f), 0);
+	assert_int_equal(f.sleep_control.address, 0);
+}
+
 static void test_fadt(void **state)
 {
 	struct acpi_fadt f;
@@ -528,6 +568,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_madt_4096, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_madt_malformed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fadt, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fadt_sleep_registers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_damage, setup, teardown),
 	};
 

@@ -16,6 +16,7 @@
 #include "../../boot/config.h"
 #include "../../boot/text.h"
 
+#include <trivet/boot_handoff.h>
 #include <trivet/log.h>
 #include <trivet/types.h>
 
@@ -83,6 +84,19 @@ static void test_defaults(void **state)
 	assert_int_equal(config.uart, CONFIG_UART_AUTO);
 	assert_false(config.log_framebuffer);
 	assert_int_equal(config.no_virtualization, CONFIG_NO_VIRT_BOOT);
+	assert_int_equal(config.root_interface, BOOT_ROOT_TRANSPARENT);
+}
+
+static void test_root_interface(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("root.interface = hv").root_interface, BOOT_ROOT_HV);
+	assert_int_equal(complaints.count, 0);
+	assert_int_equal(parse("root.interface = transparent").root_interface, BOOT_ROOT_TRANSPARENT);
+	assert_int_equal(complaints.count, 0);
+	/* A bad line leaves what was set before. */
+	assert_int_equal(parse("root.interface = hv\nroot.interface = yes").root_interface, BOOT_ROOT_HV);
+	assert_int_equal(complaints.count, 1);
 }
 
 static void test_everything(void **state)
@@ -92,7 +106,7 @@ static void test_everything(void **state)
 					  "root = /EFI/debian/vmlinuz\r\n"
 					  "  initrd\t=\tinitrd.img   \\boot\\more.img # two of them\r\n"
 					  "cmdline = root=/dev/vda2 ro  quiet #1 \r\n"
-					  "root-interface = none\r\n"
+					  "root.interface = hv\r\n"
 					  "console = com1, framebuffer\r\n"
 					  "log-level = debug # noisy\r\n"
 					  "memory = 16M\r\n"
@@ -107,6 +121,7 @@ static void test_everything(void **state)
 	assert_string_equal(config.cmdline, "root=/dev/vda2 ro  quiet #1");
 	assert_int_equal(config.uart, CONFIG_UART_COM1);
 	assert_true(config.log_framebuffer);
+	assert_int_equal(config.root_interface, BOOT_ROOT_HV);
 	assert_int_equal(config.log_level, LOG_DEBUG);
 	assert_int_equal(config.memory_size, 16 << 20);
 	assert_int_equal(config.no_virtualization, CONFIG_NO_VIRT_HALT);
@@ -216,9 +231,12 @@ static void test_memory(void **state)
 static void test_words(void **state)
 {
 	(void)state;
-	assert_refused("log-level = loud", "unknown log-level 'loud' (error, warn, info, debug)");
-	assert_refused("log-level =", "unknown log-level '' (error, warn, info, debug)");
-	assert_refused("root-interface = mshv", "unknown root-interface 'mshv' (none)");
+	assert_refused("log-level = loud", "unknown log-level 'loud' (error, warn, info, abi, debug)");
+	assert_refused("log-level =", "unknown log-level '' (error, warn, info, abi, debug)");
+	assert_refused("root.interface = mshv", "unknown root.interface 'mshv' (transparent, hv)");
+	assert_refused("root.interface =", "unknown root.interface '' (transparent, hv)");
+	assert_refused("root.interface = HV", "unknown root.interface 'HV' (transparent, hv)");
+	assert_refused("root-interface = hv", "unknown key 'root-interface'");
 	assert_refused("no-virtualization = maybe", "unknown no-virtualization 'maybe' (boot, halt)");
 	assert_refused("Root = a", "unknown key 'Root'");
 }
@@ -356,6 +374,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_root_interface),
 		cmocka_unit_test(test_everything),
 		cmocka_unit_test(test_bad_lines_leave_the_rest),
 		cmocka_unit_test(test_duplicate_last_wins),

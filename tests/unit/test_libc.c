@@ -114,7 +114,7 @@ static void memory_functions_work_at_every_alignment(void **state)
 
 static void string_functions_agree_with_the_host(void **state)
 {
-	static const char text[] = "root-interface = none # comment";
+	static const char text[] = "root.interface = hv  # comment";
 	char buffer[8];
 
 	(void)state;

@@ -89,6 +89,11 @@ uint64_t rdtsc(void)
 	return fake_tsc;
 }
 
+struct lp *this_lp(void)
+{
+	return lp;
+}
+
 /* ---- the model's side ---- */
 
 bool apic_accept(struct apic *apic, uint8_t vector, bool level)
@@ -118,6 +123,22 @@ void apic_sync_posted_slow(struct apic *apic)
 
 enum log_level log_threshold = LOG_INFO;
 
+_Atomic bool statistics_mapped;
+
+void statistics_refresh(void)
+{
+}
+
+static int synthetic_expired;
+
+void stimers_expired(struct vp *v, uint64_t now_tsc)
+{
+	assert_ptr_equal(v, vp);
+	assert_true(now_tsc >= vp->stimers.next_deadline_tsc);
+	synthetic_expired++;
+	vp->stimers.next_deadline_tsc = UINT64_MAX;
+}
+
 void vp_log_exit_counts(struct vp *v)
 {
 	(void)v;
@@ -146,6 +167,7 @@ static int setup(void **state)
 	vp->apic.page = &apic_page;
 	memset(&apic_page, 0, sizeof(apic_page));
 	vp->apic.timer.deadline_tsc = UINT64_MAX;
+	vp->stimers.next_deadline_tsc = UINT64_MAX;
 	lp->timer_deadline_tsc = UINT64_MAX;
 	lp->lapic.mmio = page;
 	return 0;
@@ -347,6 +369,32 @@ static void spurious_is_dropped(void **state)
 	assert_int_equal(accepted[HV_VECTOR_SPURIOUS], 0);
 }
 
+/* One hardware timer for the APIC's and the synthetic ones: the earlier counts. */
+static void earlier_of_two_timers(void **state)
+{
+	(void)state;
+	synthetic_expired = 0;
+	fake_tsc = 100;
+	vp->apic.timer.deadline_tsc = 5000;
+	vp->stimers.next_deadline_tsc = 3000;
+	lp_timer_update(lp);
+	assert_int_equal(lp->timer_deadline_tsc, 3000);
+	fake_tsc = 3000;
+	timer_current = 0;
+	arrive(HV_VECTOR_TIMER, false);
+	assert_true(lp_handle_interrupts(lp));
+	assert_int_equal(synthetic_expired, 1);
+	assert_int_equal(lp->timer_deadline_tsc, UINT64_MAX); /* the fake APIC's is gone too */
+	vp->apic.timer.deadline_tsc = 5000;
+	lp_timer_update(lp);
+	assert_int_equal(lp->timer_deadline_tsc, 5000);
+	fake_tsc = 5000;
+	arrive(HV_VECTOR_TIMER, false);
+	assert_true(lp_handle_interrupts(lp));
+	assert_int_equal(synthetic_expired, 1);
+	fake_tsc = 0;
+}
+
 static void timer_is_ours_only_when_it_fired(void **state)
 {
 	(void)state;
@@ -438,6 +486,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(vector_not_in_service_is_an_8259s, setup, teardown),
 		cmocka_unit_test_setup_teardown(spurious_is_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(timer_is_ours_only_when_it_fired, setup, teardown),
+		cmocka_unit_test_setup_teardown(earlier_of_two_timers, setup, teardown),
 		cmocka_unit_test_setup_teardown(kick_is_ours_only_when_sent, setup, teardown),
 		cmocka_unit_test_setup_teardown(nmi_becomes_the_vps, setup, teardown),
 		cmocka_unit_test_setup_teardown(unparking_leaves_what_the_guest_has, setup, teardown),

@@ -72,6 +72,11 @@ unsigned page_order_for(size_t bytes)
 	return order;
 }
 
+struct lp *this_lp(void)
+{
+	return lp_table[0];
+}
+
 void *page_alloc(struct page_pool *pool, unsigned order)
 {
 	size_t size = PAGE_SIZE << order;

@@ -238,6 +238,62 @@ static void level_triggered_ends_are_exits(void **state)
 	assert_int_equal(writes, 0);
 }
 
+/* The SynIC waits for the end of an edge-triggered one. */
+static void reported_ends_are_exits(void **state)
+{
+	const uint32_t none[8] = { 0 }, reported[8] = { [7] = 1u << 19 };
+
+	(void)state;
+	start(EVERYTHING, true);
+	apic_set_eoi_rules(&vp->apic, none, reported);
+	vmx_hand_over_interrupts(vp);
+	assert_int_equal(vmcs[VMCS_EOI_EXIT_0 + 6], BIT(0xf3 - 192));
+	assert_int_equal(vmcs[VMCS_EOI_EXIT_0] | vmcs[VMCS_EOI_EXIT_0 + 2] | vmcs[VMCS_EOI_EXIT_0 + 4], 0);
+	apic_page_ended(&vp->apic, 0xf3);
+	assert_int_equal(fake.level_eois, 1);
+	assert_int_equal(fake.level_vector, 0xf3);
+	apic_set_eoi_rules(&vp->apic, none, none);
+	vmx_hand_over_interrupts(vp);
+	assert_int_equal(vmcs[VMCS_EOI_EXIT_0 + 6], 0);
+	apic_page_ended(&vp->apic, 0xf3);
+	assert_int_equal(fake.level_eois, 1);
+}
+
+/* AutoEOI: the processor can't, so the model delivers, from what the processor had, and gives it back afterwards. */
+static void automatic_eoi_is_the_models(void **state)
+{
+	const uint32_t none[8] = { 0 }, automatic[8] = { [2] = 1u << 1 };
+	struct apic *apic = &vp->apic;
+
+	(void)state;
+	start(EVERYTHING, true);
+	apic_accept(apic, 0x48, false);
+	vmx_hand_over_interrupts(vp);
+	fake_page.reg[(APIC_REG_IRR + 0x20) >> 4].value = 0; /* the guest took it */
+	fake_page.reg[(APIC_REG_ISR + 0x20) >> 4].value = 1u << 8;
+	vmcs[VMCS_GUEST_INTERRUPT_STATUS] = 0x4800;
+	fake.mode_changes = 0;
+	apic_set_eoi_rules(apic, automatic, none);
+	assert_int_equal(fake.mode_changes, 1);
+	vmx_apic_mode_changed(vp);
+	check_mode(0, false);
+	assert_false(vmx_of(vp)->delivers);
+	assert_int_equal(apic->isr_top, 0x48);
+	apic_accept(apic, 0x51, false);
+	apic_take(apic, 0x51);
+	assert_int_equal(apic->isr_top, 0x51);
+	apic_eoi(apic);
+	apic_eoi(apic);
+	apic_accept(apic, 0x41, false);
+	apic_take(apic, 0x41);
+	assert_int_equal(apic->isr_top, -1);
+	assert_int_equal(fake_page.reg[(APIC_REG_ISR + 0x20) >> 4].value, 0);
+	apic_set_eoi_rules(apic, none, none);
+	vmx_apic_mode_changed(vp);
+	check_mode(X2APIC, true);
+	assert_true(vmx_of(vp)->delivers);
+}
+
 /* Posted interrupts need delivery by the processor, and interrupts acknowledged with the exit (SDM3 27.2.1.1). */
 static void posting_follows(void **state)
 {
@@ -269,6 +325,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_model_takes_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(registers_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(level_triggered_ends_are_exits, setup, teardown),
+		cmocka_unit_test_setup_teardown(reported_ends_are_exits, setup, teardown),
+		cmocka_unit_test_setup_teardown(automatic_eoi_is_the_models, setup, teardown),
 		cmocka_unit_test_setup_teardown(posting_follows, setup, teardown),
 	};
 

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* The hypervisor's CPUID leaves (TLFS "Feature and Interface Discovery"), 0x40000000 on, as a partition sees them. */
+#ifndef TRIVET_HV_CPUID_H
+#define TRIVET_HV_CPUID_H
+
+#include <trivet/io.h>
+#include <trivet/types.h>
+
+struct partition;
+struct vp;
+
+#define HV_CPUID_BASE 0x40000000u
+#define HV_CPUID_LEAVES 13u /* 0x40000000 .. 0x4000000c */
+#define HV_VPS_MAX 1024u    /* of one partition; LPs too */
+
+static inline bool hv_cpuid_is_hypervisor_leaf(uint32_t leaf)
+{
+	return leaf >> 28 == 4;
+}
+
+/* What the root is offered: fills its privileges, features and hints, and the leaves. Once, before it runs. */
+void hv_cpuid_init(struct partition *partition);
+
+/* Leaf in vp->gpr RAX; the answer goes to RAX, RBX, RCX, RDX. Leaves that don't exist read as 0. */
+void hv_cpuid_read(struct vp *vp);
+
+#endif
