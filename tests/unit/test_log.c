@@ -109,16 +109,17 @@ static int count_me(void)
 
 static void test_levels(void **state)
 {
-	static const int kept[] = { 1, 2, 3, 4, 4 };
+	static const int kept[] = { 1, 2, 3, 4, 5, 5 };
 
 	(void)state;
-	for (uint32_t level = 0; level < 5; level++) {
+	for (uint32_t level = 0; level < ARRAY_SIZE(kept); level++) {
 		sink_a.calls = 0;
 		evaluated = 0;
-		log_set_level(level == 4 ? 77 : level);
+		log_set_level(level == 5 ? 77 : level);
 		log_error("%d", count_me());
 		log_warn("%d", count_me());
 		log_info("%d", count_me());
+		log_at(LOG_ABI, "%d", count_me());
 		log_debug("%d", count_me());
 		assert_int_equal(sink_a.calls, kept[level]);
 		assert_int_equal(evaluated, kept[level]); /* arguments of a dropped line cost nothing */
