@@ -142,6 +142,8 @@ void apic_take(struct apic *apic, uint8_t vector)
 	at[IRR].value = left;
 	if (unlikely(apic->eoi_automatic[word] & bit)) {
 		apic->irr_top = next_highest(group_of(apic, APIC_REG_IRR), &apic->irr_words, word, left);
+		if (at[TMR].value & bit) /* a device's, which has it in service in the physical APIC */
+			apic_host_level_eoi(apic, vector);
 		return;
 	}
 	at[ISR].value |= bit;

@@ -34,7 +34,7 @@
 int device_interrupts_init(struct partition *partition, uint32_t lps)
 {
 	struct device_interrupts *interrupts = &partition->device_interrupts;
-	uint32_t size = DEVICE_INTERRUPTS_PER_LP;
+	uint32_t size = DEVICE_INTERRUPTS_LEAST;
 
 	while (size < lps * DEVICE_INTERRUPTS_PER_LP && 2 * size * sizeof(*interrupts->entries) <= SIZE_2M)
 		size *= 2;

@@ -161,11 +161,12 @@ uint16_t hypercall_delete_vp(struct hypercall *call)
 uint16_t hypercall_notify_partition_event(struct hypercall *call)
 {
 	const struct hv_input_notify_partition_event *in = call->input;
+	static struct log_ratelimit bucket;
 
 	switch (in->event) {
 	case HV_PARTITION_EVENT_ALL_LOGICAL_PROCESSORS_STARTED:
-		log_vp_info(call->partition->id, call->vp->index, "counts %u logical processors",
-			    partition_added_lps(call->partition));
+		log_vp_ratelimited(&bucket, LOG_INFO, call->partition->id, call->vp->index,
+				   "counts %u logical processors", partition_added_lps(call->partition));
 		return HV_STATUS_SUCCESS;
 	case HV_PARTITION_EVENT_ROOT_CRASH_DUMP:
 		return HV_STATUS_OPERATION_DENIED; /* it was told that there is no area for one */

@@ -9,6 +9,7 @@
 #include <hv/status.h>
 #include <hv/vp.h>
 #include <trivet/backend.h>
+#include <trivet/deposit.h>
 #include <trivet/guest_access.h>
 #include <trivet/guest_walk.h>
 #include <trivet/host_memory.h>
@@ -193,13 +194,13 @@ static bool flags_are_valid(uint64_t flags)
 	       is_level_0((hv_input_vtl)(flags >> HV_TRANSLATE_INPUT_VTL_SHIFT));
 }
 
-/* The hypervisor's own memory isn't there for the root but where an overlay shows it. */
+/* The hypervisor's own memory isn't there for the root but where an overlay shows it; nor is what was deposited. */
 static void describe_page(const struct partition *partition, gpa_t gpa,
 			  struct hv_output_translate_virtual_address *output)
 {
 	bool overlay = overlay_at(partition, gpa, false);
 
-	if (!overlay && host_memory_is_ours(HPA(gpa.v), PAGE_SIZE)) {
+	if (!overlay && (host_memory_is_ours(HPA(gpa.v), PAGE_SIZE) || deposit_holds(gpa.v >> PAGE_SHIFT))) {
 		output->result_code = HV_TRANSLATE_GPA_UNMAPPED;
 		return;
 	}

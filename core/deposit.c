@@ -165,16 +165,17 @@ static void pool_enter(struct deposit_pool *pool, const uint64_t *pages, uint32_
 /* ---- Pages change hands ---- */
 
 /*
- * RAM of the partition's own, mapped the way its RAM is: no overlay, nothing that another call lent it. Under its
- * space_lock.
+ * RAM of the partition's own, mapped the way its RAM is: no overlay, nothing that another call lent it. Not page 0, whose
+ * number means "none" to those who use a deposit. Under its space_lock.
  */
 static bool is_own_ram(const struct partition *partition, uint64_t page)
 {
 	struct ss_mapping mapping;
 	uint64_t gpa = page << PAGE_SHIFT;
 
-	return page < BIT(SS_GPA_BITS - PAGE_SHIFT) && ss_lookup(&partition->space, GPA(gpa), &mapping) &&
-	       mapping.hpa.v == gpa && mapping.perm == SS_RWX && host_memory_is_ram(HPA(gpa), PAGE_SIZE);
+	return page && page < BIT(SS_GPA_BITS - PAGE_SHIFT) &&
+	       ss_lookup(&partition->space, GPA(gpa), &mapping) && mapping.hpa.v == gpa &&
+	       mapping.perm == SS_RWX && host_memory_is_ram(HPA(gpa), PAGE_SIZE);
 }
 
 static int map_back(struct partition *partition, uint64_t first, uint64_t count)

@@ -2,7 +2,8 @@
 /*
  * Guest physical memory for the page walker, the instruction fetch and what is done in the processor's place: the root's,
  * which is identity mapped. Stores go where loads do (guest_read.h): into the RAM window, which holds nothing of ours. The root's overlay pages
- * are where the window has nothing, unless it moved them; guest page tables can't lie in one.
+ * are where the window has nothing, unless it moved them; guest page tables can't lie in one. What was deposited is in the window all the same, but
+ * no longer the guest's: it is refused here. (guest_walk_fast.h doesn't ask, and tells the guest no more than how long an instruction is.)
  */
 #include <errno.h>
 #include <string.h>
@@ -19,23 +20,28 @@ static __attribute__((__noinline__)) void *overlay_for(const struct vp *vp, gpa_
 }
 
 /* The overlay that lies over what the window shows at `gpa`. */
-static inline void *overlay_over_window(const struct vp *vp, gpa_t gpa, bool write)
+static inline void *overlay_over_window(const struct vp *vp, gpa_t gpa)
 {
 	if (likely(!vp || !atomic_load_explicit(&vp->partition->overlays.displaced, memory_order_relaxed)))
 		return NULL;
-	return overlay_for(vp, gpa, write);
+	return overlay_for(vp, gpa, false);
+}
+
+static inline bool is_deposited(gpa_t gpa)
+{
+	return unlikely(deposit_holds(gpa.v >> PAGE_SHIFT));
 }
 
 bool guest_phys_read64(void *space, gpa_t gpa, uint64_t *value)
 {
 	(void)space;
-	return guest_read64_raw(gpa.v, value);
+	return !is_deposited(gpa) && guest_read64_raw(gpa.v, value);
 }
 
 bool guest_phys_read32(void *space, gpa_t gpa, uint32_t *value)
 {
 	(void)space;
-	return guest_read32_raw(gpa.v, value);
+	return !is_deposited(gpa) && guest_read32_raw(gpa.v, value);
 }
 
 static inline bool load_word(uint64_t gpa, uint8_t *bytes)
@@ -68,9 +74,9 @@ static inline bool load(uint64_t gpa, uint8_t *bytes, size_t size)
 
 bool guest_phys_read(void *space, gpa_t gpa, void *buf, size_t size)
 {
-	const void *overlay = overlay_over_window(space, gpa, false);
+	const void *overlay = overlay_over_window(space, gpa);
 
-	if (likely(!overlay) && likely(load(gpa.v, buf, size)))
+	if (likely(!overlay) && !is_deposited(gpa) && likely(load(gpa.v, buf, size)))
 		return true;
 	if (!overlay)
 		overlay = overlay_for(space, gpa, false);
@@ -98,24 +104,31 @@ static inline bool store(uint64_t gpa, const uint8_t *bytes, size_t size)
 
 bool guest_phys_write(void *space, gpa_t gpa, const void *buf, size_t size)
 {
-	void *overlay = overlay_over_window(space, gpa, true);
+	bool covered = overlay_over_window(space, gpa); /* perhaps by one that is read only */
+	void *overlay;
 
-	/* What was deposited is in the window all the same, but no longer the guest's. */
-	if (likely(!overlay) && likely(!deposit_holds(gpa.v >> PAGE_SHIFT)) &&
-	    likely(store(gpa.v, buf, size)))
+	if (likely(!covered) && !is_deposited(gpa) && likely(store(gpa.v, buf, size)))
 		return true;
-	if (!overlay)
-		overlay = overlay_for(space, gpa, true);
+	overlay = overlay_for(space, gpa, true);
 	if (!overlay)
 		return false;
 	memcpy(overlay, buf, size);
 	return true;
 }
 
+bool guest_phys_can_write(void *space, gpa_t gpa)
+{
+	uint8_t byte;
+
+	if (!overlay_over_window(space, gpa) && !is_deposited(gpa) && guest_read8_raw(gpa.v, &byte))
+		return true;
+	return overlay_for(space, gpa, true) != NULL;
+}
+
 int guest_phys_exchange(void *space, gpa_t gpa, uint32_t bytes, uint64_t old, uint64_t value)
 {
 	(void)space;
-	if (unlikely(deposit_holds(gpa.v >> PAGE_SHIFT)))
+	if (is_deposited(gpa))
 		return -EIO;
 	return bytes == sizeof(value) ? guest_exchange64_raw(gpa.v, old, value) :
 					guest_exchange32_raw(gpa.v, (uint32_t)old, (uint32_t)value);

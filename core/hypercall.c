@@ -237,20 +237,20 @@ static bool copy_input(struct vp *vp, const struct request *request, uint32_t ba
 /* That the output can be written shows before the call changes anything (TLFS "Hypercall Outputs"). */
 static bool output_is_there(struct vp *vp, const struct request *request)
 {
-	uint64_t gpa = request->output;
-	uint64_t word;
-
-	return !output_bytes(request) || guest_phys_read(vp, GPA(gpa), &word, sizeof(word));
+	return !output_bytes(request) || guest_phys_can_write(vp, GPA(request->output));
 }
 
-static bool copy_output(struct vp *vp, const struct request *request, const struct hypercall *call)
+/* Of a list, the elements that this pass finished: those count as done whatever became of the next one. */
+static bool copy_output(struct vp *vp, const struct request *request, const struct hypercall *call,
+			uint16_t status)
 {
 	const struct row *row = request->row;
 	uint32_t first = row->output + request->rep_start * row->rep_output;
 	uint32_t bytes = (uint32_t)(call->reps_done - request->rep_start) * row->rep_output;
 	const uint8_t *from = call->output;
 
-	if (row->output && !guest_phys_write(vp, GPA(request->output), from, row->output))
+	if (status == HV_STATUS_SUCCESS && row->output &&
+	    !guest_phys_write(vp, GPA(request->output), from, row->output))
 		return false;
 	return !bytes || guest_phys_write(vp, GPA(request->output + first), from + first, bytes);
 }
@@ -263,7 +263,7 @@ static enum hypercall_result finish(struct vp *vp, enum hypercall_mode mode, con
 	if (status != HV_STATUS_SUCCESS)
 		abi_refused(vp, ABI_HYPERCALL, request->row->code, request->control, status,
 			    "the call's own rule");
-	else if (output_bytes(request) && !copy_output(vp, request, call))
+	if (output_bytes(request) && !copy_output(vp, request, call, status))
 		return HYPERCALL_FAULT_GP;
 	if (status == HV_STATUS_SUCCESS && call->reps_done < request->rep_count) {
 		set_progress(vp, mode, request->control, call->reps_done);

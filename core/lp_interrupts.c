@@ -115,16 +115,19 @@ void lp_timer_update(struct lp *lp)
 		deadline = synthetic;
 	if (deadline == old)
 		return;
-	/* What fired already still arrives; it must not pass for a device's interrupt with our vector. */
-	if (old != UINT64_MAX && lapic_test_vector(&lp->lapic, LAPIC_IRR, HV_VECTOR_TIMER))
-		lp->timer_stale = true;
 	lp->timer_deadline_tsc = deadline;
 	if (deadline == UINT64_MAX) {
 		lapic_timer_disarm(&lp->lapic);
-		return;
+	} else {
+		now = rdtsc();
+		lapic_timer_arm(&lp->lapic, now, deadline > now ? deadline - now : 0);
 	}
-	now = rdtsc();
-	lapic_timer_arm(&lp->lapic, now, deadline > now ? deadline - now : 0);
+	/*
+	 * What fired already still arrives; it must not pass for a device's interrupt with our vector. Asked last: until the
+	 * timer had its new count, the old one could fire.
+	 */
+	if (old != UINT64_MAX && lapic_test_vector(&lp->lapic, LAPIC_IRR, HV_VECTOR_TIMER))
+		lp->timer_stale = true;
 }
 
 /* The deadline passed, or the counter was too short for it: then it is armed again. */
@@ -132,8 +135,9 @@ static void handle_timer(struct lp *lp)
 {
 	uint64_t now = rdtsc();
 
+	/* After a stale interrupt the timer still runs, or has fired again: 0 is no deadline, so it is set or stopped in any case. */
+	lp->timer_deadline_tsc = lp->timer_stale ? 0 : UINT64_MAX;
 	lp->timer_stale = false;
-	lp->timer_deadline_tsc = UINT64_MAX;
 	lp->timer_interrupts++;
 	statistics_tick();
 	apic_timer_expired(&lp->vp->apic, now);
@@ -258,4 +262,16 @@ void lp_kick(struct lp *lp)
 	    0)
 		atomic_store_explicit(&lp->kicked, 0,
 				      memory_order_release); /* not sent: the next kick tries again */
+}
+
+/* As xAPIC, an IPI is sent by two writes: the NMI may have come between them, and the second one must find the first one's. */
+void lp_kick_from_nmi(struct lp *lp)
+{
+	bool is_online = atomic_load_explicit(&lp->state, memory_order_relaxed) == LP_ONLINE;
+	bool two_writes = is_online && !lp->lapic.x2apic;
+	uint32_t destination = two_writes ? lapic_read(&lp->lapic, LAPIC_ICR_HIGH) : 0;
+
+	lp_kick(lp);
+	if (two_writes)
+		lapic_write(&lp->lapic, LAPIC_ICR_HIGH, destination);
 }

@@ -4,6 +4,7 @@
 #include "traps.h"
 #include <stdatomic.h>
 #include <stdio.h>
+#include <trivet/abi_log.h>
 #include <trivet/backend.h>
 #include <trivet/host_memory.h>
 #include <trivet/log.h>
@@ -94,6 +95,7 @@ void vp_log_history(struct vp *vp)
 {
 	log_error("last VM exits of lp%u, oldest first:", vp->lp->index);
 	trace_dump(&vp->lp->trace, HISTORY, backend->exit_name, history_line, NULL);
+	abi_log_dump(vp->lp);
 }
 
 static void log_segment(struct vp *vp, const char *name, enum vp_register which)

@@ -3,6 +3,9 @@
  * Ports and connections: the tables, and the buffers of message ports. One word of a port, `state`, decides about its buffers: which
  * are in use, whether it is deleted, and its generation. Whoever makes it "deleted, none in use" frees them, and only then
  * is the place in the table anybody's again. So a sender that holds a buffer holds the port.
+ *
+ * A shortage of our own memory is NO_RESOURCES: INSUFFICIENT_MEMORY asks the caller for deposits, which don't go here, and Linux would
+ * deposit for ever.
  */
 #include <errno.h>
 #include <hv/port.h>
@@ -110,7 +113,7 @@ static uint16_t take_place(struct port_space *space, uint32_t id, struct port **
 	if (!page) {
 		page = page_alloc(&host_pool, 0);
 		if (!page)
-			return HV_STATUS_INSUFFICIENT_MEMORY;
+			return HV_STATUS_NO_RESOURCES;
 		for (unsigned int i = 0; i < PORTS_PER_PAGE; i++)
 			atomic_store_explicit(&page[i].state, PORT_STATE_DELETED, memory_order_relaxed);
 		atomic_store_explicit(&space->port_pages[index], page, memory_order_release);
@@ -152,7 +155,7 @@ static uint16_t create_locked(struct partition *partition, uint32_t id, const st
 	if (target->type == HV_PORT_TYPE_MESSAGE) {
 		buffers = make_buffers(port);
 		if (!buffers)
-			return HV_STATUS_INSUFFICIENT_MEMORY;
+			return HV_STATUS_NO_RESOURCES;
 	}
 	port->partition = partition;
 	port->buffers = buffers;
@@ -237,7 +240,7 @@ static uint16_t connect_locked(struct partition *partition, uint32_t id, struct 
 	if (!page) {
 		page = page_alloc(&host_pool, 0);
 		if (!page)
-			return HV_STATUS_INSUFFICIENT_MEMORY;
+			return HV_STATUS_NO_RESOURCES;
 		atomic_store_explicit(where, page, memory_order_release);
 	}
 	if (find_connection(page, id, &at))

@@ -61,7 +61,7 @@ void trap_handler(struct trap_frame *frame)
 		if (panic_in_progress())
 			panic_halt();
 		atomic_store_explicit(&this_lp()->nmi_taken, 1, memory_order_relaxed);
-		lp_kick(this_lp()); /* it may have come just before the LP halts */
+		lp_kick_from_nmi(this_lp()); /* it may have come just before the LP halts */
 		return;
 	case VECTOR_MC:
 		/* An interrupt of the root's may have this number: a machine check says so itself (APM2 9.3.1). */

@@ -57,7 +57,8 @@ int hv_msr_write_eoi(struct vp *vp, uint32_t msr, uint64_t value)
 	if (unlikely(value >> 32))
 		return -EINVAL;
 	apic_eoi(&vp->apic);
-	if (apic_pending_vector(&vp->apic) >= 0)
+	/* Where the processor works with the page, it must be told what is in service now. */
+	if (vp->apic.config.page_read || apic_pending_vector(&vp->apic) >= 0)
 		vp_post_self(vp, VP_PENDING_EVENT);
 	return 0;
 }

@@ -171,6 +171,9 @@ static bool check_event(const union hv_register_value *value)
 
 	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
 		return !value->reg128.low && !value->reg128.high;
+	/* Of a debug exception the parameter goes to DR6, which has no upper half: neither entry nor MOV takes one. */
+	if (event->vector == VECTOR_DB && (event->parameter & DR_HIGH_RESERVED))
+		return false;
 	return !(event->pending_and_type & ~PENDING_EVENT_DEFINED) &&
 	       (event->pending_and_type >> HV_PENDING_EVENT_TYPE_SHIFT & 7) == HV_PENDING_EVENT_EXCEPTION &&
 	       event->vector <= VECTOR_EXCEPTION_LAST && event->vector != VECTOR_NMI;
@@ -393,7 +396,7 @@ static int set_event(struct vp *vp, const struct hv_x64_pending_exception_event 
 	return backend->set_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &pending);
 }
 
-/* Its parameter, once it is sure to be raised: CR2 and DR6 take anything. */
+/* Its parameter, once it is sure to be raised: CR2 takes anything, DR6 what check_event() let through. */
 static void set_event_parameter(struct vp *vp, const struct hv_x64_pending_exception_event *event)
 {
 	const union hv_register_value parameter = { .reg128 = { event->parameter, 0 } };

@@ -23,9 +23,10 @@ static uint32_t mxcsr_mask(const struct fx_area *area)
 	return area->mxcsr_mask ? area->mxcsr_mask : MXCSR_MASK_DEFAULT;
 }
 
+/* Cleared before FXSAVE, here and below: without a pending x87 exception AMD's leaves FOP, FIP and FDP out (APM5 "FXSAVE"). */
 static void get_fx(enum live_register which, unsigned int index, union hv_register_value *value)
 {
-	struct fx_area area;
+	struct fx_area area = { 0 };
 
 	save_fx(&area);
 	switch (which) {
@@ -88,7 +89,7 @@ static int edit_fx(struct fx_area *area, enum live_register which, unsigned int 
 
 static int set_fx(enum live_register which, unsigned int index, const union hv_register_value *value)
 {
-	struct fx_area area;
+	struct fx_area area = { 0 };
 	int err;
 
 	save_fx(&area);

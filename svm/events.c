@@ -57,12 +57,18 @@ static void open_window(struct vmcb *vmcb, unsigned int priority, bool ignore_tp
 {
 	uint64_t control = vmcb->interrupt_control & ~(V_PRIORITY_MASK | V_IGNORE_TPR);
 
+	/*
+	 * QEMU 7.2 (which has no NRIPS) dies of a CR8 write that lets V_IRQ in: then it is ours to carry out. And it lets
+	 * TPR's own class in, without end, as there is nothing to inject: then it gets one that it doesn't.
+	 */
+	if (!(svm.features & SVM_FEATURE_NRIPS)) {
+		vmcb->intercept_cr_write |= CR8_BIT;
+		if (!ignore_tpr && priority && priority == (control & V_TPR_MASK))
+			priority--;
+	}
 	vmcb->interrupt_control =
 		control | V_IRQ | (uint64_t)priority << V_PRIORITY_SHIFT | (ignore_tpr ? V_IGNORE_TPR : 0);
 	vmcb->intercepts1 |= (uint32_t)INTERCEPT1_VINTR;
-	/* QEMU 7.2 (which has no NRIPS) dies of a CR8 write that lets V_IRQ in: then it is ours to carry out. */
-	if (!(svm.features & SVM_FEATURE_NRIPS))
-		vmcb->intercept_cr_write |= CR8_BIT;
 }
 
 static void close_window(struct vmcb *vmcb)

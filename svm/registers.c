@@ -33,6 +33,21 @@
 #define CPUID_7_EDX_IBT BIT(20)
 #define CPUID_7_ECX_SHSTK BIT(7)
 
+/* S_CET (APM2 18, "Shadow Stacks"): of shadow stacks, and of branch tracking with the address of its bitmap. */
+#define S_CET_SHADOW_STACKS 0x3ull
+#define S_CET_BRANCHES 0xfffffffffffffc3cull
+
+/* APM2 8.2: vectors that are an exception on every processor, but for NMI. */
+#define EXCEPTION_VECTORS 0xf7dfbu
+#define VECTOR_CP 21u
+
+static struct cpuid_regs leaf_7(void)
+{
+	static const struct cpuid_regs none;
+
+	return cpuid(0, 0).eax >= 7 ? cpuid(7, 0) : none;
+}
+
 /* Which bits of CR4 this processor has: APM2 3.1.3 and the CPUID bit of each. */
 static uint64_t cr4_bits(void)
 {
@@ -44,11 +59,9 @@ static uint64_t cr4_bits(void)
 		{ 11, 2, 3 }, { 12, 16, 3 }, { 16, 0, 2 }, { 17, 17, 1 }, { 18, 26, 1 },
 		{ 20, 7, 2 }, { 21, 20, 2 }, { 22, 3, 3 }, { 23, 7, 3 },
 	};
-	struct cpuid_regs one = cpuid(1, 0), seven = { 0 };
+	struct cpuid_regs one = cpuid(1, 0), seven = leaf_7();
 	uint64_t bits = BIT(8); /* PCE: always */
 
-	if (cpuid(0, 0).eax >= 7)
-		seven = cpuid(7, 0);
 	for (size_t i = 0; i < ARRAY_SIZE(map); i++) {
 		const uint32_t words[4] = { one.edx, one.ecx, seven.ebx, seven.ecx };
 
@@ -166,6 +179,32 @@ static void set_nmi_masked(struct vp *vp, bool masked)
 		vmcb->intercepts1 &= ~(uint32_t)INTERCEPT1_IRET;
 }
 
+static bool has_msr(uint32_t msr)
+{
+	if (msr != MSR_S_CET && msr != MSR_ISST)
+		return true;
+	return (leaf_7().ecx & CPUID_7_ECX_SHSTK) || (msr == MSR_S_CET && (leaf_7().edx & CPUID_7_EDX_IBT));
+}
+
+/* As WRMSR would have it: what goes into the VMCB past it is looked at by nobody but VMRUN. */
+static bool s_cet_is_valid(uint64_t value)
+{
+	uint64_t bits = (leaf_7().ecx & CPUID_7_ECX_SHSTK ? S_CET_SHADOW_STACKS : 0) |
+			(leaf_7().edx & CPUID_7_EDX_IBT ? S_CET_BRANCHES : 0);
+
+	return !(value & ~bits);
+}
+
+/* VMRUN refuses vectors that are no exception (APM2 15.20), and in 64-bit mode those of INTO and BOUND, which it doesn't have. */
+static bool is_exception(const struct vmcb *vmcb, unsigned int vector)
+{
+	if (vector == VECTOR_CP)
+		return has_msr(MSR_S_CET);
+	if ((vmcb->efer & EFER_LMA) && (vector == 4 || vector == 5))
+		return false;
+	return vector < 32 && (EXCEPTION_VECTORS >> vector & 1);
+}
+
 /* What EVENTINJ may hold (APM2 15.20). INT1, INT3 and INTO are exceptions like others there. */
 static int set_pending_interruption(struct vp *vp, uint64_t pending)
 {
@@ -178,8 +217,8 @@ static int set_pending_interruption(struct vp *vp, uint64_t pending)
 	}
 	if (type > HV_INTERRUPTION_SOFTWARE_INTERRUPT)
 		type = HV_INTERRUPTION_EXCEPTION;
-	if (type == HV_INTERRUPTION_EXCEPTION && (vmcb->efer & EFER_LMA) && (vector == 4 || vector == 5))
-		return -EINVAL; /* INTO and BOUND don't exist there */
+	if (type == HV_INTERRUPTION_EXCEPTION && !is_exception(vmcb, vector))
+		return -EINVAL;
 	vmcb->event_injection = EVENT_VALID | (uint64_t)type << EVENT_TYPE_SHIFT | vector;
 	if (pending & HV_PENDING_INTERRUPTION_HAS_ERROR_CODE)
 		vmcb->event_injection |= EVENT_ERROR_VALID | (uint64_t)pending_error(pending)
@@ -241,18 +280,6 @@ static uint64_t *msr_in_vmcb(struct vmcb *vmcb, uint32_t msr, bool *loaded)
 	}
 }
 
-static bool has_msr(uint32_t msr)
-{
-	struct cpuid_regs seven;
-
-	if (msr != MSR_S_CET && msr != MSR_ISST)
-		return true;
-	if (cpuid(0, 0).eax < 7)
-		return false;
-	seven = cpuid(7, 0);
-	return (seven.ecx & CPUID_7_ECX_SHSTK) || (msr == MSR_S_CET && (seven.edx & CPUID_7_EDX_IBT));
-}
-
 static int set_efer(struct vp *vp, uint64_t value)
 {
 	if (value & ~svm.efer_writable)
@@ -293,7 +320,7 @@ int svm_set_msr(struct vp *vp, uint32_t msr, uint64_t value)
 		vp_post_self(vp, VP_PENDING_EVENT);
 		return vp_msr_write(vp, msr, value);
 	}
-	if (!has_msr(msr))
+	if (!has_msr(msr) || (msr == MSR_S_CET && !s_cet_is_valid(value)))
 		return -EINVAL;
 	if (loaded)
 		fetch_loaded(vp);

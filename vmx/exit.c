@@ -114,7 +114,7 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, uint32_
 	vmx_complete(vp, next_rip(vmread(VMCS_GUEST_RIP)));
 }
 
-/* Synthetic ones, of a partition with the interface. The timers' don't look at what is in service and the like. */
+/* Synthetic ones, of a partition with the interface. */
 static __attribute__((__noinline__)) void handle_synthetic_rdmsr(struct vp *vp, uint64_t rip, uint32_t msr)
 {
 	uint64_t value;
@@ -136,7 +136,7 @@ static __attribute__((__noinline__)) void handle_synthetic_wrmsr(struct vp *vp, 
 	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
 
 	trace_info(&vp->lp->trace, msr);
-	if (!stimer_owns_msr(msr))
+	if (!stimer_owns_msr(msr)) /* these don't look at what is in service and the like */
 		vmx_know_apic(vp);
 	if (unlikely(hv_msr_write(vp, msr, value))) {
 		hv_msr_note_refusal(vp, true, msr, value);

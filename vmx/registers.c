@@ -13,15 +13,19 @@
 #include <trivet/vp_registers.h>
 
 #define EFER_SCE BIT(0)
+#define CR4_FRED BIT(32)
 #define DEBUGCTL_LBR BIT(0)
 #define DR7_ONES 0x400ull
 #define DR7_ZERO 0xd000ull
 #define RIGHTS_ATTRIBUTES 0xf0ffu
 
-/* Which bits of CR4 this processor has for the guest: SDM3 24.8, and what doesn't exist for it. */
+/*
+ * Which bits of CR4 this processor has for the guest: SDM3 24.8, without what doesn't exist for it. (FRED is hidden, and has rules at VM
+ * entry that check.c doesn't know.)
+ */
 static uint64_t cr4_bits(void)
 {
-	return vmx.cr4_fixed1 & ~(CR4_VMXE | CR4_SMXE);
+	return vmx.cr4_fixed1 & ~(CR4_VMXE | CR4_SMXE | CR4_FRED);
 }
 
 /* ES, CS, SS, DS, FS, GS, LDTR, TR: fields in the same order, two apart. */

@@ -22,6 +22,8 @@ struct device_interrupt {
 	uint64_t count;	    /* how often it was mapped */
 };
 
+/* No caller retries a map that found no room: plenty, also where many devices share few processors. */
+#define DEVICE_INTERRUPTS_LEAST 1024u
 #define DEVICE_INTERRUPTS_PER_LP 256u
 
 /* In struct partition: a hash table, in which an entry lies at most DEVICE_INTERRUPT_PROBES places behind its own. */

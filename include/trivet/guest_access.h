@@ -19,6 +19,7 @@ struct guest_access_fault {
  * locked operation: 0, -EAGAIN when it isn't `old` (any more), -EIO.
  */
 bool guest_phys_write(void *space, gpa_t gpa, const void *buf, size_t size);
+bool guest_phys_can_write(void *space, gpa_t gpa);
 int guest_phys_exchange(void *space, gpa_t gpa, uint32_t bytes, uint64_t old, uint64_t value);
 
 /*

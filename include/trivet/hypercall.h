@@ -34,7 +34,7 @@ struct hypercall {
 	/* 8-byte aligned copies. The input's fixed part with the variable header behind it; element 0 of the list. */
 	const void *input;
 	const void *rep_input;
-	/* Zeroed; copied to the guest when the handler returns HV_STATUS_SUCCESS (of a list: the elements done). */
+	/* Zeroed; copied to the guest when the handler returns HV_STATUS_SUCCESS; of a list the elements done, whatever it returns. */
 	void *output;
 	void *rep_output;
 };

@@ -155,6 +155,9 @@ bool lp_notify_posted(struct lp *lp);
 /* Sends an interrupt that makes `lp` pass through its exit loop soon. Safe from any LP. */
 void lp_kick(struct lp *lp);
 
+/* The same to this LP from its NMI handler, which may have broken into anything. */
+void lp_kick_from_nmi(struct lp *lp);
+
 /*
  * Sorts what the interrupt stubs collected: ours are handled, the rest goes to the VP's local APIC. True when that may have
  * an interrupt to deliver now.

@@ -74,7 +74,7 @@ struct port_space {
 void port_space_destroy(struct port_space *space);
 
 /*
- * HV_STATUS_*: INVALID_PORT_ID (taken; bits 31:24), INSUFFICIENT_MEMORY, NO_RESOURCES (as many as there can be). `target` is valid.
+ * HV_STATUS_*: INVALID_PORT_ID (taken; bits 31:24), NO_RESOURCES (no memory, or as many as there can be). `target` is valid.
  * `connection_partition_id`: who may connect, 0: anybody.
  */
 uint16_t port_create(struct partition *partition, uint32_t id, const struct port_target *target,
@@ -85,7 +85,7 @@ uint16_t port_delete(struct partition *partition, uint32_t id);
 
 /*
  * `partition` may send to port `port_id` of `owner` from now on. `type` must be the port's. INVALID_CONNECTION_ID (taken; bits
- * 31:24), INVALID_PORT_ID (none; not for this partition), INVALID_PARAMETER (type), INSUFFICIENT_MEMORY, NO_RESOURCES.
+ * 31:24), INVALID_PORT_ID (none; not for this partition), INVALID_PARAMETER (type), NO_RESOURCES.
  */
 uint16_t port_connect(struct partition *partition, uint32_t connection_id, struct partition *owner,
 		      uint32_t port_id, uint8_t type);

@@ -35,7 +35,7 @@ static uint64_t values[NAMES_MAX];
 static bool was_self;
 static uint64_t memory[MEMORY / 8];
 static struct vp_context context;
-static uint64_t overlay_gpa;
+static uint64_t overlay_gpa, deposited_page;
 
 uint16_t vp_register_get(struct vp *of, bool self, uint32_t name, union hv_register_value *value)
 {
@@ -109,6 +109,11 @@ bool host_memory_is_ours(hpa_t hpa, uint64_t size)
 	return hpa.v >= OWN_HPA && hpa.v < OWN_HPA + PAGE_SIZE;
 }
 
+bool deposit_holds(uint64_t page)
+{
+	return page == deposited_page;
+}
+
 void *overlay_at(const struct partition *of, gpa_t gpa, bool write)
 {
 	assert_ptr_equal(of, &partition);
@@ -159,6 +164,7 @@ static int setup(void **state)
 	vp->index = 1;
 	make_tables();
 	overlay_gpa = 0;
+	deposited_page = UINT64_MAX;
 	context = (struct vp_context){
 		.paging = { .cr0 = 0x80010001, .cr3 = 0x1000, .cr4 = 0x20, .efer = 0xd00, .maxphyaddr = 40 },
 	};
@@ -444,6 +450,15 @@ static void overlays(void **state)
 	assert_int_equal(out.translate.cache_type_and_overlay, 6);
 }
 
+static void what_was_deposited_is_not_there(void **state)
+{
+	(void)state;
+	deposited_page = 7;
+	assert_int_equal(translated(0, 1), HV_TRANSLATE_GPA_UNMAPPED);
+	assert_int_equal(out.translate.gpn, 0);
+	assert_int_equal(translated(1, 1), 0);
+}
+
 static void flags_that_make_no_sense(void **state)
 {
 	static const uint64_t bad[] = {
@@ -486,6 +501,7 @@ int main(void)
 		cmocka_unit_test_setup(smap, setup),
 		cmocka_unit_test_setup(sets_accessed_and_dirty_bits, setup),
 		cmocka_unit_test_setup(overlays, setup),
+		cmocka_unit_test_setup(what_was_deposited_is_not_there, setup),
 		cmocka_unit_test_setup(flags_that_make_no_sense, setup),
 	};
 	int failed;

@@ -57,7 +57,7 @@ bool host_memory_is_ram(hpa_t hpa, uint64_t size)
 	uint64_t page = hpa.v >> PAGE_SHIFT;
 
 	assert_int_equal(size, PAGE_SIZE);
-	return page >= RAM_FIRST && page < RAM_FIRST + RAM_PAGES && page != FIRMWARE_PAGE;
+	return page == 0 || (page >= RAM_FIRST && page < RAM_FIRST + RAM_PAGES && page != FIRMWARE_PAGE);
 }
 
 const void *host_ram_window(hpa_t hpa, uint64_t size)
@@ -194,6 +194,7 @@ static void what_is_not_the_depositors_is_refused(void **state)
 	const uint64_t beyond[] = { RAM_FIRST, 1ull << 36 };
 	const uint64_t wrapping[] = { RAM_FIRST, 1ull << 52 };
 	const uint64_t ones[] = { RAM_FIRST, UINT64_MAX };
+	const uint64_t zero[] = { RAM_FIRST, 0 }; /* RAM, but the number says "none" */
 
 	(void)state;
 	assert_refused(twice, 4, HV_STATUS_INVALID_PARAMETER);
@@ -202,6 +203,7 @@ static void what_is_not_the_depositors_is_refused(void **state)
 	assert_refused(beyond, 2, HV_STATUS_INVALID_PARAMETER);
 	assert_refused(wrapping, 2, HV_STATUS_INVALID_PARAMETER);
 	assert_refused(ones, 2, HV_STATUS_INVALID_PARAMETER);
+	assert_refused(zero, 2, HV_STATUS_INVALID_PARAMETER);
 }
 
 static void a_page_that_is_not_mapped_as_ram_is_refused(void **state)

@@ -131,6 +131,12 @@ bool guest_phys_read(void *space, gpa_t gpa, void *buf, size_t size)
 	return true;
 }
 
+bool guest_phys_can_write(void *space, gpa_t gpa)
+{
+	assert_ptr_equal(space, vp);
+	return gpa.v < sizeof(ram);
+}
+
 bool guest_phys_write(void *space, gpa_t gpa, const void *buf, size_t size)
 {
 	assert_ptr_equal(space, vp);
@@ -505,8 +511,17 @@ static void continuation(void **state)
 		}
 		handler.answer = HV_STATUS_INVALID_PARAMETER;
 		handler.reps_done = 2;
+		handler.fill = 0x5a;
+		memset(ram + OUT, 0x11, PAGE_SIZE);
 		assert_int_equal(call(HYPERCALL_32, row->code | reps(4, 1), IN, OUT),
 				 HV_STATUS_INVALID_PARAMETER | 2ull << HV_RESULT_REPS_DONE_SHIFT);
+		/* The one that was done before the failure is there, and nothing else. */
+		for (uint32_t i = 0; i < PAGE_SIZE; i++) {
+			uint32_t first = row->output + row->rep_output;
+
+			assert_int_equal(ram[OUT + i],
+					 i >= first && i < first + row->rep_output ? 0x5a : 0x11);
+		}
 		handler.answer = HV_STATUS_SUCCESS;
 	}
 }

@@ -264,6 +264,12 @@ static void test_vectors_of_the_synic(void **state)
 	assert_int_equal(word, 0); /* somebody waits for its end */
 	assert_false(guest_ends());
 	assert_int_equal(fake.level_eois, 1);
+	/* A device with the same vector as a SINT that ends itself: nobody else will end it in the physical APIC. */
+	assert_true(apic_accept(&apic, 0x51, true));
+	take(0x51);
+	assert_int_equal(in_service(), 0);
+	assert_int_equal(fake.level_eois, 2);
+	assert_int_equal(fake.level_vector, 0x51);
 }
 
 static void test_processor_shows_the_page(void **state)

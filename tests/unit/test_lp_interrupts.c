@@ -22,7 +22,8 @@ static bool irr_timer;
 static uint32_t timer_current;
 static int eois;
 static int last_eoi;
-static uint32_t icr_sent;
+static uint32_t icr_sent, icr_high;
+static bool fires_while_set; /* the old deadline's interrupt comes just before the new count */
 static uint64_t fake_tsc;
 
 static struct lp *lp;
@@ -44,6 +45,8 @@ uint32_t mmio_read32(const volatile void *address)
 		return timer_current;
 	if (reg == LAPIC_ICR_LOW)
 		return 0;
+	if (reg == LAPIC_ICR_HIGH)
+		return icr_high;
 	if (reg == LAPIC_IRR + HV_VECTOR_TIMER / 32 * 16)
 		return irr_timer ? 1u << HV_VECTOR_TIMER % 32 : 0;
 	assert_true((reg >= LAPIC_ISR && reg < LAPIC_IRR));
@@ -69,6 +72,10 @@ void mmio_write32(volatile void *address, uint32_t value)
 		}
 	} else if (reg == LAPIC_ICR_LOW) {
 		icr_sent = value;
+	} else if (reg == LAPIC_ICR_HIGH) {
+		icr_high = value;
+	} else if (reg == LAPIC_TIMER_INITIAL && fires_while_set) {
+		irr_timer = true;
 	}
 }
 
@@ -277,6 +284,43 @@ static void stale_timer_is_not_a_devices(void **state)
 	assert_int_equal(accepted[HV_VECTOR_TIMER], 1);
 }
 
+static void timer_that_fires_while_it_is_set_anew_is_not_a_devices(void **state)
+{
+	(void)state;
+	lp->timer_deadline_tsc = 1000;
+	fake_tsc = 999;
+	fires_while_set = true;
+	vp->apic.timer.deadline_tsc = 5000;
+	lp_timer_update(lp);
+	fires_while_set = irr_timer = false;
+	timer_current = 99;
+	arrive(HV_VECTOR_TIMER, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(accepted[HV_VECTOR_TIMER], 0);
+	assert_int_equal(expired, 1);
+}
+
+/* Set anew, it fires again before the stale interrupt is handled; then there is nothing more to wait for. */
+static void timer_that_fires_behind_a_stale_one_is_not_a_devices(void **state)
+{
+	(void)state;
+	lp->timer_deadline_tsc = 1000;
+	fake_tsc = 1001;
+	irr_timer = true;
+	vp->apic.timer.deadline_tsc = 1002;
+	lp_timer_update(lp);
+	fake_tsc = 1003;
+	timer_current = 0;
+	arrive(HV_VECTOR_TIMER, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(lp->timer_deadline_tsc, UINT64_MAX);
+	irr_timer = false;
+	arrive(HV_VECTOR_TIMER, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(accepted[HV_VECTOR_TIMER], 0);
+	assert_int_equal(expired, 2);
+}
+
 static void no_kick_for_a_processor_that_is_down(void **state)
 {
 	(void)state;
@@ -284,6 +328,22 @@ static void no_kick_for_a_processor_that_is_down(void **state)
 	lp_kick(lp);
 	assert_int_equal(icr_sent, 0);
 	assert_int_equal(lp->kicked, 0); /* or no later kick would be sent */
+}
+
+/* Whoever it broke into may have written the destination of an IPI, and not yet sent it. */
+static void kick_from_nmi_leaves_the_icr(void **state)
+{
+	(void)state;
+	lp->state = LP_ONLINE;
+	lp->apic_id = 3;
+	icr_high = 7u << 24;
+	lp_kick_from_nmi(lp);
+	assert_int_equal(icr_sent & 0xff, HV_VECTOR_KICK);
+	assert_int_equal(lp->kicked, 1);
+	assert_int_equal(icr_high, 7u << 24);
+	lp->state = LP_STARTING; /* its APIC isn't known yet */
+	lp->lapic.mmio = NULL;
+	lp_kick_from_nmi(lp);
 }
 
 /* A notification is for the model, which finds the vectors elsewhere; without posting it's anybody's vector. */
@@ -492,9 +552,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(unparking_leaves_what_the_guest_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(abandoned_levels_are_ended, setup, teardown),
 		cmocka_unit_test_setup_teardown(stale_timer_is_not_a_devices, setup, teardown),
+		cmocka_unit_test_setup_teardown(timer_that_fires_while_it_is_set_anew_is_not_a_devices, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(timer_that_fires_behind_a_stale_one_is_not_a_devices, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(notification_is_ours_where_vectors_are_posted, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(no_kick_for_a_processor_that_is_down, setup, teardown),
+		cmocka_unit_test_setup_teardown(kick_from_nmi_leaves_the_icr, setup, teardown),
 		cmocka_unit_test_setup_teardown(random_order, setup, teardown),
 	};
 

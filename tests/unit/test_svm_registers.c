@@ -338,16 +338,22 @@ static void msrs_in_the_vmcb(void **state)
 	(void)state;
 	has_shadow_stacks = true;
 	for (size_t i = 0; i < ARRAY_SIZE(map); i++) {
-		assert_int_equal(svm_set_msr(vp, map[i].msr, 0x4000 + i), 0);
-		assert_int_equal(*(uint64_t *)((char *)&vmcb + map[i].offset), 0x4000 + i);
+		uint64_t written = map[i].msr == 0x6a2 ? 3 : 0x4000 + i;
+
+		assert_int_equal(svm_set_msr(vp, map[i].msr, written), 0);
+		assert_int_equal(*(uint64_t *)((char *)&vmcb + map[i].offset), written);
 		if (map[i].loaded) {
-			assert_int_equal(*(uint64_t *)((char *)&processor + map[i].offset), 0x4000 + i);
+			assert_int_equal(*(uint64_t *)((char *)&processor + map[i].offset), written);
 			*(uint64_t *)((char *)&processor + map[i].offset) = 0x5000 + i;
 		}
 		assert_int_equal(svm_get_msr(vp, map[i].msr, &value), 0);
-		assert_int_equal(value, (map[i].loaded ? 0x5000 : 0x4000) + i);
+		assert_int_equal(value, map[i].loaded ? 0x5000 + i : written);
 	}
 	assert_int_equal(read_msr | written_msr, 0);
+	assert_int_equal(svm_set_msr(vp, 0x6a2, 4), -EINVAL); /* branch tracking */
+	assert_int_equal(svm_set_msr(vp, 0x6a2, 0x40), -EINVAL);
+	assert_int_equal(svm_set_msr(vp, 0x6a2, 1ull << 63), -EINVAL);
+	assert_int_equal(vmcb.s_cet, 3);
 	has_shadow_stacks = false;
 	assert_int_equal(svm_get_msr(vp, 0x6a2, &value), -EINVAL);
 	assert_int_equal(svm_set_msr(vp, 0x6a8, 0), -EINVAL);
@@ -411,6 +417,24 @@ static void pending_interruptions(void **state)
 	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0x5002d), -EINVAL); /* BOUND, in 64-bit mode */
 	vmcb.efer &= ~EFER_LMA;
 	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0x4002d), 0);
+}
+
+/* VMRUN ends with VMEXIT_INVALID, and Trivet with it, for a vector that no exception has. */
+static void vectors_that_are_no_exceptions(void **state)
+{
+	static const uint8_t none[] = { 2, 9, 15, 20, 21, 22, 27, 28, 29, 30, 31, 32, 255 };
+
+	(void)state;
+	vmcb.efer &= ~EFER_LMA;
+	for (uint64_t vector = 0; vector < 20; vector++)
+		assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, vector << 16 | 7),
+				 vector == 2 || vector == 9 || vector == 15 ? -EINVAL : 0);
+	vmcb.event_injection = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, (uint64_t)none[i] << 16 | 7), -EINVAL);
+	assert_int_equal(vmcb.event_injection, 0);
+	has_shadow_stacks = true;
+	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 21 << 16 | 7), 0);
 }
 
 static void a_pending_nmi_masks_others(void **state)
@@ -496,6 +520,7 @@ int main(void)
 		cmocka_unit_test_setup(other_msrs_go_the_guests_way, setup),
 		cmocka_unit_test_setup(efer_hides_svm, setup),
 		cmocka_unit_test_setup(pending_interruptions, setup),
+		cmocka_unit_test_setup(vectors_that_are_no_exceptions, setup),
 		cmocka_unit_test_setup(a_pending_nmi_masks_others, setup),
 		cmocka_unit_test_setup(interrupt_state, setup),
 		cmocka_unit_test_setup(what_vmrun_refuses, setup),

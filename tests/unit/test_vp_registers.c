@@ -588,6 +588,10 @@ static void events_become_interruptions(void **state)
 	assert_int_equal(set(0x10004, 0x10001, 0xffff4ff0), 0); /* #DB */
 	assert_int_equal(fake.registers[VP_REGISTER_PENDING_INTERRUPTION].reg64, 0x10007);
 	assert_int_equal(fake.registers[VP_REGISTER_DR6].reg64, 0xffff4ff0);
+	/* An upper half of DR6 ends the hypervisor: VMRUN refuses it, and so does MOV to DR6. */
+	assert_int_equal(set(0x10004, 0x10001, 0x1ffff4ff0), HV_STATUS_INVALID_REGISTER_VALUE);
+	assert_int_equal(set(0x10004, 0x10001, 1ull << 63), HV_STATUS_INVALID_REGISTER_VALUE);
+	assert_int_equal(fake.registers[VP_REGISTER_DR6].reg64, 0xffff4ff0);
 	assert_int_equal(set(0x10004, 0x6000b, 0),
 			 HV_STATUS_INVALID_REGISTER_VALUE); /* an external interrupt */
 	assert_int_equal(set(0x10004, 0x20001, 0), HV_STATUS_INVALID_REGISTER_VALUE); /* NMI */
