@@ -20,15 +20,13 @@
 #define INTERFACE_MINOR 0u
 
 enum offer_word { PRIVILEGE, FEATURE, HINT };
-enum offer_role { ROOT, ROOT_WITHOUT_APIC_PAGE };
 
 struct offer {
 	uint64_t bit;
 	uint8_t word;
-	uint8_t role;
 };
 
-#define HV_OFFER(word, name, role, since) { HV_##word##_##name, word, role },
+#define HV_OFFER(word, name, role, since) { HV_##word##_##name, word },
 static const struct offer offers[] = {
 #include "hv_cpuid.def"
 };
@@ -51,13 +49,10 @@ static struct cpuid_regs *leaf_of(struct partition *partition, uint32_t leaf)
 
 void hv_cpuid_init(struct partition *partition)
 {
-	bool apic_page = backend->reads_apic_page();
-
 	partition->privileges = 0;
 	partition->features = partition->hints = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(offers); i++)
-		if (offers[i].role == ROOT || !apic_page)
-			add(partition, &offers[i]);
+		add(partition, &offers[i]);
 	hv_msr_offer(partition);
 	*leaf_of(partition, HV_CPUID_VENDOR) = (struct cpuid_regs){
 		HV_CPUID_BASE + HV_CPUID_LEAVES - 1,

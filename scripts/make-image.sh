@@ -5,8 +5,8 @@
 #
 #     make-image.sh OUT.img TRIVET.efi KERNEL [INITRD]
 #
-# Environment: CMDLINE (the kernel's command line), LOG (log-level in trivet.conf), FIRST (an EFI application to start
-# instead of Trivet, which goes to \EFI\trivet\trivet.efi then)
+# Environment: CMDLINE (the kernel's command line), LOG (log-level in trivet.conf), INTERFACE (root.interface there),
+# FIRST (an EFI application to start instead of Trivet, which goes to \EFI\trivet\trivet.efi then)
 set -euo pipefail
 export PATH=$PATH:/sbin:/usr/sbin MTOOLS_SKIP_CHECK=1
 
@@ -24,6 +24,7 @@ trap 'rm -f "$conf" "$new"' EXIT
 	echo 'root = \EFI\trivet\vmlinuz'
 	[[ -z $initrd ]] || echo 'initrd = \EFI\trivet\initrd'
 	echo "cmdline = ${CMDLINE-console=ttyS0}"
+	[[ -z ${INTERFACE:-} ]] || echo "root.interface = $INTERFACE"
 	[[ -z ${LOG:-} ]] || echo "log-level = $LOG"
 } > "$conf"
 

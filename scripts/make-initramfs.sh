@@ -4,7 +4,7 @@
 #
 #     make-initramfs.sh OUTDIR [DIR...]
 #
-# OUTDIR is one that fetch-kernel.sh filled; the result is OUTDIR/initrd (a cpio archive, not
+# OUTDIR is one that fetch-kernel.sh or build-root-kernel.sh (no modules) filled; the result is OUTDIR/initrd (a cpio archive, not
 # compressed: that is the quickest under emulation).  It holds busybox, scripts/initramfs/init and
 # bin/, the kernel modules listed below in load order, kexec with its libraries, and a copy of each DIR.
 # Quick when nothing changed.  Needs busybox-static, cpio, kmod, kexec-tools; needs no root
@@ -14,13 +14,13 @@
 #     mods=virtio,ata,net,fs   module groups to load (default: all; `none`: no modules)
 #     run=/path                run that, print `TRIVET-EXIT rc`; otherwise a shell on the console
 #     end=poweroff|reboot|shell   what follows (default poweroff)
-# When user space is up it prints the line `TRIVET-READY cpus=N release=R up=SECONDS`.
+# When user space is up it prints the line `TRIVET-READY cpus=N release=R up=SECONDS`, and `mshv=yes` in it with /dev/mshv.
 set -euo pipefail
 export LC_ALL=C PATH=$PATH:/sbin:/usr/sbin
 
 die() { echo "make-initramfs.sh: $*" >&2; exit 1; }
 [ $# -ge 1 ] || die "usage: make-initramfs.sh OUTDIR [DIR...]"
-[ -s "$1/package" ] || die "$1 has no kernel; run fetch-kernel.sh $1 first"
+[ -s "$1/package" ] || die "$1 has no kernel; run fetch-kernel.sh $1 or build-root-kernel.sh $1 first"
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(cd "$1" && pwd)
 shift

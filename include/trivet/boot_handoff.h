@@ -103,8 +103,8 @@ struct boot_handoff {
 	uint32_t processor_count; /* processors the firmware reports, at least 1 */
 	uint32_t root_interface;  /* enum boot_root_interface */
 	uint32_t reserved;
-	char version_string[32];  /* of the loader, NUL terminated */
-	char refusal[96]; /* out: why the hypervisor returned an error, NUL terminated, for the user */
+	char version_string[32]; /* of the loader, NUL terminated */
+	char refusal[96];	 /* out: why the hypervisor returned an error, NUL terminated, for the user */
 };
 static_assert(sizeof(struct boot_handoff) == 344, "boot_handoff");
 

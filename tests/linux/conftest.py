@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Kernels, and log ends in failure reports, for the tests of stock Linux on Trivet."""
+import functools
+import hashlib
+import http.server
 import os
+import random
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from machine import BARE, TOP, Machine
 
+FILE_MIB = 20
 KERNELS = Path(os.environ.get("LINUX_KERNELS", TOP / "build" / "linux"))
 
 
@@ -34,6 +40,44 @@ def cloud_kernel():
 def general_kernel():
     """Debian's kernel for any PC: with AHCI, e1000e, machine checks, microcode"""
     return stock_kernel("general", "linux-image-amd64")
+
+
+@pytest.fixture(scope="session")
+def mshv_kernel():
+    """Linux 7.2 with CONFIG_MSHV_ROOT: built, when it is not there, in some minutes"""
+    out = KERNELS / "mshv"
+    for script in ("build-root-kernel.sh", "make-initramfs.sh"):
+        subprocess.run([TOP / "scripts" / script, out], check=True)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory):
+    """Programs of tools/*.c for the root, on any of our initial RAM disks: name -> file"""
+    folder = tmp_path_factory.mktemp("tools")
+    made = {}
+    for source in sorted((Path(__file__).parent / "tools").glob("*.c")):
+        made[source.stem] = folder / source.stem
+        subprocess.run(["gcc", "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-s", source, "-o",
+                        made[source.stem]], check=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def web_file(tmp_path_factory):
+    """A file of random bytes on a web server of the host; (port, SHA-256)"""
+    tmp = tmp_path_factory.mktemp("web")
+    data = random.Random(1).randbytes(FILE_MIB << 20)
+    (tmp / "file").write_bytes(data)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, hashlib.sha256(data).hexdigest()
+        server.shutdown()
 
 
 def pytest_report_header():

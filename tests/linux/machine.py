@@ -21,6 +21,7 @@ from pexpect.spawnbase import SpawnBase
 
 TOP = Path(__file__).resolve().parents[2]
 QEMU = shlex.split(os.environ.get("QEMU", "qemu-system-x86_64"))
+MENDED = {**os.environ, "LD_PRELOAD": os.environ.get("QEMU_MEND", "")}  # tests/qemu_mend.c
 OVMF_CODE = os.environ.get("OVMF_CODE", "/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = os.environ.get("OVMF_VARS", "/usr/share/OVMF/OVMF_VARS_4M.fd")
 CPU = os.environ.get("QEMU_CPU", "EPYC")
@@ -111,9 +112,11 @@ class Machine:
     """Use as a context manager; leaving it ends the emulator and, with Trivet, judges the hypervisor's log.
 
     name     for the log directory
-    kernel   a directory of scripts/fetch-kernel.sh and make-initramfs.sh
+    kernel   a directory of scripts/fetch-kernel.sh (or build-root-kernel.sh) and make-initramfs.sh
     smp, mem processors, MiB of memory
     bare     no Trivet
+    interface  what the root sees of Trivet: `root.interface` in trivet.conf
+    log_level  of the hypervisor
     cmdline  added to the kernel's command line
     conf     lines of trivet.conf, None: the plain one that boots the kernel
     files    path on the ESP -> host file or bytes, added to or replacing the usual ones
@@ -127,7 +130,7 @@ class Machine:
     slowness = 1  # every time-out is multiplied by it
 
     def __init__(self, name, kernel, smp=2, mem=1024, bare=BARE, cmdline="", conf=None, files=None,
-                 extra=(), cpu=CPU, reboot=False, check_log=True):
+                 extra=(), cpu=CPU, reboot=False, check_log=True, interface="transparent", log_level=None):
         self.name, self.kernel = name, Path(kernel)
         self.smp, self.mem, self.bare, self.cpu = smp, mem, bare, cpu
         self.scale = SCALE * self.slowness
@@ -136,6 +139,7 @@ class Machine:
         self.cmdline = f"console=ttyS0,115200 quiet panic=-1 earlyprintk=ttyS0,115200 {busy}{cmdline}".strip()
         self.conf, self.files, self.extra = conf, dict(files or {}), list(extra)
         self.reboot, self.check_log = reboot, check_log
+        self.interface, self.log_level = interface, log_level
         self.process = self.console = self.dead = None
         self.work = Path(tempfile.mkdtemp(prefix="trivet-"))
         self.logs = LOGS / re.sub(r"[^\w.-]+", "_", name)
@@ -147,7 +151,10 @@ class Machine:
     # -- starting and ending ------------------------------------------------------------------
 
     def plain_conf(self):
-        return ["root = \\vmlinuz", "initrd = \\initrd", f"cmdline = {self.cmdline}"]
+        lines = ["root = \\vmlinuz", "initrd = \\initrd", f"cmdline = {self.cmdline}"]
+        if self.interface != "transparent":
+            lines.append(f"root.interface = {self.interface}")
+        return lines + ([f"log-level = {self.log_level}"] if self.log_level else [])
 
     def boot_files(self):
         """What makes the firmware start Trivet; path on the ESP -> host file or bytes"""
@@ -228,7 +235,8 @@ class Machine:
             self.process = self.spawn(args, err)
 
     def spawn(self, args, err):
-        return subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=err, stderr=err, start_new_session=True)
+        return subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=MENDED,
+                                start_new_session=True)
 
     def stopped(self):
         return PANIC_LINE.search(self.log_text())
@@ -343,7 +351,7 @@ class Machine:
         assert ROOT_LINE.search(text), \
             f"{self.name}: no root partition named in the hypervisor's log\n{text[:3000]}"
         bad = [line for line in text.splitlines() if BAD_LINE.search(line)]
-        assert not bad, f"{self.name}: in the hypervisor's log:\n" + "\n".join(bad[:20])
+        assert not bad, f"{self.name}: in the hypervisor's log:\n" + "\n".join(bad[:80])
 
     def registers(self):
         """`info registers` of every processor, for a machine that hangs"""

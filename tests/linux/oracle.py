@@ -24,7 +24,7 @@ HOST_TIMING = re.compile(
     r"|perf: interrupt took too long"
     r"|workqueue: .* hogged CPU"
     r"|tsc: Fast TSC calibration failed"
-    r"|calibrate_delay_direct\(\) failed to get a good estimate"
+    r"|calibrate_delay_direct\(\) (failed to get a good estimate|dropping)"
     r"|hpet: Lost \d+ RTC interrupts"
     r"|^[ #\d]+$"  # the tail of the line that lists processors, when another message got in between
     r"|random: crng init done")

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: MIT
 """Disks and network of the root while all its processors are busy, on Debian's general kernel."""
-import functools
-import hashlib
-import http.server
-import random
-import threading
-
 import pytest
 
 from machine import Machine
@@ -13,7 +7,6 @@ from oracle import bare_facts, complaints
 
 SMP = 4
 DISK_MIB = 64
-FILE_MIB = 20
 
 
 def disk(path):
@@ -41,23 +34,6 @@ def root(general_kernel, tmp_path_factory):
         machine.facts = facts
         assert machine.expect_ready()[0] == SMP
         yield machine
-
-
-@pytest.fixture(scope="module")
-def web_file(tmp_path_factory):
-    """A file of random bytes on a web server of the host; (port, SHA-256)"""
-    tmp = tmp_path_factory.mktemp("web")
-    data = random.Random(1).randbytes(FILE_MIB << 20)
-    (tmp / "file").write_bytes(data)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port, hashlib.sha256(data).hexdigest()
-        server.shutdown()
 
 
 @pytest.mark.parametrize("kind", ["virtio", "nvme", "ahci"])
