@@ -27,6 +27,12 @@ static inline void *overlay_over_window(const struct vp *vp, gpa_t gpa)
 	return overlay_for(vp, gpa, false);
 }
 
+/* Behind an overlay's content there are other pages of ours. */
+static inline bool in_page(gpa_t gpa, size_t size)
+{
+	return size <= PAGE_SIZE - (gpa.v & (PAGE_SIZE - 1));
+}
+
 static inline bool is_deposited(gpa_t gpa)
 {
 	return unlikely(deposit_holds(gpa.v >> PAGE_SHIFT));
@@ -80,7 +86,7 @@ bool guest_phys_read(void *space, gpa_t gpa, void *buf, size_t size)
 		return true;
 	if (!overlay)
 		overlay = overlay_for(space, gpa, false);
-	if (!overlay)
+	if (!overlay || !in_page(gpa, size))
 		return false;
 	memcpy(buf, overlay, size);
 	return true;
@@ -110,7 +116,7 @@ bool guest_phys_write(void *space, gpa_t gpa, const void *buf, size_t size)
 	if (likely(!covered) && !is_deposited(gpa) && likely(store(gpa.v, buf, size)))
 		return true;
 	overlay = overlay_for(space, gpa, true);
-	if (!overlay)
+	if (!overlay || !in_page(gpa, size))
 		return false;
 	memcpy(overlay, buf, size);
 	return true;

@@ -49,10 +49,12 @@ int hv_msr_write_guest_os_id(struct vp *vp, uint32_t msr, uint64_t value)
 {
 	struct partition *partition = vp->partition;
 	struct overlay *page = &partition->hypercall_page;
+	bool changes;
 	int err = 0;
 
 	(void)msr;
 	spin_lock(&partition->space_lock);
+	changes = value != partition->guest_os_id;
 	if (!value && !is_locked(partition))
 		err = overlay_change(partition, vp, page, overlay_read_msr(page) & ~HV_HYPERCALL_MSR_ENABLE);
 	if (!err)
@@ -60,7 +62,7 @@ int hv_msr_write_guest_os_id(struct vp *vp, uint32_t msr, uint64_t value)
 	spin_unlock(&partition->space_lock);
 	if (!value)
 		flush_and_reclaim(partition, vp);
-	if (!err)
+	if (!err && changes)
 		device_interrupts_reset(partition); /* one system's mappings are nothing to the next */
 	return err;
 }

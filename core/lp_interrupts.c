@@ -182,6 +182,17 @@ static bool timer_fired(const struct lp *lp)
 	return lapic_read(&lp->lapic, LAPIC_TIMER_CURRENT) == 0;
 }
 
+/* Ours, not a device's of the same vector. */
+static bool was_kicked(struct lp *lp)
+{
+	bool doubled = lp->kick_doubled;
+
+	if (atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel))
+		return true;
+	lp->kick_doubled = false;
+	return doubled;
+}
+
 /* True when the VP may have an interrupt to take now. */
 static bool handle_vector(struct lp *lp, uint8_t vector)
 {
@@ -190,7 +201,7 @@ static bool handle_vector(struct lp *lp, uint8_t vector)
 		handle_timer(lp);
 		return true;
 	}
-	if (vector == HV_VECTOR_KICK && atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel)) {
+	if (vector == HV_VECTOR_KICK && was_kicked(lp)) {
 		end_edge(lp, vector); /* what there is to do stands in vp->pending */
 		lp->kicks_taken++;
 		return false;
@@ -274,4 +285,11 @@ void lp_kick_from_nmi(struct lp *lp)
 	lp_kick(lp);
 	if (two_writes)
 		lapic_write(&lp->lapic, LAPIC_ICR_HIGH, destination);
+}
+
+void lp_kick_self(struct lp *lp)
+{
+	if (atomic_exchange_explicit(&lp->kicked, 1, memory_order_acq_rel) != 0)
+		lp->kick_doubled = true;
+	lapic_icr(&lp->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK);
 }

@@ -6,6 +6,7 @@
 #     qemu.sh DISK.img LOGFILE [more QEMU arguments]
 #
 # Environment: SMP=2  MEM=1024 (MiB)  CPU=EPYC  QEMU=qemu-system-x86_64  OVMF_CODE, OVMF_VARS (files)
+# QEMU_MEND (tests/qemu_mend.c, built)
 set -euo pipefail
 
 (($# >= 2)) || { echo "usage: qemu.sh DISK.img LOGFILE [QEMU arguments]" >&2; exit 2; }
@@ -18,7 +19,7 @@ read -ra qemu <<< "${QEMU:-qemu-system-x86_64}"
 
 # TCG names each feature of the processor model that it lacks, for each processor: of no use here.
 exec 2> >(grep -v "TCG doesn't support requested feature" >&2)
-exec "${qemu[@]}" -accel tcg -machine q35 -cpu "${CPU:-EPYC}" -smp "${SMP:-2}" -m "${MEM:-1024}" \
+exec env LD_PRELOAD="${QEMU_MEND:-}" "${qemu[@]}" -accel tcg -machine q35 -cpu "${CPU:-EPYC}" -smp "${SMP:-2}" -m "${MEM:-1024}" \
 	-nodefaults -display none -serial mon:stdio -serial "file:$log" \
 	-drive "if=pflash,unit=0,format=raw,readonly=on,file=$code" \
 	-drive "if=pflash,unit=1,format=raw,snapshot=on,file=$vars" \

@@ -9,10 +9,14 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
+# An input of this one is a sequence of what a guest does: short ones do little but start the machine.
+OPTIONS = {"fuzz_hypercall": ["-max_len=4096", "-len_control=0"]}
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the mutations; 0: another each time")
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--xml")
     parser.add_argument("executables", nargs="*")
@@ -31,6 +35,8 @@ def main():
             "-timeout=10",
             "-rss_limit_mb=1024",
             "-print_final_stats=1",
+            f"-seed={args.seed}",
+            *OPTIONS.get(name, []),
             f"-artifact_prefix={artifacts}/",
             str(corpus),
         ]
@@ -45,7 +51,9 @@ def main():
             ET.SubElement(case, "failure", message=f"exit status {done.returncode}").text = done.stdout[-20000:]
             print("\n".join(done.stdout.splitlines()[-60:]))
         else:
-            print(f"  ok   {name}: {runs[1]} inputs, corpus of {len(list(corpus.iterdir()))}", flush=True)
+            rate = re.search(r"stat::(\w+)_per_s:\s+(\d+)", done.stdout)
+            extra = f", {rate[2]} {rate[1]} per second" if rate else ""
+            print(f"  ok   {name}: {runs[1]} inputs{extra}, corpus of {len(list(corpus.iterdir()))}", flush=True)
     if args.xml:
         pathlib.Path(args.xml).parent.mkdir(parents=True, exist_ok=True)
         ET.ElementTree(suite).write(args.xml, encoding="utf-8", xml_declaration=True)

@@ -24,7 +24,7 @@ SUITES = {
     "linux": (["test-linux", "MARK=not intel"], True),
     "guests-intel": (["test-guests", "MARK=intel", "REPORT=guests-intel"], True),
     "linux-intel": (["test-linux", "MARK=intel", "REPORT=linux-intel"], True),
-    "fuzz": (["fuzz"], True),
+    "fuzz": (["fuzz", "FUZZ_SECONDS=10", "FUZZ_SEED=1"], True),
 }
 NEEDED = ["efi", "guests", "bochs"]  # made before suites run beside each other: they would both make it
 

@@ -7,6 +7,7 @@
 UNIT_CC ?= gcc
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= 20
+FUZZ_SEED ?= 0
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 U := $(OUT)/unit/$(notdir $(UNIT_CC))
 F := $(OUT)/fuzz
@@ -63,31 +64,71 @@ test-unit: $(UNIT_BINS)
 
 FUZZ_TESTS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_BINS := $(FUZZ_TESTS:tests/fuzz/%.c=$(F)/%)
-FUZZ_CFLAGS := $(UNIT_CFLAGS) -fsanitize=fuzzer-no-link
+FUZZ_CFLAGS := $(UNIT_CFLAGS) -O2 -DTRIVET_DEBUG -fsanitize=fuzzer-no-link
+
+# What of core/ is the hypervisor's interface, and what that stands on. fuzz_hypercall links all of it (but for what it includes); the
+# coverage that is reported is that of ABI_SOURCES.
+ABI_BENEATH := $(wildcard core/apic*.c) svm/npt.c vmx/ept.c $(patsubst %,core/%.c,decode emulate guest_access guest_walk \
+	lock lp_interrupts lp_tsc memory_types page_alloc root second_stage vp vp_apic)
+ABI_SOURCES := $(filter-out $(ABI_BENEATH),$(sort $(wildcard core/calls_*.c core/hv_*.c core/hypercall*.c core/synic*.c core/vp_*.c) \
+	$(patsubst %,core/%.c,abi_log deposit flush guest_crash guest_memory overlay partition port reference_time run_time \
+	statistics synthetic_timer)))
+ABI_ABOVE := $(filter-out core/calls_system.c,$(ABI_SOURCES))
+# Its pool's pages are out of bounds while they are free.
+ABI_LDFLAGS := -Wl,--wrap=page_alloc,--wrap=page_free
 
 define fuzz_rule
 $(F)/$(strip $(call field,1,$(1))): $(patsubst %,$(F)/obj/%.o,$(call field,2,$(1)))
 $(F)/$(strip $(call field,1,$(1))): LIBS := $(call link_libs,$(call field,3,$(1)))
 endef
 $(foreach line,$(if $(FUZZ_TESTS),$(call first_lines,fuzz,$(FUZZ_TESTS))),$(eval $(call fuzz_rule,$(line))))
+$(F)/fuzz_hypercall: $(ABI_ABOVE:%=$(F)/obj/%.o) $(ABI_BENEATH:%=$(F)/beneath/%.o)
+$(F)/fuzz_hypercall: LIBS := $(ABI_LDFLAGS)
 
 $(F)/.flags: FORCE | $(SETUP)
 	@mkdir -p $(@D)
-	@echo '$(FUZZ_CC) $(FUZZ_CFLAGS)' | $(call update,$@)
+	@echo '$(FUZZ_CC) $(FUZZ_CFLAGS) $(REPLAY_plain) $(REPLAY_sanitized) $(REPLAY_coverage)' | $(call update,$@)
 
 $(F)/obj/%.c.o: %.c $(F)/.flags
 	@mkdir -p $(@D)
 	$(call say,FUZZ-CC,$<)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
 
+# What isn't to be explored itself goes faster so.
+$(F)/beneath/%.c.o: %.c $(F)/.flags
+	@mkdir -p $(@D)
+	$(call say,FUZZ-CC,$<)
+	$(Q)$(FUZZ_CC) $(filter-out -fsanitize=fuzzer-no-link,$(FUZZ_CFLAGS)) -MMD -MP -c $< -o $@
+
 $(FUZZ_BINS): $(F)/%: $(F)/obj/tests/fuzz/%.c.o
 	$(call say,LINK,$@)
 	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer $(filter %.o,$^) $(LIBS) -o $@
 
-.PHONY: fuzz
+.PHONY: fuzz fuzz-bench
 #: make fuzz                libFuzzer targets, FUZZ_SECONDS=20 each
 fuzz: $(FUZZ_BINS)
-	@$(PYTHON) scripts/run-fuzz.py --seconds $(FUZZ_SECONDS) --corpus $(F)/corpus --xml $(RESULTS)/fuzz.xml $(FUZZ_BINS)
+	@$(PYTHON) scripts/run-fuzz.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --corpus $(F)/corpus --xml $(RESULTS)/fuzz.xml $(FUZZ_BINS)
+
+# The same target on its corpus, without libFuzzer: plain, with sanitizers, and for coverage.
+FUZZ_VARIANTS := plain sanitized coverage
+REPLAY_CFLAGS := $(filter-out $(SANITIZE) -O1,$(UNIT_CFLAGS))
+REPLAY_plain := -O2
+REPLAY_sanitized := -O2 -DTRIVET_DEBUG $(SANITIZE)
+REPLAY_coverage := -O1 -fprofile-instr-generate -fcoverage-mapping
+define replay_rules
+$(F)/$(1)/%.c.o: %.c $(F)/.flags
+	@mkdir -p $$(@D)
+	$$(call say,FUZZ-CC,$$<)
+	$$(Q)$$(FUZZ_CC) $$(REPLAY_CFLAGS) $(REPLAY_$(1)) -MMD -MP -c $$< -o $$@
+$(F)/replay-$(1): $(patsubst %,$(F)/$(1)/%.o,tests/fuzz/replay.c tests/fuzz/fuzz_hypercall.c $(ABI_ABOVE) $(ABI_BENEATH))
+	$$(call say,LINK,$$@)
+	$$(Q)$$(FUZZ_CC) $(REPLAY_$(1)) $$^ $$(ABI_LDFLAGS) -o $$@
+endef
+$(foreach variant,$(FUZZ_VARIANTS),$(eval $(call replay_rules,$(variant))))
+
+#: make fuzz-bench          how fast the interface is fuzzed, and how much of it is reached: build/bench.tsv
+fuzz-bench: $(FUZZ_VARIANTS:%=$(F)/replay-%)
+	@$(PYTHON) scripts/fuzz-bench.py --folder $(F) --out $(OUT)/bench.tsv $(ABI_SOURCES)
 
 # ---------------------------------------------------------------------------------------------------
 # Bare-metal guests: each tests/guests/test_*.c and tests/bench/bench_*.c is a UEFI application with the library
@@ -97,10 +138,12 @@ GUEST_APPS := $(sort $(wildcard tests/guests/test_*.c tests/bench/bench_*.c))
 GUEST_LIB := $(sort $(wildcard tests/guests/lib/*.c tests/guests/lib/*.asm))
 GUEST_EFIS := $(patsubst %.c,$(G)/%.efi,$(notdir $(GUEST_APPS)))
 GUEST_LIB_OBJS := $(GUEST_LIB:%=$(G)/obj/%.o)
+# The chapters of the conformance suite, which test_tlfs_*.c put together.
+TLFS_OBJS := $(patsubst %,$(G)/obj/%.o,$(sort $(wildcard tests/guests/tlfs/*.c tests/guests/tlfs/*.asm)))
 # Guests use every register of the machine as they like, and casts between widths are their daily bread.
 GUEST_CFLAGS = $(EFI_CFLAGS) -mgeneral-regs-only -Wno-conversion -Wno-sign-conversion -Wno-missing-prototypes
 GUEST_CPPFLAGS = $(EFI_CPPFLAGS) -Itests/guests/lib -Itests/guests -I.
-.SECONDARY: $(GUEST_LIB_OBJS) $(GUEST_APPS:%=$(G)/obj/%.o)
+.SECONDARY: $(GUEST_LIB_OBJS) $(TLFS_OBJS) $(GUEST_APPS:%=$(G)/obj/%.o)
 vpath test_%.c tests/guests
 vpath bench_%.c tests/bench
 
@@ -119,9 +162,10 @@ $(G)/obj/%.asm.o: %.asm $(G)/.flags
 	$(Q)$(NASM) -f elf64 -Iinclude/ -I$(dir $<) -Werror -MD $(@:.o=.d) -MP -MT $@ $< -o $@
 
 define guest_rule
-$(G)/$(notdir $(1:.c=.efi)): $(G)/obj/$(1).o $(GUEST_LIB_OBJS) $(LIBC) scripts/check-efi.py
+$(G)/$(notdir $(1:.c=.efi)): $(G)/obj/$(1).o $(GUEST_LIB_OBJS) $(if $(filter test_tlfs_%,$(notdir $(1))),$(TLFS_OBJS)) \
+		$(LIBC) scripts/check-efi.py
 	$$(call say,EFI,$$@)
-	$$(Q)$$(call efi_link,$$(@:.efi=.so),$(G)/obj/$(1).o $(GUEST_LIB_OBJS))
+	$$(Q)$$(call efi_link,$$(@:.efi=.so),$$(filter %.o,$$^))
 	$$(Q)$$(call efi_convert,$$(@:.efi=.so),$$@)
 endef
 $(foreach app,$(GUEST_APPS),$(eval $(call guest_rule,$(app))))
@@ -150,18 +194,24 @@ $(OUT)/acpi.efi: $(ACPI_OBJS) $(LIBC) scripts/check-efi.py
 
 -include $(A)/acpi.d $(A)/tables.d
 
-#: make test-scripts        the build's own checks, each given something that it must refuse
+#: make test-scripts        the build's own checks, each given something that it must refuse; include/hv against Linux's
 .PHONY: test-scripts
 test-scripts: $(SETUP)
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) -q --junitxml=$(RESULTS)/scripts.xml $(ARGS) scripts
+	@$(PYTEST) -q --junitxml=$(RESULTS)/scripts.xml $(ARGS) scripts tests/abi
 
 .PHONY: guests test-guests test-linux test-matrix test bench bochs
-guests: $(GUEST_EFIS) $(OUT)/acpi.efi
+guests: $(GUEST_EFIS) $(OUT)/acpi.efi $(OUT)/qemu-mend.so
+
+$(OUT)/qemu-mend.so: tests/qemu_mend.c
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) -O2 -Wall -Wextra -Werror -Wconversion -shared -fPIC -o $@ $<
 
 # What the emulator suites find in their environment; QEMU, OVMF_CODE and OVMF_VARS reach them too when they are given.
 SUITE_ENV = TRIVET_EFI=$(abspath $(OUT)/trivet.efi) TRIVET_OUT=$(abspath $(OUT)) \
-	LINUX_KERNELS=$(abspath $(OUT)/linux) LINUX_LOGS=$(abspath $(OUT)/linux-logs) PYTHONDONTWRITEBYTECODE=1
+	LINUX_KERNELS=$(abspath $(OUT)/linux) LINUX_LOGS=$(abspath $(OUT)/linux-logs) PYTHONDONTWRITEBYTECODE=1 \
+	QEMU_MEND=$(abspath $(OUT)/qemu-mend.so)
 PYTEST = $(SUITE_ENV) $(PYTHON) -m pytest -p no:cacheprovider --tb=short
 
 # The tests of one vendor: MARK=intel or MARK='not intel'; REPORT names the JUnit file.
@@ -171,14 +221,14 @@ suite = mkdir -p $(RESULTS); $(PYTEST) --junitxml=$(RESULTS)/$(or $(REPORT),$(1)
 test-guests: efi guests bochs
 	@$(call suite,guests)
 
-#: make test-linux          stock Debian kernels under the hypervisor (ARGS as above)
-test-linux: efi guests bochs
+#: make test-linux          stock Debian kernels, and Linux with /dev/mshv, under the hypervisor (ARGS as above)
+test-linux: efi guests bochs root-kernel
 	@$(call suite,linux)
 
-#: make test                everything: lint, scripts, unit, guests, linux; last line `N passed, N failed, N skipped`
+#: make test                everything: lint, scripts, unit, fuzz, guests, linux; last line `N passed, N failed, N skipped`
 # Bochs' clock counts instructions: unlike QEMU's machines, two of its can share the host without a test that notices.
 test: $(SETUP)
-	@$(PYTHON) scripts/run-tests.py --make '$(MAKE)' --results $(RESULTS) lint scripts unit guests linux \
+	@$(PYTHON) scripts/run-tests.py --make '$(MAKE)' --results $(RESULTS) lint scripts unit fuzz guests linux \
 		guests-intel+linux-intel
 
 #: make test-matrix         the emulator suites again on a newer QEMU from a private folder
@@ -195,11 +245,16 @@ bochs: $(SETUP)
 bench: efi guests kernel $(if $(filter intel,$(CPU)),bochs)
 	@$(if $(filter intel,$(CPU)),$(MAKE) --no-print-directory OUT=$(OUT)/marked CC='$(CC) -DTRIVET_MARK_VMCS' efi)
 	@$(SUITE_ENV) CPU='$(CPU)' MARKED_EFI=$(abspath $(OUT)/marked/trivet.efi) $(PYTHON) tests/bench/bench.py
+	@$(if $(filter intel,$(CPU)),,$(MAKE) --no-print-directory fuzz-bench)
 
 # ---------------------------------------------------------------------------------------------------
 # A machine to look at
 
-KERNEL_DIR := $(OUT)/linux/cloud
+ROOT ?= stock
+ifeq ($(filter $(ROOT),stock mshv),)
+$(error ROOT is stock or mshv, not "$(ROOT)")
+endif
+KERNEL_DIR := $(OUT)/linux/$(if $(filter mshv,$(ROOT)),mshv,cloud)
 KERNEL ?= $(KERNEL_DIR)/vmlinuz
 # Our initrd has the modules of our kernel: another kernel comes with its own, or none.
 INITRD ?= $(if $(filter $(KERNEL_DIR)/%,$(KERNEL)),$(KERNEL_DIR)/initrd)
@@ -210,13 +265,18 @@ LOG ?=
 CPU ?= amd
 RUN := $(OUT)/run
 
-.PHONY: kernel run image
+.PHONY: kernel root-kernel run image
+#: make kernel              the stock kernel of make run; ROOT=mshv: the one with /dev/mshv (minutes, once)
 kernel: $(SETUP)
-	@scripts/fetch-kernel.sh $(KERNEL_DIR)
+	@scripts/$(if $(filter mshv,$(ROOT)),build-root-kernel.sh,fetch-kernel.sh) $(KERNEL_DIR)
 	@scripts/make-initramfs.sh $(KERNEL_DIR)
 
+root-kernel:
+	@$(MAKE) --no-print-directory ROOT=mshv kernel
+
 # The stock kernel is only fetched when no other was given.
-image_of = CMDLINE='$(CMDLINE)' LOG='$(LOG)' FIRST='$(2)' scripts/make-image.sh $(1) $(OUT)/trivet.efi $(KERNEL) $(INITRD)
+image_of = CMDLINE='$(CMDLINE)' LOG='$(LOG)' FIRST='$(2)' INTERFACE='$(if $(filter mshv,$(ROOT)),hv)' \
+	scripts/make-image.sh $(1) $(OUT)/trivet.efi $(KERNEL) $(INITRD)
 
 # CPU=amd and CPU=intel, else one of QEMU's models. Bochs' firmware has no ACPI tables: an application before Trivet adds them.
 ifeq ($(CPU),intel)
@@ -224,10 +284,12 @@ RUN_FIRST := $(OUT)/acpi.efi
 RUN_NEEDS := bochs $(RUN_FIRST)
 run_machine = BOCHS='$(or $(BOCHS),$(abspath $(OUT)/bochs/bin/bochs))' CPU='$(or $(BOCHS_CPU),corei7_haswell_4770)' scripts/bochs.sh
 else
-run_machine = CPU='$(CPU:amd=EPYC)' scripts/qemu.sh
+RUN_NEEDS := $(OUT)/qemu-mend.so
+run_machine = CPU='$(CPU:amd=EPYC)' QEMU_MEND='$(abspath $(OUT)/qemu-mend.so)' scripts/qemu.sh
 endif
 
 #: make run                 a stock Debian kernel on Trivet, console here (Ctrl-A x leaves); variables:
+#:                          ROOT=mshv: Linux with /dev/mshv as root partition (its kernel is built once, some minutes)
 #:                          SMP=2 MEM=1024 KERNEL= INITRD= CMDLINE= LOG=error|warn|info|debug
 #:                          CPU=amd|intel|QEMU model; intel: in Bochs, BOCHS_CPU=corei7_haswell_4770
 run: efi $(RUN_NEEDS) $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel)
@@ -264,6 +326,12 @@ lint-quick: $(SETUP)
 		*bash*) bash -n $$script || exit 1;; *'/sh'*) sh -n $$script || exit 1;; esac; done
 	@PYTHONPYCACHEPREFIX=$(abspath $(OUT)/pycache) $(PYTHON) -m py_compile $(PYTHON_FILES)
 	@scripts/check-source.py
+	@scripts/abi-doc.py --check
+
+#: make docs                docs/abi.md from the tables that it documents
+.PHONY: docs
+docs:
+	@scripts/abi-doc.py
 
 #: make format              apply the style to every C file
 format:
@@ -288,4 +356,4 @@ compile_commands.json: $(NEWLIB_STAMP)
 endif
 
 -include $(GUEST_LIB_OBJS:.o=.d) $(GUEST_APPS:%=$(G)/obj/%.d)
--include $(wildcard $(U)/obj/tests/unit/*.d $(U)/obj/*/*.d $(F)/obj/tests/fuzz/*.d $(F)/obj/*/*.d)
+-include $(wildcard $(U)/obj/tests/unit/*.d $(U)/obj/*/*.d $(F)/obj/tests/fuzz/*.d $(F)/obj/*/*.d $(F)/beneath/*/*.d $(FUZZ_VARIANTS:%=$(F)/%/tests/fuzz/*.d) $(FUZZ_VARIANTS:%=$(F)/%/*/*.d))

@@ -122,7 +122,7 @@ static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
 static void exit_when_delivered(struct vp *vp)
 {
 	if (unlikely(svm.delivers_twice))
-		lp_kick(vp->lp);
+		lp_kick_self(vp->lp);
 }
 
 static void inject_interrupt(struct vp *vp, struct vmcb *vmcb, uint8_t vector)

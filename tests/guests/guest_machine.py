@@ -21,6 +21,7 @@ from bochs_machine import OUT  # noqa: E402
 TRIVET_EFI = Path(os.environ.get("TRIVET_EFI", OUT / "trivet.efi"))
 GUESTS = Path(os.environ.get("GUESTS", OUT / "guests"))
 QEMU = shlex.split(os.environ.get("QEMU", "qemu-system-x86_64"))
+MENDED = {**os.environ, "LD_PRELOAD": os.environ.get("QEMU_MEND", "")}  # tests/qemu_mend.c
 OVMF_CODE = os.environ.get("OVMF_CODE", "/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = os.environ.get("OVMF_VARS", "/usr/share/OVMF/OVMF_VARS_4M.fd")
 
@@ -112,7 +113,7 @@ def run_in_qemu(name, trivet, cpu=None, smp=1, mem=512, conf=None, timeout=120, 
             "-device", "virtio-blk-pci,drive=esp,bootindex=0,romfile=", *extra,
         ]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.PIPE, text=True)
+                                   stderr=subprocess.PIPE, env=MENDED, text=True)
         try:
             _, errors = process.communicate(timeout=timeout)
             status = process.returncode

@@ -3,6 +3,8 @@
  * Interrupt shadows: STI and MOV SS hold interrupts for one instruction, also when the instruction behind
  * them exits to a hypervisor; and no interrupt is lost or doubled in races of CLI, STI, POPF and HLT.
  * Interrupts are sent by self IPI; the APIC of the emulator may need a few instructions to deliver.
+ * Then the same while a fast timer makes a hypervisor's exits fall everywhere, between STI and the next instruction too; and,
+ * with a second processor that keeps stopping the emulator's threads, each interrupt must still come once.
  */
 #include "lib/guest.h"
 
@@ -22,13 +24,18 @@ static void record(struct trap_frame *f)
 	apic_write(APIC_EOI, 0);
 }
 
+static void wait_for_irr(uint8_t vector)
+{
+	for (int i = 0; i < 1000 && !apic_bit(APIC_IRR, vector); i++)
+		cpu_pause();
+}
+
 /* Pending in IRR with interrupts off, so that the next window takes it. */
 static void make_pending(void)
 {
 	irq_off();
 	apic_icr(0, ICR_SELF | ICR_ASSERT | VEC);
-	for (int i = 0; i < 1000 && !apic_bit(APIC_IRR, VEC); i++)
-		cpu_pause();
+	wait_for_irr(VEC);
 	hit_rip = 0;
 }
 
@@ -162,6 +169,159 @@ static void check_many(void)
 	ok(sorted, "highest vector first");
 }
 
+/* ---- Under a storm of timer interrupts ---- */
+
+#define STORM 0x50
+#define STORM_US 50u
+#define STORM_MS 100u
+
+static uint64_t shadowed; /* address at which no interrupt may come */
+static uint32_t at_shadowed;
+static uint64_t storm_end_tsc;
+
+static void record_storm(struct trap_frame *f)
+{
+	at_shadowed += f->rip == shadowed;
+	apic_write(APIC_EOI, 0);
+}
+
+static void storm_begin(void)
+{
+	uint32_t start, ticks;
+
+	trap_handlers[STORM] = record_storm;
+	apic_write(APIC_LVT_TIMER, LVT_MASKED | STORM);
+	apic_write(APIC_TIMER_DIVIDE, 0xb);
+	apic_write(APIC_TIMER_INITIAL, ~0u);
+	start = apic_read(APIC_TIMER_CURRENT);
+	delay_us(1000);
+	ticks = start - apic_read(APIC_TIMER_CURRENT);
+	apic_write(APIC_LVT_TIMER, LVT_PERIODIC | STORM);
+	apic_write(APIC_TIMER_INITIAL, ticks / (1000 / STORM_US) + 1);
+	at_shadowed = 0;
+	storm_end_tsc = rdtsc() + STORM_MS * tsc_khz;
+}
+
+static bool storm_goes_on(void)
+{
+	return rdtsc() < storm_end_tsc;
+}
+
+static void storm_end(void)
+{
+	apic_write(APIC_TIMER_INITIAL, 0);
+	apic_write(APIC_LVT_TIMER, LVT_MASKED);
+	irq_on();
+	__asm__ volatile("nop; nop");
+	irq_off();
+}
+
+/* The timer's vector waits all the time, and each of its expiries is a physical interrupt to a hypervisor. */
+static void check_storm_masked(void)
+{
+	uint32_t before, rounds;
+
+	irq_off();
+	storm_begin();
+	wait_for_irr(STORM);
+	before = vector_count[0][STORM];
+	for (rounds = 0; storm_goes_on(); rounds++)
+		__asm__ volatile("sti; cli" : : : "memory");
+	is(vector_count[0][STORM], before, "sti; cli with a timer running: no interrupt");
+	note("%u rounds", rounds);
+	storm_end();
+	ok(vector_count[0][STORM] > before, "... which then comes");
+}
+
+static void check_storm_shadows(void)
+{
+	uint32_t before = vector_count[0][STORM];
+
+	storm_begin();
+	while (storm_goes_on())
+		__asm__ volatile("leaq 1f(%%rip), %%rax\n\tmovq %%rax, %0\n\tsti\n1:\tnop\n\tnop\n\tcli"
+				 : "=m"(shadowed)
+				 :
+				 : "rax", "memory");
+	is(at_shadowed, 0, "sti; nop; nop; cli: none of %u comes right behind the STI",
+	   vector_count[0][STORM] - before);
+	storm_end();
+	storm_begin();
+	irq_on();
+	while (storm_goes_on())
+		__asm__ volatile("leaq 1f(%%rip), %%rax\n\tmovq %%rax, %0\n\tmovl %%ss, %%eax\n\t"
+				 "movl %%eax, %%ss\n1:\tnop"
+				 : "=m"(shadowed)
+				 :
+				 : "rax", "memory");
+	is(at_shadowed, 0, "mov ss; nop: nor behind the MOV");
+	irq_off();
+	storm_end();
+	ok(vector_count[0][STORM] > before + 2, "... %u interrupts came", vector_count[0][STORM] - before);
+}
+
+/* ---- While another processor disturbs ---- */
+
+#define ONCE 0x58
+#define ONCE_ROUNDS 2000u
+
+static volatile uint32_t disturbing; /* 1: go on, 2: stop */
+static volatile uint32_t depth, nested;
+
+/* A locked access that isn't aligned makes an emulator stop all its processors' threads. */
+static void disturb(unsigned int cpu)
+{
+	static uint8_t bytes[16] __attribute__((aligned(64)));
+
+	(void)cpu;
+	disturbing = 1;
+	while (disturbing == 1)
+		__asm__ volatile("lock incq %0" : "+m"(*(uint64_t *)(bytes + 1)) : : "memory");
+}
+
+/* Without PAUSE, which would be a break for the emulator. */
+static void spin_us(uint64_t us)
+{
+	uint64_t start = rdtsc();
+
+	while (rdtsc() - start < us * tsc_khz / 1000)
+		;
+}
+
+static void record_once(struct trap_frame *f)
+{
+	(void)f;
+	nested += depth++;
+	spin_us(5);
+	depth--;
+	apic_write(APIC_EOI, 0);
+}
+
+static void check_once(void)
+{
+	uint32_t n, before = vector_count[0][ONCE];
+
+	if (cpu_count < 2) {
+		skip("each interrupt once while another processor disturbs", "one processor");
+		return;
+	}
+	trap_handlers[ONCE] = record_once;
+	ap_prepare(low_memory);
+	ok(ap_start(1, low_memory, disturb) && wait_for(&disturbing, 1, 1000000),
+	   "another processor disturbs");
+	irq_on();
+	for (n = 0; n < ONCE_ROUNDS; n++) {
+		apic_icr(0, ICR_SELF | ICR_ASSERT | ONCE);
+		if (!wait_for(&vector_count[0][ONCE], before + n + 1, 1000000) || nested)
+			break;
+	}
+	irq_off();
+	disturbing = 2;
+	is(n, ONCE_ROUNDS, "%u interrupts, each once", ONCE_ROUNDS);
+	is(nested, 0, "none within its own handler");
+	ok(ap_wait_done(1, 1000000), "the other processor ends");
+}
+
 void test_main(void)
 {
 	trap_handlers[VEC] = record;
@@ -170,4 +330,7 @@ void test_main(void)
 	check_mov_ss();
 	check_hlt_races();
 	check_many();
+	check_storm_masked();
+	check_storm_shadows();
+	check_once();
 }

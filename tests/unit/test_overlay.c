@@ -468,7 +468,8 @@ static int write_os_id(uint64_t value)
 	return hv_msr_write_guest_os_id(&vps[0], HV_MSR_GUEST_OS_ID, value);
 }
 
-static void test_hypercall_code(void **state)
+/* XSA-466, 469: nothing else is in the page. */
+static void hazard_xsa_466_page_is_opcode_and_return(void **state)
 {
 	const uint8_t *code;
 
@@ -559,7 +560,7 @@ static void check_agreement(struct overlay *overlay)
 		assert_int_equal(overlay->gpn, msr >> PAGE_SHIFT);
 }
 
-static void test_racing_vps(void **state)
+static void hazard_xsa_472_racing_vps(void **state)
 {
 	struct overlay own[2];
 	struct racer racers[2];
@@ -626,10 +627,10 @@ int main(void)
 		cmocka_unit_test(test_out_of_tables),
 		cmocka_unit_test(test_nothing_to_restore_with),
 		cmocka_unit_test(test_the_hypervisors_own_accesses),
-		cmocka_unit_test(test_hypercall_code),
+		cmocka_unit_test(hazard_xsa_466_page_is_opcode_and_return),
 		cmocka_unit_test(test_identity_comes_first),
 		cmocka_unit_test(test_lock),
-		cmocka_unit_test(test_racing_vps),
+		cmocka_unit_test(hazard_xsa_472_racing_vps),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -510,7 +510,7 @@ static uint64_t take_flags(void)
 	return (uint64_t)__builtin_popcountll(__atomic_exchange_n(&flags(vp, 3)[1], 0, __ATOMIC_SEQ_CST));
 }
 
-static void two_racing_senders(void **state)
+static void hazard_xsa_472_two_racing_senders(void **state)
 {
 	struct racer racers[2] = { { .self = vps[1] }, { .self = vps[2] } };
 	uint64_t got[2] = { 0, 0 }, seen_flags = 0, interrupts = 0, rounds = 0;
@@ -577,7 +577,7 @@ int main(void)
 		T(reset_empties_all),
 		T(event_flags),
 		T(masked_event),
-		T(two_racing_senders),
+		T(hazard_xsa_472_two_racing_senders),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

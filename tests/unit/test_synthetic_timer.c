@@ -165,7 +165,7 @@ static void count_0_stops(void **state)
 }
 
 /* XSA-504: a periodic timer with count 0 divided by it. */
-static void periodic_with_count_0(void **state)
+static void hazard_xsa_504_periodic_with_count_0(void **state)
 {
 	(void)state;
 	config(0, ENABLE | PERIODIC | DIRECT(0xed));
@@ -472,7 +472,7 @@ int main(void)
 		T(one_shot_direct),
 		T(count_in_the_past_expires_at_once),
 		T(count_0_stops),
-		T(periodic_with_count_0),
+		T(hazard_xsa_504_periodic_with_count_0),
 		T(auto_enable),
 		T(sint_0_is_not_enabled),
 		T(message_of_a_one_shot),
