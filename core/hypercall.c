@@ -334,7 +334,7 @@ static __attribute__((__noinline__)) enum hypercall_result carry_out(struct vp *
 	} else if (!in_one_page(vp, request.input, input_bytes(&request)) ||
 		   !in_one_page(vp, request.output, output_bytes(&request))) {
 		return refuse(vp, mode, control, HV_STATUS_INVALID_ALIGNMENT,
-			      "parameters not aligned to 8 bytes, or across a page");
+			      "parameters not aligned to 8 bytes, across a page, or beyond the GPA space");
 	}
 	if (unlikely((vp->partition->privileges & row->privilege) != row->privilege))
 		return refuse(vp, mode, control, HV_STATUS_ACCESS_DENIED,

@@ -87,7 +87,7 @@ $(F)/fuzz_hypercall: LIBS := $(ABI_LDFLAGS)
 
 $(F)/.flags: FORCE | $(SETUP)
 	@mkdir -p $(@D)
-	@echo '$(FUZZ_CC) $(FUZZ_CFLAGS) $(REPLAY_plain) $(REPLAY_sanitized) $(REPLAY_coverage)' | $(call update,$@)
+	@echo '$(FUZZ_CC) $(FUZZ_CFLAGS) $(REPLAY_plain) $(REPLAY_coverage)' | $(call update,$@)
 
 $(F)/obj/%.c.o: %.c $(F)/.flags
 	@mkdir -p $(@D)
@@ -109,11 +109,10 @@ $(FUZZ_BINS): $(F)/%: $(F)/obj/tests/fuzz/%.c.o
 fuzz: $(FUZZ_BINS)
 	@$(PYTHON) scripts/run-fuzz.py --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --corpus $(F)/corpus --xml $(RESULTS)/fuzz.xml $(FUZZ_BINS)
 
-# The same target on its corpus, without libFuzzer: plain, with sanitizers, and for coverage.
-FUZZ_VARIANTS := plain sanitized coverage
+# The same target on its corpus without libFuzzer: plain, and for coverage.
+FUZZ_VARIANTS := plain coverage
 REPLAY_CFLAGS := $(filter-out $(SANITIZE) -O1,$(UNIT_CFLAGS))
 REPLAY_plain := -O2
-REPLAY_sanitized := -O2 -DTRIVET_DEBUG $(SANITIZE)
 REPLAY_coverage := -O1 -fprofile-instr-generate -fcoverage-mapping
 define replay_rules
 $(F)/$(1)/%.c.o: %.c $(F)/.flags
@@ -127,7 +126,7 @@ endef
 $(foreach variant,$(FUZZ_VARIANTS),$(eval $(call replay_rules,$(variant))))
 
 #: make fuzz-bench          how fast the interface is fuzzed, and how much of it is reached: build/bench.tsv
-fuzz-bench: $(FUZZ_VARIANTS:%=$(F)/replay-%)
+fuzz-bench: $(F)/fuzz_hypercall $(FUZZ_VARIANTS:%=$(F)/replay-%)
 	@$(PYTHON) scripts/fuzz-bench.py --folder $(F) --out $(OUT)/bench.tsv $(ABI_SOURCES)
 
 # ---------------------------------------------------------------------------------------------------

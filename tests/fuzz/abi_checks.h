@@ -106,6 +106,25 @@ static void check_synic(const struct vp *vp)
 	CHECK(atomic_load(&synic->ready) == ready);
 }
 
+/* Nobody has written over the head of a port's buffer, nor of the one behind it. */
+static void check_buffers(void)
+{
+	const struct port_space *space = &root_partition.ports;
+
+	for (unsigned int i = 0; i < PORT_PAGES; i++) {
+		const struct port *ports = atomic_load(&space->port_pages[i]);
+
+		for (unsigned int j = 0; ports && j < PORTS_PER_PAGE; j++)
+			for (unsigned int k = 0; ports[j].live && ports[j].buffers && k < PORT_BUFFERS; k++) {
+				const struct port_buffer *buffer = &ports[j].buffers[k];
+
+				CHECK(buffer->port == &ports[j] && buffer->index == k &&
+				      buffer->link.sender == SYNIC_PORT);
+				CHECK(buffer->message.payload_bytes <= HV_MESSAGE_PAYLOAD_BYTES);
+			}
+	}
+}
+
 /* ---- Overlays and the guest's space ---- */
 
 static const struct overlay *overlay_number(unsigned int i)
@@ -334,7 +353,10 @@ static void check_step(const struct vp *vp)
 	check_vp(vp);
 	for (uint32_t i = 0; i < root_partition.vp_count; i++)
 		CHECK(root_partition.vps[i]->index == i && root_partition.vps[i]->lp->lock_ranks == 0);
-	/* Whatever changed translations has flushed them. */
+	/* Whatever changed translations has flushed them, on every processor that may run guest code. */
+	for (uint32_t i = 0; i < root_partition.vp_count; i++)
+		CHECK(atomic_load(&root_partition.vps[i]->idle) ||
+		      machine_of(root_partition.vps[i]->lp)->tlb_generation >= space->flushed_generation);
 	CHECK(space->generation == space->flushed_generation && space->retired_pages == 0);
 	CHECK(root_partition.deposits.expected_pages == 0);
 	check_time();
@@ -347,6 +369,7 @@ static void check_all(void)
 		check_vp(root_partition.vps[i]);
 		check_step(root_partition.vps[i]);
 	}
+	check_buffers();
 	check_deposits();
 	check_overlays();
 	check_space();

@@ -205,6 +205,8 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 		return byte < 0xf0 ? byte & 63 : 1ull << (byte & 63);
 	case 'G':
 		return byte < 0xc0 ? byte & 63 : (uint64_t)(byte & 63) << 9 | (uint64_t)(byte & 7) << 18;
+	case 'k':
+		return byte < 0x80 ? byte & 15 : 1ull << (byte & 63);
 	case 'v': /* few, so that they meet again */
 		return byte < 0x80 ? 0x30 | (byte & 3) : byte;
 	case 's':

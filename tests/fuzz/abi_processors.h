@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine of abi_machine.h: its processors as far as they can be told from a back end, and their local APICs. A local APIC is only ever
+ * touched by the processor that it belongs to.
+ */
+#ifndef TRIVET_TESTS_ABI_PROCESSORS_H
+#define TRIVET_TESTS_ABI_PROCESSORS_H
+
+#include "abi_memory.h"
+
+#pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
+
+/* ---- Processors ---- */
+
+static struct machine_lp *machine_of(const struct lp *lp)
+{
+	return &machine[lp->index];
+}
+
+struct lp *this_lp(void)
+{
+	return current_lp;
+}
+
+struct lp *lp_by_apic_id(uint32_t apic_id)
+{
+	for (uint32_t i = 0; i < lp_count; i++)
+		if (lp_table[i]->apic_id == apic_id)
+			return lp_table[i];
+	return NULL;
+}
+
+uint64_t lp_tsc_hz(void)
+{
+	return TSC_HZ;
+}
+
+uint64_t lp_apic_timer_hz(void)
+{
+	return 100000000;
+}
+
+uint8_t lp_trampoline_vector(void)
+{
+	return options.offline ? TRAMPOLINE_PAGE : 0;
+}
+
+uint64_t rdtsc(void)
+{
+	now_tsc++;
+	return now_tsc + machine_of(current_lp)->tsc_offset;
+}
+
+struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
+{
+	(void)subleaf;
+	switch (leaf) {
+	case 0:
+		return (struct cpuid_regs){ 0x10, options.posted ? 0x756e6547 : 0x68747541, 0, 0 };
+	case 1:
+		return (struct cpuid_regs){ 0, 8 << 8, 1 << 26, 0 };
+	case 7:
+		return (struct cpuid_regs){ 0, options.tsc_adjust ? 2 : 0, 0, 0 };
+	case 0xd:
+		return (struct cpuid_regs){ 7, 0, 0x340, 0 };
+	case 0x80000008:
+		return (struct cpuid_regs){ PHYS_BITS | 48 << 8, 0, 0, 0 };
+	default:
+		return (struct cpuid_regs){ 0 };
+	}
+}
+
+bool safe_rdmsr(uint32_t msr, uint64_t *value)
+{
+	struct machine_lp *at = machine_of(current_lp);
+
+	if (msr == MSR_TSC)
+		*value = rdtsc();
+	else if (msr == MSR_TSC_ADJUST && options.tsc_adjust)
+		*value = at->tsc_adjust;
+	else if (msr >= 0x200 && msr < 0x210)
+		*value = at->msrs[msr % 8];
+	else
+		return false;
+	return true;
+}
+
+bool safe_wrmsr(uint32_t msr, uint64_t value)
+{
+	struct machine_lp *at = machine_of(current_lp);
+
+	if (msr == MSR_TSC) {
+		at->tsc_adjust += value - rdtsc();
+		at->tsc_offset = value - now_tsc;
+	} else if (msr == MSR_TSC_ADJUST && options.tsc_adjust) {
+		at->tsc_offset += value - at->tsc_adjust;
+		at->tsc_adjust = value;
+	} else if (msr >= 0x200 && msr < 0x210) {
+		at->msrs[msr % 8] = value;
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* ---- Registers that nobody switches ---- */
+
+uint64_t read_dr(unsigned int index)
+{
+	return dr[index];
+}
+
+void write_dr(unsigned int index, uint64_t value)
+{
+	dr[index] = value;
+}
+
+bool read_xcr0(uint64_t *value)
+{
+	*value = xcr0;
+	return true;
+}
+
+bool write_xcr0(uint64_t value)
+{
+	if (!(value & 1) || value >> 3)
+		return false;
+	xcr0 = value;
+	return true;
+}
+
+void save_fx(struct fx_area *area)
+{
+	*area = fx;
+}
+
+void load_fx(const struct fx_area *area)
+{
+	CHECK(!(area->mxcsr & ~0xffffu)); /* or this faults */
+	fx = *area;
+}
+
+void fxsave(void *area)
+{
+	memcpy(area, &fx, sizeof(fx));
+}
+
+/* ---- Physical local APICs ---- */
+
+static void leave_guest(struct lp *lp);
+
+static int highest(const uint64_t bits[4])
+{
+	for (int i = 3; i >= 0; i--)
+		if (bits[i])
+			return i * 64 + 63 - __builtin_clzll(bits[i]);
+	return -1;
+}
+
+static uint32_t word_of(const uint64_t bits[4], uint32_t reg)
+{
+	unsigned int n = reg >> 4 & 7;
+
+	return (uint32_t)(bits[n / 2] >> (n % 2 * 32));
+}
+
+static void set_bit_of(uint64_t bits[4], unsigned int n, bool value)
+{
+	bits[n / 64] = (bits[n / 64] & ~BIT(n % 64)) | (uint64_t)value << n % 64;
+}
+
+/* As the processor does when it takes interrupts: the highest, if its class is above those in service. */
+static void take_interrupts(struct lp *lp)
+{
+	struct machine_lp *at = machine_of(lp);
+	int vector;
+
+	while ((vector = highest(at->irr)) >= 0 && vector >> 4 > highest(at->isr) >> 4) {
+		set_bit_of(at->irr, (unsigned int)vector, false);
+		set_bit_of(at->isr, (unsigned int)vector, true);
+		set_bit_of(lp->acked, (unsigned int)vector, true);
+	}
+}
+
+static void raise_vector(struct lp *lp, uint8_t vector, bool level)
+{
+	struct machine_lp *at = machine_of(lp);
+
+	if (!(at->apic_base & LAPIC_BASE_ENABLE))
+		return;
+	set_bit_of(at->irr, vector, true);
+	set_bit_of(at->tmr, vector, level);
+	take_interrupts(lp);
+	leave_guest(lp);
+}
+
+static void arrive(struct lp *lp, uint32_t icr)
+{
+	switch (icr & 0x700) {
+	case LAPIC_ICR_FIXED:
+		raise_vector(lp, (uint8_t)icr, false);
+		return;
+	case LAPIC_ICR_NMI:
+		atomic_store(&lp->nmi_taken, 1);
+		return;
+	case LAPIC_ICR_SIPI:
+		/* It comes in with its next turn. */
+		if (atomic_load(&lp->state) == LP_OFFLINE) {
+			CHECK((uint8_t)icr == TRAMPOLINE_PAGE);
+			atomic_store(&lp->state, LP_STARTING);
+		}
+		return;
+	default:
+		return;
+	}
+}
+
+static void send_icr(struct lp *from, uint32_t dest, uint32_t icr, bool x2apic)
+{
+	CHECK((icr & 0xc0800) == 0); /* one processor, by its id */
+	for (uint32_t i = 0; i < lp_count; i++)
+		if (x2apic ? lp_table[i]->apic_id == dest : (lp_table[i]->apic_id & 0xff) == dest) {
+			arrive(lp_table[i], icr);
+			return;
+		}
+	(void)from;
+	fail("an interrupt to a processor that there isn't");
+}
+
+static uint32_t lapic_get(struct lp *lp, uint32_t reg)
+{
+	struct machine_lp *at = machine_of(lp);
+	uint64_t now = now_tsc + at->tsc_offset;
+
+	CHECK(lp == current_lp);
+	if (reg >= LAPIC_ISR && reg < LAPIC_TMR)
+		return word_of(at->isr, reg);
+	if (reg >= LAPIC_TMR && reg < LAPIC_IRR)
+		return word_of(at->tmr, reg);
+	if (reg >= LAPIC_IRR && reg < LAPIC_ESR)
+		return word_of(at->irr, reg);
+	if (reg == LAPIC_TIMER_CURRENT)
+		return !at->timer_tsc || at->timer_tsc <= now ? 0 : 1;
+	return 0;
+}
+
+static void lapic_set(struct lp *lp, uint32_t reg, uint64_t value, bool x2apic)
+{
+	struct machine_lp *at = machine_of(lp);
+	int top = highest(at->isr);
+
+	CHECK(lp == current_lp); /* nobody touches another's */
+	CHECK(!!(at->apic_base & LAPIC_BASE_X2APIC) == x2apic && (at->apic_base & LAPIC_BASE_ENABLE));
+	switch (reg) {
+	case LAPIC_EOI:
+		CHECK(top >= 0);
+		set_bit_of(at->isr, (unsigned int)top, false);
+		take_interrupts(lp);
+		return;
+	case LAPIC_ICR_HIGH:
+		at->icr_high = (uint32_t)value;
+		return;
+	case LAPIC_ICR_LOW:
+		send_icr(lp, x2apic ? (uint32_t)(value >> 32) : at->icr_high >> 24, (uint32_t)value, x2apic);
+		return;
+	case LAPIC_TIMER_INITIAL:
+		at->timer_tsc = value ? rdtsc() + value : 0;
+		return;
+	case LAPIC_LVT_LINT0:
+	case LAPIC_LVT_LINT1:
+	case LAPIC_LVT_PMC:
+	case LAPIC_LVT_THERMAL:
+	case LAPIC_LVT_CMCI: /* no SMI and no INIT of a guest's making */
+		CHECK((value & LAPIC_LVT_MASKED) || (value & 0x700) == 0 || (value & 0x700) == 0x400 ||
+		      (value & 0x700) == 0x700);
+		return;
+	default:
+		CHECK(reg == LAPIC_LDR || reg == LAPIC_DFR);
+		return;
+	}
+}
+
+static struct lp *lp_at(const volatile void *address)
+{
+	return lp_table[((uintptr_t)address >> PAGE_SHIFT) - 1];
+}
+
+uint32_t mmio_read32(const volatile void *address)
+{
+	return lapic_get(lp_at(address), (uint32_t)((uintptr_t)address & (PAGE_SIZE - 1)));
+}
+
+void mmio_write32(volatile void *address, uint32_t value)
+{
+	lapic_set(lp_at(address), (uint32_t)((uintptr_t)address & (PAGE_SIZE - 1)), value, false);
+}
+
+uint64_t rdmsr(uint32_t msr)
+{
+	if (msr == LAPIC_MSR_BASE)
+		return machine_of(current_lp)->apic_base;
+	CHECK(msr >= LAPIC_MSR_X2APIC && msr < LAPIC_MSR_X2APIC + 0x40);
+	return lapic_get(current_lp, (msr - LAPIC_MSR_X2APIC) << 4);
+}
+
+void wrmsr(uint32_t msr, uint64_t value)
+{
+	struct machine_lp *at = machine_of(current_lp);
+
+	if (msr == LAPIC_MSR_DEADLINE) {
+		at->timer_tsc = value;
+	} else if (msr == LAPIC_MSR_BASE) {
+		at->apic_base = value;
+		if (value & LAPIC_BASE_ENABLE)
+			return;
+		memset(at->irr, 0, sizeof(at->irr));
+		memset(at->isr, 0, sizeof(at->isr));
+		at->timer_tsc = 0;
+	} else {
+		CHECK(msr >= LAPIC_MSR_X2APIC && msr < LAPIC_MSR_X2APIC + 0x40);
+		lapic_set(current_lp, (msr - LAPIC_MSR_X2APIC) << 4, value, true);
+	}
+}
+
+/* The physical APIC was off: core/lp_apic.c, without the registers that nobody looks at here. */
+void lp_local_apic_restart(struct lp *lp)
+{
+	memset(lp->in_service, 0, sizeof(lp->in_service));
+	memset(lp->eoi_wanted, 0, sizeof(lp->eoi_wanted));
+	lp->in_service_count = 0;
+	lp->level_parked = lp->timer_stale = false;
+	lp->timer_deadline_tsc = UINT64_MAX;
+	lp_timer_update(lp);
+	atomic_store(&lp->kicked, 0);
+}
+
+#pragma clang attribute pop
+
+#endif
