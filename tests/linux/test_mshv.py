@@ -74,7 +74,9 @@ def test_clock(root):
     assert own == root.facts.same["clock source"].removesuffix("-early") or clock_skews_ns(root)
     assert not said(root, "Booting paravirtualized kernel on Hyper-V")
     for clock in ("hyperv_clocksource_tsc_page", "hyperv_clocksource_msr", own):
-        assert root.check(f"echo {clock} >{clocks}/current_clocksource; cat {clocks}/current_clocksource") == clock
+        chosen = root.check(f"echo {clock} >{clocks}/current_clocksource; cat {clocks}/current_clocksource")
+        # The kernel's watchdog may have called its own unstable meanwhile: for how much, clock_skews_ns() tells test_kernel_messages.
+        assert chosen == clock or clock == own and clock_skews_ns(root)
         up, rtc, up2, rtc2 = (float(n) for n in root.check(
             "clock() { cut -d' ' -f1 /proc/uptime; cat /sys/class/rtc/rtc0/since_epoch; }; clock; sleep 2; clock").split())
         assert 1.9 <= up2 - up <= 8 and abs((up2 - up) - (rtc2 - rtc)) <= 2, f"{clock}: {up} to {up2}, RTC {rtc} to {rtc2}"
