@@ -65,7 +65,7 @@ SAME = {
     "processors": "cat /sys/devices/system/cpu/online /sys/devices/system/cpu/present",
     "model": "grep -E '^(vendor_id|cpu family|model|stepping|address sizes)' /proc/cpuinfo",
     "topology": "(cd /sys/devices/system/cpu && grep . cpu[0-9]*/topology/*_list)",
-    "clock source": "cat /sys/devices/system/clocksource/clocksource0/current_clocksource",
+    "clock source": "sed s/-early// /sys/devices/system/clocksource/clocksource0/current_clocksource",
     "clock events": "grep . /sys/devices/system/clockevents/clockevent*/current_device",
     "PCI devices": "(cd /sys/bus/pci/devices && grep . */vendor */device */class)",
     "ACPI tables": "ls -R /sys/firmware/acpi/tables",
