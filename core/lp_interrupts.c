@@ -182,15 +182,10 @@ static bool timer_fired(const struct lp *lp)
 	return lapic_read(&lp->lapic, LAPIC_TIMER_CURRENT) == 0;
 }
 
-/* Ours, not a device's of the same vector. */
+/* Ours, not a device's of the same vector. Who kicks itself can't count: two that are pending arrive as one. */
 static bool was_kicked(struct lp *lp)
 {
-	bool doubled = lp->kick_doubled;
-
-	if (atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel))
-		return true;
-	lp->kick_doubled = false;
-	return doubled;
+	return atomic_exchange_explicit(&lp->kicked, 0, memory_order_acq_rel) || lp->kicks_itself;
 }
 
 /* True when the VP may have an interrupt to take now. */
@@ -289,7 +284,6 @@ void lp_kick_from_nmi(struct lp *lp)
 
 void lp_kick_self(struct lp *lp)
 {
-	if (atomic_exchange_explicit(&lp->kicked, 1, memory_order_acq_rel) != 0)
-		lp->kick_doubled = true;
+	lp->kicks_itself = true;
 	lapic_icr(&lp->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK);
 }

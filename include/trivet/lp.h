@@ -58,7 +58,7 @@ struct lp {
 	uint64_t in_service[4];
 	uint64_t eoi_wanted[4];
 	uint32_t in_service_count;
-	bool kick_doubled; /* a kick of its own was sent beside another's: two may come */
+	bool kicks_itself; /* lp_kick_self() was used: every HV_VECTOR_KICK is ours */
 	bool level_parked; /* one of them was refused: the VP's APIC is disabled */
 	bool timer_stale;  /* the timer fired, and was set anew before its interrupt was taken */
 	_Atomic uint64_t
@@ -156,7 +156,10 @@ bool lp_notify_posted(struct lp *lp);
 /* Sends an interrupt that makes `lp` pass through its exit loop soon. Safe from any LP. */
 void lp_kick(struct lp *lp);
 
-/* The same for this LP itself, and at once: another's kick may be on its way, but take its time. */
+/*
+ * The same for this LP itself, and at once: another's kick may be on its way, but take its time. From then on no device of the root can
+ * use HV_VECTOR_KICK here.
+ */
 void lp_kick_self(struct lp *lp);
 
 /* The same to this LP from its NMI handler, which may have broken into anything. */

@@ -487,6 +487,23 @@ static void kick_is_ours_only_when_sent(void **state)
 	assert_int_equal(eois, 2);
 }
 
+/* One's own kick and others', who said so and send it later: however many come, none is a device's. */
+static void own_kicks_are_never_a_devices(void **state)
+{
+	(void)state;
+	lp->state = LP_ONLINE;
+	lp->kicked = 1;
+	lp_kick_self(lp);
+	assert_int_equal(icr_sent & 0xff, HV_VECTOR_KICK);
+	for (unsigned int i = 0; i < 4; i++) {
+		arrive(HV_VECTOR_KICK, false);
+		assert_false(lp_handle_interrupts(lp));
+	}
+	assert_int_equal(accepted[HV_VECTOR_KICK], 0);
+	assert_int_equal(lp->kicked, 0);
+	assert_int_equal(eois, 4);
+}
+
 static void nmi_becomes_the_vps(void **state)
 {
 	(void)state;
@@ -548,6 +565,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(timer_is_ours_only_when_it_fired, setup, teardown),
 		cmocka_unit_test_setup_teardown(earlier_of_two_timers, setup, teardown),
 		cmocka_unit_test_setup_teardown(kick_is_ours_only_when_sent, setup, teardown),
+		cmocka_unit_test_setup_teardown(own_kicks_are_never_a_devices, setup, teardown),
 		cmocka_unit_test_setup_teardown(nmi_becomes_the_vps, setup, teardown),
 		cmocka_unit_test_setup_teardown(unparking_leaves_what_the_guest_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(abandoned_levels_are_ended, setup, teardown),
