@@ -21,6 +21,7 @@ HOST_TIMING = re.compile(
     r"|tsc: Unable to calibrate against PIT"
     r"|tsc: PIT calibration (deviates|matches)"
     r"|clocksource: .*(wd|cs)[-_].*(read-back|retries|delay|nsec)"
+    r"|clocksource: Watchdog remote CPU \d+ read timed out"
     r"|perf: interrupt took too long"
     r"|workqueue: .* hogged CPU"
     r"|tsc: Fast TSC calibration failed"
