@@ -32,7 +32,7 @@ static uint32_t next_object;
 static uint64_t refreshes;
 static _Atomic uint64_t refresh_due_tsc;
 static atomic_flag busy = ATOMIC_FLAG_INIT;
-static uint8_t categories[256]; /* enum exit_category, by index of vp->exit_counts */
+static uint8_t categories[VP_EXIT_COUNTS]; /* enum exit_category, by index of vp->exit_counts */
 
 int statistics_init(struct partition *partition)
 {
@@ -58,7 +58,7 @@ struct exit_totals {
 static void add_up(const struct vp *vp, struct exit_totals *totals)
 {
 	*totals = (struct exit_totals){ 0 };
-	for (uint32_t i = 0; i < ARRAY_SIZE(vp->exit_counts); i++)
+	for (uint32_t i = 0; i < VP_EXIT_COUNTS; i++)
 		totals->of[categories[i]] += __atomic_load_n(&vp->exit_counts[i], __ATOMIC_RELAXED);
 }
 

@@ -21,20 +21,23 @@ static void free_vp(struct vp *vp)
 {
 	synic_destroy(vp);
 	overlay_destroy(&vp->assist.page);
+	if (vp->exit_counts)
+		page_free(&host_pool, vp->exit_counts, 0);
 	if (vp->apic_page)
 		page_free(&host_pool, vp->apic_page, 0);
-	page_free(&host_pool, vp, page_order_for(sizeof(*vp)));
+	page_free(&host_pool, vp, 0);
 }
 
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out)
 {
-	struct vp *vp = page_alloc(&host_pool, page_order_for(sizeof(*vp)));
+	struct vp *vp = page_alloc(&host_pool, 0);
 	int err;
 
 	if (!vp)
 		return -ENOMEM;
 	vp->apic_page = page_alloc(&host_pool, 0);
-	if (!vp->apic_page) {
+	vp->exit_counts = page_alloc(&host_pool, 0);
+	if (!vp->apic_page || !vp->exit_counts) {
 		free_vp(vp);
 		return -ENOMEM;
 	}
@@ -62,7 +65,7 @@ int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct
 
 uint64_t vp_memory_bytes(void)
 {
-	return (PAGE_SIZE << page_order_for(sizeof(struct vp))) + PAGE_SIZE + backend->vp_control_bytes;
+	return 3 * PAGE_SIZE + backend->vp_control_bytes;
 }
 
 #define EXIT_COUNTS_INTERVAL BIT(32) /* TSC ticks: one to two seconds */
@@ -76,7 +79,7 @@ void vp_log_exit_counts(struct vp *vp)
 	if (now - vp->exit_counts_logged_tsc < EXIT_COUNTS_INTERVAL)
 		return;
 	vp->exit_counts_logged_tsc = now;
-	for (uint32_t i = 0; i < ARRAY_SIZE(vp->exit_counts) && used < sizeof(text); i++)
+	for (uint32_t i = 0; i < VP_EXIT_COUNTS && used < sizeof(text); i++)
 		if (vp->exit_counts[i])
 			used += (size_t)snprintf(text + used, sizeof(text) - used, " %s=%llu",
 						 backend->exit_name(i),

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A partition: an id, its VPs, its GPA space, and what of the hypervisor's interface (the TLFS) it is offered. Today there is one,
- * the root: transparent, seeing the machine as it is, or with the interface.
+ * A partition: an id, its VPs, its GPA space, and what of the hypervisor's interface (the TLFS) it is offered. The root is transparent, seeing
+ * the machine as it is, or has the interface; then it may create children.
  */
 #ifndef TRIVET_PARTITION_H
 #define TRIVET_PARTITION_H
 
 #include <stdatomic.h>
 #include <trivet/boot_handoff.h>
+#include <trivet/cpuid_policy.h>
 #include <trivet/deposit.h>
 #include <trivet/device_interrupts.h>
 #include <trivet/flush.h>
@@ -15,6 +16,7 @@
 #include <trivet/hv_cpuid.h>
 #include <trivet/lock.h>
 #include <trivet/overlay.h>
+#include <trivet/page_source.h>
 #include <trivet/port.h>
 #include <trivet/reference_time.h>
 #include <trivet/second_stage.h>
@@ -22,10 +24,32 @@
 
 struct vp;
 
+enum partition_state {
+	PARTITION_CREATED, /* no VPs or memory yet: its parent sets what it will be */
+	PARTITION_ACTIVE,
+	PARTITION_FINALIZED, /* nothing of it runs or is mapped any more: it waits for its deletion */
+};
+
+/* What only a parent sets, or asks, of a child. */
+struct partition_properties {
+	uint64_t creation_flags; /* HV_CREATE_PARTITION_* */
+	uint64_t weight, cap, reserve;
+	bool time_frozen;
+	bool ignores_unknown_msrs; /* HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION */
+	bool tracks_access;	   /* HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING */
+};
+
 struct partition {
-	uint64_t id; /* the root is 1, as in TLFS */
-	uint32_t vp_count;
-	struct vp **vps;	    /* by VP index */
+	uint64_t id;		   /* the root is 1, as in TLFS */
+	struct partition *parent;  /* NULL: the root */
+	_Atomic uint32_t state;	   /* enum partition_state */
+	struct page_source *pages; /* what serves it */
+	struct partition_properties properties;
+	struct cpuid_policy cpuid;
+	uint64_t
+		tsc_offset; /* of a child: what its VPs' TSCs are ahead of lp_clock(), unless a VP wrote its own */
+	uint32_t vp_count;	    /* highest VP index + 1 */
+	struct vp **vps;	    /* by VP index; a child's table has NULL where there is none */
 	struct spinlock space_lock; /* changes of `space` */
 	struct second_stage space;
 	struct flush_state flush;
@@ -49,6 +73,11 @@ struct partition {
 };
 
 extern struct partition root_partition;
+
+static inline bool partition_is_root(const struct partition *partition)
+{
+	return !partition->parent;
+}
 
 /*
  * The partition that `id` (its number, or HV_PARTITION_ID_SELF) means to `caller`, whose own partition must have all bits of `privilege`.

@@ -10,8 +10,10 @@
 #include <trivet/apic.h>
 #include <trivet/decode.h>
 #include <trivet/guest_walk.h>
+#include <trivet/lock.h>
 #include <trivet/lp.h>
 #include <trivet/run_time.h>
+#include <trivet/schedule.h>
 #include <trivet/synic.h>
 #include <trivet/synthetic_timer.h>
 #include <trivet/types.h>
@@ -33,6 +35,10 @@ enum vp_state {
 };
 
 #define VP_APIC_SPACE 512
+#define VP_EXIT_COUNTS 256u
+
+struct fx_area;
+struct vp_child;
 
 struct vp {
 	/* First, since it begins with the posted-interrupt descriptor: SDM3 30.6 asks for 64-byte alignment, Bochs for a page's. */
@@ -58,7 +64,7 @@ struct vp {
 	_Atomic uint64_t flush_seen; /* the newest of partition->flush.ticket that was carried out here */
 	uint64_t flushes;
 	struct apic_page *apic_page;
-	uint64_t exit_counts[256]; /* by the low byte of the back end's exit code */
+	uint64_t *exit_counts; /* a page: VP_EXIT_COUNTS, by the low byte of the back end's exit code */
 	uint64_t exit_counts_logged_tsc;
 	_Atomic bool idle; /* runs no guest code and holds no translation: nobody waits for it (flush.h) */
 	/* For statistics; `flushes` above are those that were carried out here. */
@@ -71,12 +77,28 @@ struct vp {
 	_Atomic bool lp_added;
 	_Atomic bool created;
 	bool rip_moved; /* a hypercall set RIP: it stays where it is */
+	/* Who runs it: schedule.h. */
+	bool halted;		   /* HLT, or an idle request: it waits for what would wake it */
+	bool halted_interrupts_on; /* interrupts wake it only if it can take them */
+	bool halted_nmis_on;
+	bool halted_until_pending; /* any interrupt wakes it, whether it could take it or not */
+	_Atomic bool loaded;
+	_Atomic bool wake_queued;
+	_Atomic uint32_t holds;	      /* VP_HOLD_* */
+	struct vp *_Atomic wake_next; /* in lp->wakes */
+	struct spinlock borrow_lock;
+	uint64_t tsc_offset; /* of a child's: what its TSC is ahead of lp_clock() */
+	struct fx_area *fpu; /* a page: extended state while it isn't loaded */
+	uint64_t xcr0;
+	uint64_t dr[4];
+	struct vp_child *child; /* a page; NULL: a root's */
 	struct vp_parent_registers parent_registers;
 	struct vp_assist assist;
 	struct vp_run_time run_time;
 	struct synic synic;
 	struct stimers stimers;
 };
+static_assert(sizeof(struct vp) <= PAGE_SIZE, "deposits are single pages");
 static_assert(sizeof(struct apic) <= VP_APIC_SPACE, "struct vp");
 static_assert(offsetof(struct vp, apic.posted) == 0, "page aligned");
 static_assert(offsetof(struct vp, gpr) == VP_APIC_SPACE, "the back ends' enter.asm");

@@ -36,6 +36,7 @@ static struct hv_stats_page deposited[DEPOSITS];
 static bool free_page[DEPOSITS], shown[DEPOSITS];
 static struct lp lps[VPS];
 static struct vp vps[VPS];
+static uint64_t exit_counts[VPS][VP_EXIT_COUNTS];
 static struct vp *vp_table[VPS];
 static struct partition partition;
 static struct backend fake;
@@ -138,6 +139,9 @@ static int setup(void **state)
 	assert_int_equal(page_pool_init(&host_pool, arena, 512), 0);
 	memset(lps, 0, sizeof(lps));
 	memset(vps, 0, sizeof(vps));
+	memset(exit_counts, 0, sizeof(exit_counts));
+	for (unsigned int i = 0; i < VPS; i++)
+		vps[i].exit_counts = exit_counts[i];
 	memset(shown, 0, sizeof(shown));
 	for (unsigned int i = 0; i < DEPOSITS; i++)
 		free_page[i] = true;
