@@ -56,6 +56,7 @@ struct partition {
 
 	/* What of the interface it is offered; all 0 without. CPUID shows it, hypercalls and MSRs obey it. */
 	bool hv;
+	uint64_t synthetic;  /* of a child's: HV_SYNTHETIC_*, what it was assigned */
 	uint64_t privileges; /* HV_PRIVILEGE_*: CPUID 0x40000003 EAX | EBX << 32 */
 	uint32_t features;   /* HV_FEATURE_*: its EDX */
 	uint32_t hints;	     /* HV_HINT_*: CPUID 0x40000004 EAX */
@@ -84,6 +85,9 @@ static inline bool partition_is_root(const struct partition *partition)
  * NULL with the status of the refusal: HV_STATUS_ACCESS_DENIED, HV_STATUS_INVALID_PARTITION_ID.
  */
 struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status);
+
+/* After properties.weight, cap or reserve changed: the scheduler takes them over. */
+void partition_params_changed(struct partition *partition);
 
 /* Whether a root has named logical processor `index` (the first one it needn't), so that it may ask about it; and how many. */
 bool partition_has_lp(const struct partition *partition, uint32_t index);
