@@ -28,6 +28,7 @@
 #define VP_PENDING_FLUSH BIT(4)	   /* second-stage translations changed */
 #define VP_PENDING_SYNIC BIT(6)	   /* messages in the SynIC's inbox */
 #define VP_PENDING_SHUTDOWN BIT(5) /* the guest shut the processor down (triple fault) */
+#define VP_PENDING_CLOCK BIT(7)	   /* a child's time or timers were changed: stimers_clock_changed() */
 
 enum vp_state {
 	VP_RUNNING,
