@@ -30,7 +30,7 @@ static unsigned int memory_type(uint64_t start, uint64_t *end)
 
 static uint64_t ss_flags(void)
 {
-	return svm.gbpages ? SS_1G_PAGES : 0;
+	return SS_ACCESS_BITS | (svm.gbpages ? SS_1G_PAGES : 0);
 }
 
 /* AVIC is not used: the model does everything. */
