@@ -259,7 +259,7 @@ void cpuid_policy_init(struct cpuid_policy *policy,
 static uint32_t filter(const struct cpuid_policy *policy, uint32_t leaf, uint32_t subleaf, unsigned int reg,
 		       uint32_t value)
 {
-	uint32_t allowed = 0, emulated = 0;
+	uint32_t allowed = 0, emulated = 0, taken = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (words[i].leaf == leaf && words[i].subleaf == subleaf && words[i].reg == reg)
@@ -267,14 +267,15 @@ static uint32_t filter(const struct cpuid_policy *policy, uint32_t leaf, uint32_
 	for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
 		const struct feature *feature = &features[i];
 
-		if (feature->leaf != leaf || feature->subleaf != subleaf || feature->reg != reg ||
-		    !has(policy, feature->bank, feature->bit))
+		if (feature->leaf != leaf || feature->subleaf != subleaf || feature->reg != reg)
 			continue;
+		if (!has(policy, feature->bank, feature->bit))
+			taken |= 1u << feature->cpuid_bit;
 		allowed |= 1u << feature->cpuid_bit;
 		if (feature->how == EMULATED)
 			emulated |= 1u << feature->cpuid_bit;
 	}
-	return (value | emulated) & allowed;
+	return (value | emulated) & allowed & ~taken;
 }
 
 static void filter_all(const struct cpuid_policy *policy, uint32_t leaf, uint32_t subleaf,

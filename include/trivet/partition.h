@@ -86,9 +86,6 @@ static inline bool partition_is_root(const struct partition *partition)
  */
 struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status);
 
-/* After properties.weight, cap or reserve changed: the scheduler takes them over. */
-void partition_params_changed(struct partition *partition);
-
 /* Whether a root has named logical processor `index` (the first one it needn't), so that it may ask about it; and how many. */
 bool partition_has_lp(const struct partition *partition, uint32_t index);
 uint32_t partition_added_lps(const struct partition *partition);

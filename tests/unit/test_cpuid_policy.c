@@ -177,8 +177,8 @@ static void what_a_child_never_sees(void **state)
 		{ 7, 0, 1, 1 << 2 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 25 },
 		/* WAITPKG, CET, LA57, key locker, bus lock, ENQCMD, SGX_LC, PKS */
 		{ 7, 0, 2, 1 << 5 | 1 << 7 | 1 << 16 | 1 << 23 | 1 << 24 | 1 << 29 | 1 << 30 | 1u << 31 },
-		/* SPEC_CTRL and its kind, AMX, IBT, architectural capabilities */
-		{ 7, 0, 3, 1 << 20 | 1 << 22 | 1 << 24 | 1 << 25 | 0xfc000000u },
+		/* CET's IBT, AMX, L1D flush, architectural and core capabilities */
+		{ 7, 0, 3, 1 << 20 | 1 << 22 | 1 << 24 | 1 << 25 | 0x70000000u },
 		{ 7, 1, 0, 1 << 17 | 1 << 26 | 1 << 6 },
 		{ 7, 1, 3, UINT32_MAX },
 		{ 0xa, 0, 0, UINT32_MAX },
@@ -190,7 +190,7 @@ static void what_a_child_never_sees(void **state)
 		  1 << 2 | 1 << 3 | 1 << 9 | 1 << 10 | 1 << 12 | 1 << 13 | 1 << 15 | 1 << 19 | 1 << 23 |
 			  1 << 24 | 1 << 28 | 1 << 29 },
 		{ 0x80000007, 0, 3, ~0x100u },
-		{ 0x80000008, 0, 1, ~0x1005u },
+		{ 0x80000008, 0, 1, ~0x100d005u },
 		{ 0x8000000a, 0, 0, UINT32_MAX },
 		{ 0x8000001b, 0, 0, UINT32_MAX },
 		{ 0x8000001c, 0, 0, UINT32_MAX },
@@ -283,10 +283,8 @@ static void banks_of_the_host(void **state)
 	begin(true, nothing, 0);
 	cpuid_policy_host(&host);
 	assert_int_equal(host.features[0] & (BIT(0) | BIT(18) | BIT(57)), BIT(0) | BIT(18) | BIT(57));
-	/* IBRS, STIBP, SSBD, RDCL_NO, IBRS_ALL, virtual SSBD, TSX_CTRL, the reserved one */
-	assert_int_equal(host.features[0] & (BIT(44) | BIT(45) | BIT(48) | BIT(51) | BIT(52) | BIT(56) |
-					     BIT(62) | BIT(63)),
-			 0);
+	/* L1D flush, RDCL_NO, IBRS_ALL, virtual SSBD, TSX_CTRL, the reserved one */
+	assert_int_equal(host.features[0] & (BIT(50) | BIT(51) | BIT(52) | BIT(56) | BIT(62) | BIT(63)), 0);
 	/* APERF, RDPRU, LA57, MBEC, nested, PSFD, both CETs, WAITPKG */
 	assert_int_equal(host.features[1] & (BIT(0) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) |
 					     BIT(9) | BIT(12)),
@@ -328,6 +326,13 @@ static void each_feature_can_be_taken(void **state)
 	assert_int_equal(ask(1, 0).ecx & 1 << 17, 0);
 	assert_int_equal(ask(1, 0).ecx & 1 << 13, 1 << 13);
 	assert_int_equal(ask(0x80000007, 0).edx, 0);
+	/* One bit of CPUID, two of the banks: gone with either. */
+	begin(true, (const uint64_t[]){ BIT(44), 0 }, 0);
+	assert_int_equal(ask(7, 0).edx >> 26, 0x22);
+	begin(true, (const uint64_t[]){ BIT(46), 0 }, 0);
+	assert_int_equal(ask(7, 0).edx >> 26, 0x22);
+	begin(true, nothing, 0);
+	assert_int_equal(ask(7, 0).edx >> 26, 0x23);
 }
 
 static void xsave_disabled(void **state)
