@@ -355,8 +355,9 @@ static bool settle(struct vp *vp)
 
 	if (unlikely(is_held(vp)))
 		return false;
-	if (pending & (VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME))
-		vp_clear_pending(vp, VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME);
+	if (pending & (VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK))
+		vp_clear_pending(vp, VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME |
+					     VP_PENDING_CLOCK);
 	if (pending & VP_PENDING_RESUME)
 		intercept_resume(vp);
 	if (unlikely(pending & VP_PENDING_SHUTDOWN))
@@ -365,6 +366,8 @@ static bool settle(struct vp *vp)
 		vp_handle_startup(vp);
 	if (pending & VP_PENDING_SYNIC)
 		synic_handle_pending(vp);
+	if (unlikely(pending & VP_PENDING_CLOCK))
+		stimers_clock_changed(vp);
 	if (pending & VP_PENDING_TIMER)
 		expire_timers(vp);
 	return !is_held(vp) && vp->state == VP_RUNNING && !vp_sleeps(vp);

@@ -18,6 +18,7 @@ enum lock_rank {
 	LOCK_RANK_DEVICE_INTERRUPTS = 4, /* a partition's device interrupts */
 	LOCK_RANK_PORTS = 4,		 /* a partition's ports and connections */
 	LOCK_RANK_REFERENCE_TIME = 4,	 /* a partition's clock: two words and its page */
+	LOCK_RANK_CPUID = 4,		 /* CPUID results registered for a partition */
 	LOCK_RANK_POOL = 5,		 /* page pools; nothing but the log below it */
 };
 

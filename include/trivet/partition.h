@@ -58,6 +58,7 @@ struct partition {
 
 	/* What of the interface it is offered; all 0 without. CPUID shows it, hypercalls and MSRs obey it. */
 	bool hv;
+	uint64_t synthetic;  /* of a child's: HV_SYNTHETIC_*, what it was assigned */
 	uint64_t privileges; /* HV_PRIVILEGE_*: CPUID 0x40000003 EAX | EBX << 32 */
 	uint32_t features;   /* HV_FEATURE_*: its EDX */
 	uint32_t hints;	     /* HV_HINT_*: CPUID 0x40000004 EAX */
