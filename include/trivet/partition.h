@@ -37,6 +37,7 @@ struct partition_properties {
 	bool time_frozen;
 	bool ignores_unknown_msrs; /* HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION */
 	bool tracks_access;	   /* HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING */
+	uint32_t intercepts;	   /* INTERCEPT_INSTALLED() */
 };
 
 struct partition {
