@@ -108,9 +108,9 @@ uint16_t hypercall_add_logical_processor(struct hypercall *call)
 
 	if (in->lp_index >= partition->vp_count)
 		return HV_STATUS_INVALID_LP_INDEX;
-	if (!lp || !lp->vp || lp->vp->partition != partition)
+	if (!lp || !lp->root_vp || lp->root_vp->partition != partition)
 		return HV_STATUS_INVALID_PARAMETER;
-	vp = lp->vp;
+	vp = lp->root_vp;
 	spin_lock(&partition->space_lock);
 	occupant = partition->vps[in->lp_index];
 	if (is_added(vp) || is_added(occupant))

@@ -268,7 +268,7 @@ void synic_post(struct vp *vp, struct vp *sender, struct synic_message *message)
 		return;
 	vp_post(vp, VP_PENDING_SYNIC);
 	if (vp != sender)
-		lp_kick(vp->lp);
+		vp_notify(vp);
 }
 
 uint16_t synic_signal(struct vp *vp, struct vp *sender, unsigned int sint, unsigned int flag, bool *newly)

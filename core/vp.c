@@ -183,7 +183,9 @@ static void handle_init(struct vp *vp)
 {
 	/* The processor that firmware started first goes to the reset vector, the others wait (SDM3 9.4.4). */
 	vp->state = vp->apic.base & APIC_BASE_BSP ? VP_RUNNING : VP_WAIT_SIPI;
-	lp_abandon_level(vp->lp);
+	vp->halted = false;
+	if (partition_is_root(vp->partition))
+		lp_abandon_level(vp->lp);
 	for (int i = 0; i < 4; i++)
 		vp->extint[i] = 0;
 	vp->extint_count = 0;
@@ -203,7 +205,7 @@ static void handle_sipi(struct vp *vp)
 	log_vp_debug(vp->partition->id, vp->index, "starts at 0x%05x", vp->sipi_vector << 12);
 }
 
-static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
+static bool has_work(struct vp *vp)
 {
 	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
 
@@ -211,61 +213,58 @@ static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
 		return true;
 	if (unlikely(pending & VP_PENDING_SYNIC))
 		synic_handle_pending(vp);
-	if ((pending & VP_PENDING_NMI) && nmis_on)
+	if ((pending & VP_PENDING_NMI) && vp->halted_nmis_on)
 		return true;
-	if (!interrupts_on)
+	if (!vp->halted_interrupts_on)
 		return false;
 	if (lp_takes_posted)
 		apic_sync_left_to_software(&vp->apic); /* for the others a notification is on its way */
 	else
 		apic_sync_posted(&vp->apic);
-	return vp->extint_count || vp->extint_held || apic_next_vector(&vp->apic) >= 0;
+	return vp->extint_count || vp->extint_held || apic_next_vector(&vp->apic) >= 0 ||
+	       (vp->halted_until_pending && apic_pending_vector(&vp->apic) >= 0);
 }
 
-/*
- * Waits in the hypervisor for something to come. Meanwhile the VP uses no translations: others neither wait for its flush nor wake
- * it for that, it still comes before it runs again.
- */
-static void wait(struct vp *vp)
+bool vp_sleeps(struct vp *vp)
 {
-	vp_run_time_idle_begin(vp);
-	flush_idle_begin(vp);
-	backend->lp_idle(vp->lp);
-	flush_idle_end(vp);
-	vp_run_time_idle_end(vp);
-	lp_handle_interrupts(vp->lp);
+	if (!vp->halted)
+		return false;
+	if (!has_work(vp))
+		return true;
+	vp->halted = false;
+	vp_post_self(vp, VP_PENDING_EVENT);
+	return false;
+}
+
+static void halt(struct vp *vp, bool interrupts_on, bool nmis_on, bool until_pending)
+{
+	vp->halted = true;
+	vp->halted_interrupts_on = interrupts_on;
+	vp->halted_nmis_on = nmis_on;
+	vp->halted_until_pending = until_pending;
+	if (vp_sleeps(vp))
+		vp_post_self(vp, VP_PENDING_SCHEDULE);
 }
 
 void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on)
 {
-	while (!has_work(vp, interrupts_on, nmis_on))
-		wait(vp);
-	vp_post_self(vp, VP_PENDING_EVENT);
+	halt(vp, interrupts_on, nmis_on, false);
 }
 
 void vp_halt_until_pending(struct vp *vp)
 {
-	while (!has_work(vp, true, true) && apic_pending_vector(&vp->apic) < 0)
-		wait(vp);
-	vp_post_self(vp, VP_PENDING_EVENT);
+	halt(vp, true, true, true);
 }
 
 void vp_handle_startup(struct vp *vp)
 {
-	for (;;) {
-		uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
-
-		/* INIT first: a start-up IPI that came with it belongs to what follows. */
-		if (pending & VP_PENDING_INIT) {
-			vp_clear_pending(vp, VP_PENDING_INIT);
-			handle_init(vp);
-		} else if (pending & VP_PENDING_SIPI) {
-			vp_clear_pending(vp, VP_PENDING_SIPI);
-			handle_sipi(vp);
-		} else if (vp->state == VP_RUNNING) {
-			return;
-		} else {
-			wait(vp);
-		}
+	/* INIT first: a start-up IPI that came with it belongs to what follows. */
+	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_INIT) {
+		vp_clear_pending(vp, VP_PENDING_INIT);
+		handle_init(vp);
+	}
+	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_SIPI) {
+		vp_clear_pending(vp, VP_PENDING_SIPI);
+		handle_sipi(vp);
 	}
 }

@@ -21,7 +21,8 @@ static void idle(struct lp *lp)
 
 static uint64_t ss_flags(void)
 {
-	return vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0;
+	return (vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0) |
+	       (vmx.ept_vpid_cap & EPT_CAP_ACCESSED_DIRTY ? SS_ACCESS_BITS : 0);
 }
 
 #define STAY_HZ 500u /* how often the preemption timer ends guest mode */

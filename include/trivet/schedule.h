@@ -48,7 +48,36 @@ void vp_notify(struct vp *vp);
 void vp_borrow(struct vp *vp, struct vp *self);
 void vp_return(struct vp *vp);
 
-/* On the VP's own LP: its state is in this processor. */
+/* Its state is in this processor. */
 bool vp_is_loaded_here(const struct vp *vp);
+
+/*
+ * For the back ends, at the end of an exit with VP_PENDING_NEUTRAL work: does it, and finds who runs next. Waits while nobody can. Returns a VP
+ * that is loaded here and may be entered when its other pending bits are dealt with.
+ */
+struct vp *schedule(struct vp *vp);
+
+/* Once per LP, before anything runs there; and its root VP, once it does. */
+void schedule_init(struct lp *lp);
+void schedule_start(struct vp *root_vp);
+
+/* On the VP's LP, which is this one: something has come for a VP that may not be loaded. */
+void vp_wake_here(struct vp *vp);
+
+/* The VP, which is loaded here, uses DR0 to DR3: from now on it has its own. */
+void schedule_use_debug_registers(struct vp *vp);
+
+/* A kick arrived, which may be for a VP that isn't loaded. */
+void schedule_kicked(struct lp *lp);
+
+/* The LP's timer: those of the VPs that aren't loaded, and the end of a slice. */
+void schedule_timer(struct lp *lp);
+
+/* A VP that nobody can have seen yet gets an LP, and its share. */
+void vp_place(struct vp *vp);
+
+/* Its weight, cap or reserve has changed: partition->properties. */
+struct partition;
+void partition_params_changed(struct partition *partition);
 
 #endif

@@ -28,6 +28,13 @@
 #define VP_PENDING_FLUSH BIT(4)	   /* second-stage translations changed */
 #define VP_PENDING_SYNIC BIT(6)	   /* messages in the SynIC's inbox */
 #define VP_PENDING_SHUTDOWN BIT(5) /* the guest shut the processor down (triple fault) */
+#define VP_PENDING_SCHEDULE BIT(7) /* it can't go on, or another may: choose who runs */
+#define VP_PENDING_TIMER BIT(8)	   /* a timer of its has expired while it wasn't loaded */
+#define VP_PENDING_RESUME BIT(9)   /* its parent has answered an intercept */
+/* What core/schedule.c deals with; the rest is the back ends'. */
+#define VP_PENDING_NEUTRAL                                                                         \
+	(VP_PENDING_SHUTDOWN | VP_PENDING_INIT | VP_PENDING_SIPI | VP_PENDING_SYNIC |              \
+	 VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME)
 
 enum vp_state {
 	VP_RUNNING,
@@ -60,7 +67,7 @@ struct vp {
 	uint32_t extint_count;
 	bool extint_held; /* LINT0 is masked until the guest can take an 8259's interrupt */
 	uint8_t sipi_vector;
-	uint64_t backend_data[8] __attribute__((aligned(16))); /* the back end's own, zero at vp_create */
+	uint64_t backend_data[16] __attribute__((aligned(16))); /* the back end's own, zero at vp_create */
 	_Atomic uint64_t flush_seen; /* the newest of partition->flush.ticket that was carried out here */
 	uint64_t flushes;
 	struct apic_page *apic_page;
@@ -87,7 +94,13 @@ struct vp {
 	_Atomic uint32_t holds;	      /* VP_HOLD_* */
 	struct vp *_Atomic wake_next; /* in lp->wakes */
 	struct spinlock borrow_lock;
-	uint64_t tsc_offset; /* of a child's: what its TSC is ahead of lp_clock() */
+	struct sched_vp sched;
+	struct heap_node timer_node; /* in lp->timers while it isn't loaded */
+	bool runnable;		     /* as the scheduler was told */
+	bool uses_dr;		     /* it has touched DR0 to DR3: they are switched with it */
+	struct lp *last_lp;	     /* where it was loaded last: translations of its are in no other */
+	uint64_t tsc_offset;	     /* of a child's: what its TSC is ahead of lp_clock() */
+	uint64_t tsc_delta;	     /* what its TSC is ahead of its LP's; 0: the root's */
 	struct fx_area *fpu; /* a page: extended state while it isn't loaded */
 	uint64_t xcr0;
 	uint64_t dr[4];
@@ -190,17 +203,20 @@ void vp_send_fixed(struct vp *target, struct vp *sender, uint8_t vector);
 /* The partition's VP with that local APIC id, NULL when there is none. Constant time. */
 struct vp *vp_by_apic_id(const struct partition *partition, uint32_t apic_id);
 
-/* Starts and resets, on the VP's own LP, for VP_PENDING_INIT and VP_PENDING_SIPI. Returns when the VP is to run. */
+/* Starts and resets, where the VP is loaded, for VP_PENDING_INIT and VP_PENDING_SIPI. */
 void vp_handle_startup(struct vp *vp);
 
 /*
- * HLT: returns when the VP has something to do: an interrupt it may take (`interrupts_on`: RFLAGS.IF), an NMI
- * (`nmis_on`: none is being handled), INIT. On its own LP.
+ * HLT: the VP sleeps from the end of the exit handler on, until it has something to do: an interrupt it may take
+ * (`interrupts_on`: RFLAGS.IF), an NMI (`nmis_on`: none is being handled), INIT. Where it is loaded.
  */
 void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on);
 
 /* The same for a VP that any interrupt wakes, whether it could take it or not. */
 void vp_halt_until_pending(struct vp *vp);
+
+/* It sleeps, and nothing has come that wakes it. Where it is loaded. */
+bool vp_sleeps(struct vp *vp);
 
 /* LINT0 delivers the 8259s' interrupts. */
 static inline bool vp_extint_wired(const struct vp *vp)

@@ -374,7 +374,6 @@ static void machine_start(const struct machine_options *wanted)
 	memcpy(&root_partition, pristine, sizeof(pristine));
 	options = *wanted;
 	now_tsc = 1000000;
-	pages_lost = 0;
 	memory_was_short = false;
 	memory_type_of_machine = 0;
 	lp_takes_posted = options.posted;

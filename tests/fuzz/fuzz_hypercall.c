@@ -262,7 +262,7 @@ static void finish(void)
 	pages_at_start -= OVERLAYS_OF_VP * root_partition.vp_count;
 	CHECK(used_pages() == pages_at_start + owned_pages() + leaf_made);
 	ss_destroy(&root_partition.space);
-	CHECK(used_pages() == pages_at_start + root_partition.deposits.capacity / CHUNK_PAGES + leaf_made);
+	CHECK(used_pages() == pages_at_start + leaf_made);
 	page_pool_check(&host_pool);
 }
 

@@ -1,4 +1,4 @@
-/* unit: core/overlay.c core/hypercall_page.c core/reference_time.c core/flush.c core/vp_set.c core/second_stage.c core/page_alloc.c core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c svm/npt.c */
+/* unit: core/overlay.c core/hypercall_page.c core/reference_time.c core/flush.c core/vp_set.c core/second_stage.c core/page_alloc.c core/page_source.c core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c svm/npt.c */
 /* libs: pthread */
 /* SPDX-License-Identifier: MIT */
 /*
@@ -213,7 +213,7 @@ static int setup(void **state)
 	partition.ports.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PORTS);
 	atomic_store(&tsc, 1000000000);
 	assert_int_equal(page_pool_init(&host_pool, arena, ARENA_PAGES), 0);
-	assert_int_equal(ss_init(&partition.space, &ss_format_npt, &host_pool, SS_1G_PAGES), 0);
+	assert_int_equal(ss_init(&partition.space, &ss_format_npt, &host_pages, SS_1G_PAGES), 0);
 	assert_int_equal(ss_map(&partition.space, GPA(0), HPA(0), RAM_BYTES, SS_RWX, 0), 0);
 	overlay_space_init(&partition, 40, true, map_beneath);
 	assert_int_equal(hypercall_page_init(&partition), 0);

@@ -1,4 +1,4 @@
-/* unit: core/overlay.c core/hypercall_page.c core/second_stage.c core/page_alloc.c svm/npt.c */
+/* unit: core/overlay.c core/hypercall_page.c core/second_stage.c core/page_alloc.c core/page_source.c svm/npt.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * Overlay pages on real second-stage tables: what a processor would find at every page that matters, that all comes back, and
@@ -126,7 +126,7 @@ static void begin_as(bool identity)
 	partition.space_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PARTITION);
 	vps[0].partition = vps[1].partition = &partition;
 	assert_int_equal(page_pool_init(&host_pool, arena, ARENA_PAGES), 0);
-	assert_int_equal(ss_init(&partition.space, &ss_format_npt, &host_pool, SS_1G_PAGES), 0);
+	assert_int_equal(ss_init(&partition.space, &ss_format_npt, &host_pages, SS_1G_PAGES), 0);
 	assert_int_equal(ss_map(&partition.space, GPA(0), HPA(0), RAM_BYTES, SS_RWX, 0), 0);
 	overlay_space_init(&partition, GPA_BITS, identity, map_beneath);
 	deposited = beneath_fails = false;
