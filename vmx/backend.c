@@ -33,8 +33,6 @@ static uint64_t ss_flags(void)
  */
 static int init(void)
 {
-	int err;
-
 	vmx_find_hazards();
 	vmx_mtrr_init();
 	if (vmx.pin & PIN_PREEMPTION_TIMER) {
@@ -49,10 +47,9 @@ static int init(void)
 		memset(vmx.apic_access, 0xff, PAGE_SIZE); /* nobody answers there */
 	}
 	lp_takes_posted = vmx.posted;
-	err = vmx_switch_init();
-	if (!err)
-		err = vmx_permission_maps_init();
-	return err ? err : vmx_child_init();
+	vmx_find_switched_msrs();
+	vmx_child_init();
+	return vmx_permission_maps_init();
 }
 
 /* Translations to this page are what the processor knows accesses to the local APIC by (SDM3 30.4). */

@@ -32,8 +32,8 @@
 #define CR4_OFFERED (CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE)
 
 #define NEEDED_PROC                                                                                            \
-	(PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_RDPMC | PROC_TPR_SHADOW | PROC_UNCONDITIONAL_IO |      \
-	 PROC_MSR_BITMAPS | PROC_MONITOR | PROC_SECONDARY)
+	(PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_RDPMC | PROC_TPR_SHADOW | PROC_MOV_DR |                \
+	 PROC_UNCONDITIONAL_IO | PROC_MSR_BITMAPS | PROC_MONITOR | PROC_SECONDARY)
 #define NEEDED_PROC2 (PROC2_EPT | PROC2_UNRESTRICTED_GUEST | PROC2_WBINVD)
 #define WANTED_PROC2 (PROC2_VPID | PROC2_ENCLS | PROC2_ENCLV)
 #define OFFERED_PROC2 (PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES)
@@ -53,7 +53,7 @@ static bool choose(uint64_t capability, uint64_t needed, uint64_t wanted, uint32
 	return !(needed & ~allowed);
 }
 
-int vmx_child_init(void)
+void vmx_child_init(void)
 {
 	uint64_t wanted = WANTED_PROC2;
 
@@ -64,7 +64,6 @@ int vmx_child_init(void)
 	vmx.child_offers2 = (uint32_t)(vmx.caps.proc2 >> 32 & OFFERED_PROC2);
 	if (!vmx.has_children)
 		log_warn("vmx: the processor lacks a control that child partitions need");
-	return 0;
 }
 
 uint64_t vmx_child_cr4_bits(void)

@@ -253,7 +253,7 @@ _Noreturn void vmx_run_next(struct vp *vp)
 	bool launch;
 
 	vmx_know_apic(vp);
-	vp = vp_run_next(vp);
+	vp = schedule(vp);
 	own = vmx_of(vp);
 	if (unlikely(own->pdptes_stale))
 		vmx_settle_pdptes(vp);

@@ -292,9 +292,8 @@ void vmx_handle_nmi(struct vp *vp)
 	struct vp *root = vp->lp->root_vp;
 
 	vmx_unblock_nmis();
-	vp_post(root, VP_PENDING_NMI);
-	if (root != vp)
-		vp_notify(root);
+	vp_post_self(root, VP_PENDING_NMI);
+	vp_wake_here(root);
 }
 
 /*

@@ -173,37 +173,13 @@ static void know_apic_for(struct vp *vp, uint32_t msr)
 		vmx_know_apic(vp);
 }
 
-/* Does WRMSR take the value? A child's IA32_XSS is 0: CPUID offers it no supervisor state. */
-static bool switched_fits(const struct vp *vp, int index, uint64_t value)
-{
-	unsigned int unused = 64 - (vmx.cr4_fixed1 & CR4_LA57 ? 57 : 48);
-
-	switch (index) {
-	case SWITCHED_LSTAR:
-	case SWITCHED_CSTAR:
-	case SWITCHED_KERNEL_GS_BASE:
-		return (uint64_t)((int64_t)(value << unused) >> unused) == value;
-	case SWITCHED_SFMASK:
-	case SWITCHED_TSC_AUX:
-		return !(value >> 32);
-	case SWITCHED_XSS:
-		return value == 0;
-	default:
-		return true;
-	}
-}
-
 /* Nothing of the machine's: what is in its processor while it runs, and core's tables. */
 static int write_childs(struct vp *vp, uint32_t msr, uint64_t value)
 {
 	int index = vmx_switched_msr(msr), err;
 
-	if (index >= 0) {
-		if (!switched_fits(vp, index, value))
-			return -EINVAL;
-		vmx_write_switched(vp, index, value);
-		return 0;
-	}
+	if (index >= 0)
+		return vmx_write_switched(vp, index, value) ? 0 : -EINVAL;
 	vp_post_self(vp, VP_PENDING_EVENT);
 	err = vp_msr_write(vp, msr, value);
 	if (!err && (msr == MSR_TSC || msr == MSR_TSC_ADJUST) && vmx_is_loaded(vp))

@@ -386,13 +386,12 @@ void vmx_vp_destroy(struct vp *vp)
 	vp->control = NULL;
 }
 
-/* While the VP is loaded they are in the processor; otherwise core keeps them. */
+/* They are in the processor while nobody else uses them there. */
 static void reset_dr(struct vp *vp, unsigned int index)
 {
-	if (vmx_is_loaded(vp))
+	vp->dr[index] = 0;
+	if (vmx_is_loaded(vp) && vp->lp->dr_owner == vp)
 		write_dr(index, 0);
-	else
-		vp->dr[index] = 0;
 }
 
 /* SDM3 table 10-1, column INIT. CR0.CD and NW keep their values, MSRs other than EFER too. */

@@ -12,18 +12,22 @@
 #define MSR_SFMASK 0xc0000084u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 #define MSR_TSC_AUX 0xc0000103u
+#define MSR_SPEC_CTRL 0x48u
 
-/* MSRs that neither entry nor exit switches. Those that not every processor has come last. */
+/* MSRs that neither entry nor exit switches. */
 enum switched_msr {
 	SWITCHED_STAR,
 	SWITCHED_LSTAR,
 	SWITCHED_CSTAR,
 	SWITCHED_SFMASK,
 	SWITCHED_KERNEL_GS_BASE,
-	SWITCHED_TSC_AUX,
+	SWITCHED_ALWAYS, /* the ones from here on not every processor has, and a child's writes of them exit */
+	SWITCHED_TSC_AUX = SWITCHED_ALWAYS,
+	SWITCHED_SPEC_CTRL,
 	SWITCHED_XSS,
 	SWITCHED_MSRS,
 };
+static_assert(SWITCHED_MSRS <= LP_SWITCHED_MSRS, "struct lp");
 
 /* SDM3 table 25-15 */
 struct vmx_msr_entry {
@@ -37,7 +41,7 @@ struct vmx_vp_page {
 	/* IA32_PERF_GLOBAL_CTRL: an MSR area of one entry each. Stored at exits and loaded at entries; loaded at exits. */
 	struct vmx_msr_entry guest_counters, host_counters;
 	/* What is in the processor, as it was when the VP left it. */
-	uint64_t msrs[SWITCHED_MSRS];
+	uint64_t msrs[SWITCHED_MSRS]; /* of a child's from SWITCHED_ALWAYS on also while it is there */
 	uint64_t cr2, dr6;
 	bool caches_off; /* CR0.CD; never a child's */
 
@@ -47,8 +51,8 @@ struct vmx_vp_page {
 };
 static_assert(sizeof(struct vmx_vp_page) <= PAGE_SIZE, "one page");
 
-/* Once at boot: which of the MSRs there are. Room for what each LP has in them. -ENOMEM. */
-int vmx_switch_init(void);
+/* Once at boot: which of the MSRs there are. */
+void vmx_find_switched_msrs(void);
 /* The LP's own VMCS becomes current, clear. At boot; from then on the VP is loaded. */
 void vmx_first_load(struct vp *vp);
 void vmx_vp_unload(struct vp *vp);
@@ -60,14 +64,14 @@ void vmx_relaunch(struct vp *vp);
 /* RIP of a VP whose VMCS is current here, else 0. */
 uint64_t vmx_rip(const struct vp *vp);
 
-/* The TSC of a child's VP, which is loaded, goes by vp->tsc_offset from now on. */
+/* The TSC of a child's VP, which is loaded, goes by vp->tsc_delta from now on. */
 void vmx_update_tsc(struct vp *vp);
 
 /* Index of a switched MSR that the processor has, or -1. */
 int vmx_switched_msr(uint32_t msr);
 uint64_t vmx_read_switched(struct vp *vp, int index);
-/* The value is one that WRMSR takes. */
-void vmx_write_switched(struct vp *vp, int index, uint64_t value);
+/* False: it isn't one that WRMSR takes. */
+bool vmx_write_switched(struct vp *vp, int index, uint64_t value);
 
 static inline struct vmx_vp_page *vmx_page_of(const struct vp *vp)
 {

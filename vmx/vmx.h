@@ -200,8 +200,8 @@ uint64_t vmx_guest_cr4(const struct vp *vp);
 void vmx_invalidate(struct vp *vp);
 
 /* child.c */
-/* Which of the controls that children need there are, and what stays without an exit. Once at boot. -ENOMEM. */
-int vmx_child_init(void);
+/* Which of the controls that children need there are. Once at boot. */
+void vmx_child_init(void);
 /* A new VP's VMCS, current here. */
 void vmx_child_write_controls(struct vp *vp);
 /* The VP is loaded for the first time: what CPUID doesn't offer it doesn't exist for it. */
