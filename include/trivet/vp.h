@@ -32,9 +32,9 @@
 #define VP_PENDING_TIMER BIT(8)	   /* a timer of its has expired while it wasn't loaded */
 #define VP_PENDING_RESUME BIT(9)   /* its parent has answered an intercept */
 /* What core/schedule.c deals with; the rest is the back ends'. */
-#define VP_PENDING_NEUTRAL                                                                         \
-	(VP_PENDING_SHUTDOWN | VP_PENDING_INIT | VP_PENDING_SIPI | VP_PENDING_SYNIC |              \
-	 VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME)
+#define VP_PENDING_NEUTRAL                                                                                  \
+	(VP_PENDING_SHUTDOWN | VP_PENDING_INIT | VP_PENDING_SIPI | VP_PENDING_SYNIC | VP_PENDING_SCHEDULE | \
+	 VP_PENDING_TIMER | VP_PENDING_RESUME)
 
 enum vp_state {
 	VP_RUNNING,
@@ -89,6 +89,7 @@ struct vp {
 	bool halted_interrupts_on; /* interrupts wake it only if it can take them */
 	bool halted_nmis_on;
 	bool halted_until_pending; /* any interrupt wakes it, whether it could take it or not */
+	_Atomic bool forgotten;	   /* VP_HOLD_DEAD, and its LP has nothing of it any more */
 	_Atomic bool loaded;
 	_Atomic bool wake_queued;
 	_Atomic uint32_t holds;	      /* VP_HOLD_* */
@@ -101,7 +102,7 @@ struct vp {
 	struct lp *last_lp;	     /* where it was loaded last: translations of its are in no other */
 	uint64_t tsc_offset;	     /* of a child's: what its TSC is ahead of lp_clock() */
 	uint64_t tsc_delta;	     /* what its TSC is ahead of its LP's; 0: the root's */
-	struct fx_area *fpu; /* a page: extended state while it isn't loaded */
+	struct fx_area *fpu;	     /* a page: extended state while it isn't loaded */
 	uint64_t xcr0;
 	uint64_t dr[4];
 	struct vp_child *child; /* a page; NULL: a root's */
@@ -129,8 +130,17 @@ struct vp_context {
 	struct guest_paging paging;
 };
 
-/* -ENOMEM. The VP waits for its start-up IPI. */
+/*
+ * -ENOMEM. A root's VP belongs to `lp` for good and waits for its start-up IPI. A child's is as after power-up, held by VP_HOLD_EXPLICIT; `lp` is
+ * NULL, it gets one by itself.
+ */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
+
+/* Before that, while its partition lives on: its overlay pages leave the GPA space. `self` runs here, and nobody runs the VP. */
+void vp_unmap_overlays(struct vp *vp, struct vp *self);
+
+/* All its pages go back to its partition. Nobody can reach it any more, and it isn't loaded. */
+void vp_destroy(struct vp *vp);
 
 static inline void vp_post(struct vp *vp, uint64_t bits)
 {
