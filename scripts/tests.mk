@@ -45,6 +45,9 @@ $(U)/obj/%.c.o: %.c $(U)/.flags
 	$(call say,UNIT-CC,$<)
 	$(Q)$(UNIT_CC) $(UNIT_CFLAGS) -MMD -MP -c $< -o $@
 
+# The monitors' firmware takes its tables from gnu-efi.
+$(U)/obj/tests/vmm/%.c.o: UNIT_CFLAGS += -DGNU_EFI_USE_MS_ABI -fshort-wchar -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
+
 $(UNIT_BINS): $(U)/%: $(U)/obj/tests/unit/%.c.o
 	$(call say,LINK,$@)
 	$(Q)$(UNIT_CC) $(UNIT_CFLAGS) $(filter %.o,$^) -lcmocka $(LIBS) -o $@
