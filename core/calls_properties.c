@@ -10,6 +10,7 @@
 #include <string.h>
 #include <trivet/backend.h>
 #include <trivet/cpuid_policy.h>
+#include <trivet/gpa_space.h>
 #include <trivet/hv_cpuid.h>
 #include <trivet/hypercall.h>
 #include <trivet/io.h>
@@ -268,7 +269,10 @@ static uint16_t set_property(struct partition *partition, uint32_t code, uint64_
 		partition->cpuid.vps_per_socket = (uint32_t)value;
 		return HV_STATUS_SUCCESS;
 	case HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING:
-		return set_flag(&properties->tracks_access, value);
+		if (value > 1)
+			return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
+		gpa_space_track(partition, value);
+		return HV_STATUS_SUCCESS;
 	case HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION:
 		return set_flag(&properties->ignores_unknown_msrs, value);
 	default:

@@ -227,7 +227,7 @@ uint16_t statistics_map(struct vp *caller, uint32_t object, uint64_t *page)
 	if (!deposit_alloc(caller->partition, page))
 		return HV_STATUS_INSUFFICIENT_MEMORY;
 	/* Another status than the one that asks for deposits: those would not help, and Linux would go on for ever. */
-	if (deposit_show(caller, *page)) {
+	if (deposit_show(caller, *page, false)) {
 		deposit_free(caller->partition, *page);
 		*page = 0;
 		return HV_STATUS_OPERATION_FAILED;

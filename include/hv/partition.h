@@ -232,6 +232,9 @@ HV_ASSERT_OFFSET(struct hv_vmm_capabilities, bank, 8);
 #define HV_INTERCEPT_MICROCODE_LEVEL_MSR_READ 0xAu
 #define HV_INTERCEPT_X64_APIC_WRITE 0xBu
 #define HV_INTERCEPT_X64_MSR_INDEX 0xCu
+#define HV_INTERCEPT_UNKNOWN_SYNIC_CONNECTION 0xDu
+#define HV_INTERCEPT_VIRTUALIZATION_FAULT 0xEu
+#define HV_INTERCEPT_RETARGET_UNKNOWN_DEVICE 0xFu
 
 struct hv_input_install_intercept {
 	uint64_t partition_id;

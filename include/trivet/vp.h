@@ -90,6 +90,7 @@ struct vp {
 	bool halted_interrupts_on; /* interrupts wake it only if it can take them */
 	bool halted_nmis_on;
 	bool halted_until_pending; /* any interrupt wakes it, whether it could take it or not */
+	_Atomic bool forgotten;	   /* VP_HOLD_DEAD, and its LP has nothing of it any more */
 	_Atomic bool loaded;
 	_Atomic bool wake_queued;
 	_Atomic uint32_t holds;	      /* VP_HOLD_* */
@@ -135,6 +136,9 @@ struct vp_context {
  * NULL, it gets one by itself.
  */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
+
+/* Before that, while its partition lives on: its overlay pages leave the GPA space. `self` runs here, and nobody runs the VP. */
+void vp_unmap_overlays(struct vp *vp, struct vp *self);
 
 /* All its pages go back to its partition. Nobody can reach it any more, and it isn't loaded. */
 void vp_destroy(struct vp *vp);

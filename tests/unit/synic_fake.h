@@ -23,6 +23,7 @@
 #include <hv/synic.h>
 #include <trivet/hv_msr.h>
 #include <trivet/hypercall.h>
+#include <trivet/intercept.h>
 #include <trivet/page_alloc.h>
 #include <trivet/partition.h>
 #include <trivet/port.h>
@@ -55,6 +56,12 @@ void lp_kick(struct lp *lp)
 	kicks++;
 }
 
+void vp_notify(struct vp *vp)
+{
+	(void)vp;
+	kicks++;
+}
+
 void lp_timer_update(struct lp *lp)
 {
 	(void)lp;
@@ -65,6 +72,40 @@ _Noreturn void panic(const char *fmt, ...)
 {
 	fprintf(stderr, "panic: %s\n", fmt);
 	abort();
+}
+
+/* ---- Intercepts: those of child 7's VP 3 ---- */
+
+static struct vp_intercepts fake_intercepts;
+static uint16_t told_deliverable; /* SINTs */
+static bool has_intercept;	  /* nothing else can be told */
+
+bool intercept_is_dead(const struct synic_message *message)
+{
+	assert_ptr_equal(message, &fake_intercepts.link);
+	return fake_intercepts.link_posted & INTERCEPT_DEAD;
+}
+
+void intercept_take_message(struct synic_message *message, struct hv_message *content)
+{
+	assert_ptr_equal(message, &fake_intercepts.link);
+	assert_false(message->queued);
+	if (content) {
+		content->type = HV_MESSAGE_OPAQUE_INTERCEPT;
+		content->sender = 7;
+		content->payload_bytes = 4;
+		content->payload.qwords[0] = 3;
+	}
+	fake_intercepts.link_posted = 0;
+}
+
+bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
+{
+	(void)vp;
+	if (has_intercept)
+		return false;
+	told_deliverable = sints;
+	return true;
 }
 
 /* ---- The clock ---- */
@@ -242,6 +283,9 @@ static int fake_setup(void **state)
 	part.vps = vps;
 	part.vp_count = FAKE_VPS;
 	kicks = timer_updates = mode_changes = 0;
+	told_deliverable = 0;
+	has_intercept = false;
+	memset(&fake_intercepts, 0, sizeof(fake_intercepts));
 	overlay_refuses = false;
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include <hv/partition.h>
 #include <hv/status.h>
 #include <trivet/backend.h>
+#include <trivet/gpa_space.h>
 #include <trivet/hv_cpuid.h>
 #include <trivet/hv_msr.h>
 #include <trivet/hypercall.h>
@@ -99,6 +100,11 @@ void partition_params_changed(struct partition *partition)
 {
 	assert_ptr_equal(partition, &child);
 	params_changed++;
+}
+
+void gpa_space_track(struct partition *partition, bool tracks)
+{
+	partition->properties.tracks_access = tracks;
 }
 
 void vp_notify(struct vp *vp)

@@ -76,8 +76,9 @@ void *deposit_page_pointer(uint64_t page)
 	return &deposited[page - 100];
 }
 
-int deposit_show(struct vp *caller, uint64_t page)
+int deposit_show(struct vp *caller, uint64_t page, bool writable)
 {
+	assert_false(writable);
 	assert_ptr_equal(caller, &vps[0]);
 	if (no_tables)
 		return -ENOMEM;
