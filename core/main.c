@@ -200,7 +200,8 @@ _Noreturn void lp_main(struct lp *lp)
 	vp_run_time_start(lp->root_vp);
 	reference_time_tsc_moved(lp->root_vp->partition);
 	schedule_start(lp->root_vp);
-	flush_idle_end(lp->root_vp); /* from here on kicks arrive; the back end looks at what is pending first */
+	flush_idle_end(
+		lp->root_vp); /* from here on kicks arrive; the back end looks at what is pending first */
 	backend->vp_run(lp->root_vp);
 }
 

@@ -59,7 +59,8 @@ struct lp {
 	struct vp *root_vp; /* the root's: what devices send here is for it */
 	struct lapic lapic;
 	uint64_t timer_deadline_tsc; /* what the physical timer is set to; UINT64_MAX: nothing */
-	uint64_t other_deadline_tsc; /* the earliest that isn't the loaded VP's: end of its slice, timers of others */
+	uint64_t
+		other_deadline_tsc; /* the earliest that isn't the loaded VP's: end of its slice, timers of others */
 	/* Physical interrupts in service whose EOI waits for the guest's, and those of them that got it. */
 	uint64_t in_service[4];
 	uint64_t eoi_wanted[4];
@@ -82,8 +83,9 @@ struct lp {
 	/* Tags of translations, for the back end: what was given out since they were all flushed. */
 	uint64_t tag_generation;
 	uint32_t tag_next;
-	uint64_t switched_msrs[LP_SWITCHED_MSRS]; /* the back end's: what the VP that was loaded last left in the processor */
-	uint64_t last_partition_id;		  /* whose it was */
+	uint64_t switched_msrs
+		[LP_SWITCHED_MSRS]; /* the back end's: what the VP that was loaded last left in the processor */
+	uint64_t last_partition_id; /* whose it was */
 	uint64_t gdt[8];
 	uint8_t tss[104];
 	struct trace_ring trace;

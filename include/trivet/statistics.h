@@ -68,6 +68,10 @@ uint16_t statistics_map(struct vp *caller, uint32_t object, uint64_t *page);
 /* HV_STATUS_NOT_FOUND when it isn't mapped. */
 uint16_t statistics_unmap(struct vp *caller, uint32_t object);
 
+/* It is being deleted: its page, if it is mapped, goes back to `caller`'s partition. */
+void statistics_forget_vp(struct vp *vp, struct vp *caller);
+void statistics_forget_partition(struct partition *partition, struct vp *caller);
+
 /* Fills one page with what is counted now. */
 struct hv_stats_page;
 void statistics_fill(struct hv_stats_page *page, uint32_t object);

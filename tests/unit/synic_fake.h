@@ -111,6 +111,8 @@ bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
 
 /* ---- The clock ---- */
 
+static bool time_stands, vp_is_away;
+
 uint64_t reference_time_100ns(const struct partition *partition)
 {
 	assert_ptr_equal(partition, &part);
@@ -120,7 +122,21 @@ uint64_t reference_time_100ns(const struct partition *partition)
 uint64_t reference_time_to_tsc(const struct partition *partition, uint64_t time_100ns)
 {
 	assert_ptr_equal(partition, &part);
+	if (time_stands)
+		return time_100ns > now_100ns ? UINT64_MAX : rdtsc();
 	return time_100ns > UINT64_MAX / TICKS_PER_100NS ? UINT64_MAX : time_100ns * TICKS_PER_100NS;
+}
+
+bool reference_time_is_frozen(const struct partition *partition)
+{
+	assert_ptr_equal(partition, &part);
+	return time_stands;
+}
+
+bool vp_is_loaded_here(const struct vp *vp)
+{
+	(void)vp;
+	return !vp_is_away;
 }
 
 uint64_t tsc_from_100ns(const struct reference_time *time, uint64_t duration_100ns)
