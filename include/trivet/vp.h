@@ -129,8 +129,14 @@ struct vp_context {
 	struct guest_paging paging;
 };
 
-/* -ENOMEM. The VP waits for its start-up IPI. */
+/*
+ * -ENOMEM. A root's VP belongs to `lp` for good and waits for its start-up IPI. A child's is as after power-up, held by VP_HOLD_EXPLICIT; `lp` is
+ * NULL, it gets one by itself.
+ */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
+
+/* All its pages go back to its partition. Nobody can reach it any more, and it isn't loaded. */
+void vp_destroy(struct vp *vp);
 
 static inline void vp_post(struct vp *vp, uint64_t bits)
 {
