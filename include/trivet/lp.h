@@ -15,6 +15,7 @@
 #include <trivet/abi_log.h>
 #include <trivet/heap.h>
 #include <trivet/lapic.h>
+#include <trivet/run_time.h>
 #include <trivet/sched.h>
 #include <trivet/trace.h>
 #include <trivet/types.h>
@@ -71,6 +72,7 @@ struct lp {
 	_Atomic uint64_t
 		tsc_moved; /* by how much software has written the TSC forward, as TSC_ADJUST counts it */
 	uint64_t timer_interrupts, kicks_taken; /* for statistics */
+	struct run_time run_time;
 	uint32_t lock_ranks;			/* bit n: holds a lock of rank n (debug builds) */
 	void *call_pages; /* parameters of the hypercall under way: input page, output page */
 	struct abi_ring abi;

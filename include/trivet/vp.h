@@ -109,7 +109,7 @@ struct vp {
 	struct vp_child *child; /* a page; NULL: a root's */
 	struct vp_parent_registers parent_registers;
 	struct vp_assist assist;
-	struct vp_run_time run_time;
+	struct run_time run_time;
 	struct synic synic;
 	struct stimers stimers;
 };
