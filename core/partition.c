@@ -121,8 +121,8 @@ uint16_t partition_create(struct vp *caller, const struct hv_input_create_partit
 
 static void destroy_pages(struct partition *child)
 {
-	overlay_destroy(child, &child->hypercall_page);
-	overlay_destroy(child, &child->reference_time.page);
+	overlay_destroy(&child->hypercall_page);
+	overlay_destroy(&child->reference_time.page);
 	if (child->vps)
 		child->pages->free(child->pages, child->vps);
 	child->vps = NULL;
@@ -232,7 +232,6 @@ static bool stop_vps(struct partition *child, struct vp *caller)
 static void destroy_vp(struct vp *vp, struct vp *caller)
 {
 	statistics_forget_vp(vp, caller);
-	vp_state_pages_destroy(vp, caller);
 	vp_destroy(vp);
 }
 
@@ -243,7 +242,7 @@ static bool tear_down(struct partition *child, struct vp *caller)
 		return false;
 	if (child->vps)
 		schedule_synchronize(caller); /* nobody sends to its VPs or ports any more */
-	port_space_destroy(child);
+	port_space_destroy(&child->ports);
 	if (!gpa_space_destroy(child, caller))
 		return false;
 	for (uint32_t i = 0; i < child->vp_count; i++) {

@@ -78,9 +78,11 @@ static int map_memory(const struct boot_handoff *handoff)
 }
 
 /* What the root has at a page without overlays. */
-static int map_beneath(struct partition *partition, uint64_t gpn)
+static int map_beneath(struct partition *partition, uint64_t gpn, uint64_t beneath)
 {
 	uint64_t start = gpn << PAGE_SHIFT;
+
+	(void)beneath;
 
 	if (host_memory_is_ours(HPA(start), PAGE_SIZE))
 		return ss_unmap(&partition->space, GPA(start), PAGE_SIZE);

@@ -20,7 +20,7 @@
 /* In an entry that isn't present: reserved. Processors ignore what stands there (APM2 5.4.1 "P", SDM3 29.3.2). */
 #define RESERVED BIT(11)
 
-enum op_kind { OP_MAP, OP_FILL, OP_PROTECT };
+enum op_kind { OP_MAP, OP_FILL, OP_PROTECT, OP_SPLIT };
 
 struct ss_op {
 	struct second_stage *ss;
@@ -125,6 +125,8 @@ static uint64_t new_entry(const struct ss_op *op, uint64_t entry, unsigned level
 		if (is_present(f, entry))
 			return (entry & ~(f->perm_mask | f->hardware_bits)) | op->perm_bits;
 		return entry;
+	case OP_SPLIT:
+		return entry;
 	case OP_FILL:
 		break;
 	}
@@ -141,6 +143,8 @@ static bool is_done(const struct ss_op *op, uint64_t entry, unsigned level, uint
 		return is_present(f, entry) && clean + (lo - gpa) == new_entry(op, entry, level, lo);
 	if (op->kind == OP_FILL)
 		return entry == op->fill;
+	if (op->kind == OP_SPLIT)
+		return level == 1 || !is_present(f, entry);
 	return !is_present(f, entry) || clean == new_entry(op, entry, level, lo);
 }
 
@@ -152,6 +156,8 @@ static bool fits_one_entry(const struct ss_op *op, uint64_t entry, unsigned leve
 		return can_be_leaf(op->ss, level, target_hpa(op, gpa));
 	case OP_PROTECT:
 		return !is_table(op->ss->format, entry, level);
+	case OP_SPLIT:
+		return false;
 	case OP_FILL:
 		break;
 	}
@@ -440,6 +446,95 @@ bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out)
 		out->memtype = (unsigned)((entry & f->memtype_mask) >> f->memtype_shift);
 	}
 	return true;
+}
+
+/* The leaf that maps `gpa`, NULL: none. */
+static uint64_t *leaf_of(const struct second_stage *ss, uint64_t gpa, unsigned *level)
+{
+	const struct ss_format *f = ss->format;
+	uint64_t *table = ss->root, *slot;
+
+	if (gpa >= BIT(SS_GPA_BITS))
+		return NULL;
+	for (*level = TOP_LEVEL;; --*level) {
+		uint64_t entry;
+
+		slot = &table[gpa / level_size(*level) % ENTRIES];
+		entry = load_entry(slot);
+		if (!is_table(f, entry, *level))
+			return is_present(f, entry) ? slot : NULL;
+		table = table_of(f, entry);
+	}
+}
+
+/* Leaves of 4 KiB in the place of the larger one that maps `gpa`. */
+static int split_leaf(struct second_stage *ss, uint64_t gpa)
+{
+	struct ss_op op = {
+		.ss = ss,
+		.kind = OP_SPLIT,
+		.start_gpa = ALIGN_DOWN(gpa, PAGE_SIZE),
+		.end_gpa = ALIGN_DOWN(gpa, PAGE_SIZE) + PAGE_SIZE,
+	};
+
+	return run(&op);
+}
+
+static uint64_t bits_of(const struct ss_format *f, unsigned access)
+{
+	return (access & SS_ACCESSED ? f->accessed_bit : 0) | (access & SS_DIRTY ? f->dirty_bit : 0);
+}
+
+static unsigned access_of(const struct ss_format *f, uint64_t entry)
+{
+	return (entry & f->accessed_bit ? SS_ACCESSED : 0) | (entry & f->dirty_bit ? SS_DIRTY : 0);
+}
+
+int ss_access(struct second_stage *ss, gpa_t gpa, unsigned clear, unsigned set, unsigned *was)
+{
+	const struct ss_format *f = ss->format;
+	unsigned level;
+	uint64_t *slot = leaf_of(ss, gpa.v, &level);
+	uint64_t entry;
+	int err;
+
+	*was = 0;
+	if (!slot)
+		return 0;
+	if (!(ss->flags & SS_ACCESS_BITS)) {
+		*was = SS_ACCESSED | SS_DIRTY;
+		return 0;
+	}
+	if ((clear | set) && level > 1 && (ss->flags & SS_SMALL_PAGES)) {
+		err = split_leaf(ss, gpa.v);
+		if (err)
+			return err;
+		slot = leaf_of(ss, gpa.v, &level);
+	}
+	/* The processor sets bits there at the same time. */
+	entry = __atomic_fetch_or(slot, bits_of(f, set), __ATOMIC_ACQ_REL);
+	if (clear)
+		entry = __atomic_fetch_and(slot, ~bits_of(f, clear), __ATOMIC_ACQ_REL) &
+			(entry | ~bits_of(f, set));
+	*was = access_of(f, entry);
+	if (*was & clear)
+		__atomic_store_n(&ss->generation, ss->generation + 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+void ss_mark_written(const struct second_stage *ss, gpa_t gpa)
+{
+	unsigned level;
+	uint64_t *slot = leaf_of(ss, gpa.v, &level);
+	uint64_t bits = bits_of(ss->format, SS_ACCESSED | SS_DIRTY), entry;
+
+	if (!slot)
+		return;
+	entry = load_entry(slot);
+	while (is_leaf(ss->format, entry, level) && (entry & bits) != bits &&
+	       !__atomic_compare_exchange_n(slot, &entry, entry | bits, false, __ATOMIC_ACQ_REL,
+					    __ATOMIC_ACQUIRE))
+		;
 }
 
 int ss_init(struct second_stage *ss, const struct ss_format *format, struct page_source *pages,

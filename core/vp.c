@@ -94,7 +94,6 @@ static int init_child(struct vp *vp)
 	vp->tsc_offset = vp->partition->tsc_offset;
 	vp->state = config.bsp ? VP_RUNNING : VP_WAIT_SIPI;
 	atomic_store(&vp->holds, VP_HOLD_EXPLICIT);
-	vp->parent_registers.explicit_suspend = HV_SUSPEND_REGISTER_SUSPENDED;
 	extended_state_reset(vp);
 	guest_msrs_init(vp);
 	return apic_init(&vp->apic, &config, vp->apic_page);

@@ -98,6 +98,10 @@ uint16_t statistics_unmap(struct vp *caller, struct statistics_object *object);
 void statistics_forget_partition(struct partition *child, struct vp *caller);
 void statistics_forget_vp(struct vp *vp, struct vp *caller);
 
+/* It is being deleted: its page, if it is mapped, goes back to `caller`'s partition. */
+void statistics_forget_vp(struct vp *vp, struct vp *caller);
+void statistics_forget_partition(struct partition *partition, struct vp *caller);
+
 /* Fills one page with what is counted now. */
 struct hv_stats_page;
 void statistics_fill(struct hv_stats_page *page, const struct statistics_object *object);

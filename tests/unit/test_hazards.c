@@ -166,8 +166,9 @@ static const struct backend fake_backend = {
 };
 const struct backend *backend = &fake_backend;
 
-static int map_beneath(struct partition *of, uint64_t gpn)
+static int map_beneath(struct partition *of, uint64_t gpn, uint64_t beneath)
 {
+	(void)beneath;
 	uint64_t gpa = gpn << PAGE_SHIFT;
 
 	return gpa < RAM_BYTES ? ss_map(&of->space, GPA(gpa), HPA(gpa), PAGE_SIZE, SS_RWX, 0) :
@@ -208,6 +209,7 @@ static int setup(void **state)
 	memset(&partition, 0, sizeof(partition));
 	partition.id = 1;
 	partition.hv = true;
+	partition.pages = &host_pages;
 	partition.features = HV_FEATURE_DIRECT_TIMERS;
 	partition.space_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PARTITION);
 	partition.ports.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PORTS);

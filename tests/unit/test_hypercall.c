@@ -315,7 +315,7 @@ static void rep_fields(void **state)
 					 HV_STATUS_INVALID_HYPERCALL_INPUT);
 			assert_int_equal(call(HYPERCALL_64, code | reps(3, 4095), IN, OUT),
 					 HV_STATUS_INVALID_HYPERCALL_INPUT);
-			if (row->rep_input + row->rep_output)
+			if (row->rep_input + row->rep_output > 1) /* as many bytes fit */
 				assert_int_equal(call(HYPERCALL_64, code | reps(4095, 0), IN, OUT),
 						 HV_STATUS_INVALID_ALIGNMENT);
 		} else {
