@@ -91,7 +91,8 @@ static void fill_partition(struct hv_stats_page *page, const struct partition *p
 	    is_root ? root->vp_count : load32(&partition->statistics.child_vps));
 	set(page, HV_STAT_PARTITION_DEPOSITED_PAGES,
 	    load64(&deposits->free_pages) + load64(&deposits->used_pages));
-	set(page, HV_STAT_PARTITION_GPA_PAGES, load64(&partition->statistics.gpa_pages));
+	set(page, HV_STAT_PARTITION_GPA_PAGES,
+	    atomic_load_explicit(&partition->statistics.gpa_pages, memory_order_relaxed));
 	set(page, HV_STAT_PARTITION_GPA_SPACE_MODIFICATIONS, load64(&partition->space.generation));
 	set(page, HV_STAT_PARTITION_DEVICE_INTERRUPT_MAPPINGS, partition->device_interrupts.mappings);
 	set(page, HV_STAT_PARTITION_PARTITION_ID, partition->id);

@@ -55,7 +55,7 @@ struct statistics_object {
 struct partition_statistics {
 	struct statistics_object object;
 	_Atomic uint32_t child_vps; /* of a child: those that are there now */
-	uint64_t gpa_pages; /* of a child: pages that its parent has mapped there; under its space_lock */
+	_Atomic uint64_t gpa_pages; /* of a child: pages that its parent has mapped there */
 };
 
 /* Once at boot, after the root's VPs are there. */
