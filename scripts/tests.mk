@@ -244,6 +244,7 @@ bochs: $(SETUP)
 bench: efi guests kernel $(if $(filter intel,$(CPU)),bochs)
 	@$(if $(filter intel,$(CPU)),$(MAKE) --no-print-directory OUT=$(OUT)/marked CC='$(CC) -DTRIVET_MARK_VMCS' efi)
 	@$(SUITE_ENV) CPU='$(CPU)' MARKED_EFI=$(abspath $(OUT)/marked/trivet.efi) $(PYTHON) tests/bench/bench.py
+	@$(if $(filter intel,$(CPU)),,$(SUITE_ENV) $(PYTHON) tests/bench/bench_vm.py)
 	@$(if $(filter intel,$(CPU)),,$(MAKE) --no-print-directory fuzz-bench)
 
 # ---------------------------------------------------------------------------------------------------
