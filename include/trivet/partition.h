@@ -20,6 +20,7 @@
 #include <trivet/port.h>
 #include <trivet/reference_time.h>
 #include <trivet/second_stage.h>
+#include <trivet/statistics.h>
 #include <trivet/types.h>
 
 struct vp;
@@ -74,6 +75,7 @@ struct partition {
 	struct deposit_pool deposits;
 	struct device_interrupts device_interrupts;
 	struct port_space ports;
+	struct partition_statistics statistics;
 };
 
 extern struct partition root_partition;
@@ -90,7 +92,7 @@ static inline bool partition_is_root(const struct partition *partition)
 struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status);
 
 /*
- * A child of the caller's partition, for the hypercalls of those names (calls_partition.c). HV_STATUS_*; HYPERCALL_RESTART: a part is done, or
+ * A child of the caller's partition, for the hypercalls of those names (calls_partition.c); core/children.c. HV_STATUS_*; HYPERCALL_RESTART: a part is done, or
  * another LP is at it: again.
  */
 struct hv_input_create_partition;
@@ -100,6 +102,10 @@ uint16_t partition_finalize(struct partition *child, struct vp *caller);
 uint16_t partition_delete(struct partition *child, struct vp *caller);
 uint16_t partition_create_vp(struct partition *child, uint32_t index);
 uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_t index);
+
+/* From now on it has a number, and its parent finds it by that. False: there are too many. And no longer. */
+bool partition_publish(struct partition *child);
+void partition_unpublish(struct partition *child);
 
 /* How many there are, the root included. */
 uint32_t partition_count(void);
