@@ -182,8 +182,8 @@ static bool tear_down(struct partition *child, struct vp *caller)
 	if (!stop_vps(child, caller))
 		return false;
 	port_space_disconnect(child);
-	schedule_synchronize(
-		caller); /* nobody sends to its VPs or ports any more, or maps a page of theirs */
+	/* After this nobody sends to its VPs or ports any more, or maps a page of theirs. */
+	schedule_synchronize(caller);
 	if (!stop_vps(child, caller)) /* but may have before */
 		return false;
 	if (!gpa_space_destroy(child, caller))

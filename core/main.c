@@ -197,6 +197,7 @@ _Noreturn void lp_main(struct lp *lp)
 	atomic_store(&lp->kicked, 0);
 	lp_tsc_start(lp);
 	atomic_exchange(&lp->state, LP_ONLINE);
+	lp_run_time_start(lp);
 	vp_run_time_start(lp->root_vp);
 	reference_time_tsc_moved(lp->root_vp->partition);
 	schedule_start(lp->root_vp);

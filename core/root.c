@@ -146,7 +146,7 @@ int root_init(const struct boot_handoff *handoff)
 	}
 	root_partition.vp_count = lp_count;
 	if (!err && root_partition.hv)
-		err = statistics_init(&root_partition);
+		statistics_init(&root_partition);
 	return err;
 }
 

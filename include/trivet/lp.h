@@ -15,7 +15,9 @@
 #include <trivet/abi_log.h>
 #include <trivet/heap.h>
 #include <trivet/lapic.h>
+#include <trivet/run_time.h>
 #include <trivet/sched.h>
+#include <trivet/statistics.h>
 #include <trivet/trace.h>
 #include <trivet/types.h>
 
@@ -70,9 +72,12 @@ struct lp {
 	bool timer_stale;  /* the timer fired, and was set anew before its interrupt was taken */
 	_Atomic uint64_t
 		tsc_moved; /* by how much software has written the TSC forward, as TSC_ADJUST counts it */
-	uint64_t timer_interrupts, kicks_taken; /* for statistics */
-	uint32_t lock_ranks;			/* bit n: holds a lock of rank n (debug builds) */
-	void *call_pages; /* parameters of the hypercall under way: input page, output page */
+	/* For statistics: interrupts that arrived here, two kinds of them, and how often another VP was loaded. */
+	uint64_t interrupts, timer_interrupts, kicks_taken, switches;
+	struct run_time run_time;
+	struct statistics_object statistics;
+	uint32_t lock_ranks; /* bit n: holds a lock of rank n (debug builds) */
+	void *call_pages;    /* parameters of the hypercall under way: input page, output page */
 	struct abi_ring abi;
 	/* Who runs: schedule.c. */
 	struct vp *_Atomic wakes; /* VPs that others want to be looked at here, newest first */

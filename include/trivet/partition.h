@@ -20,6 +20,7 @@
 #include <trivet/port.h>
 #include <trivet/reference_time.h>
 #include <trivet/second_stage.h>
+#include <trivet/statistics.h>
 #include <trivet/types.h>
 
 struct vp;
@@ -74,6 +75,7 @@ struct partition {
 	struct deposit_pool deposits;
 	struct device_interrupts device_interrupts;
 	struct port_space ports;
+	struct partition_statistics statistics;
 };
 
 extern struct partition root_partition;

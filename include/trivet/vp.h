@@ -14,6 +14,7 @@
 #include <trivet/lp.h>
 #include <trivet/run_time.h>
 #include <trivet/schedule.h>
+#include <trivet/statistics.h>
 #include <trivet/synic.h>
 #include <trivet/synthetic_timer.h>
 #include <trivet/types.h>
@@ -81,6 +82,13 @@ struct vp {
 	uint64_t ipis_sent;	  /* the VPs they named */
 	uint64_t long_spin_waits; /* HvCallNotifyLongSpinWait */
 	uint64_t hypercalls;	  /* made so far */
+	uint64_t dispatches;	  /* how often it was loaded, and how often elsewhere than before */
+	uint64_t migrations;
+	uint64_t
+		io_messages; /* what its parent was told: HV_MESSAGE_X64_IO_PORT_INTERCEPT; of memory; all else */
+	uint64_t memory_messages;
+	uint64_t other_messages;
+	struct statistics_object statistics;
 	/* Of a root with the interface: it has named this VP's processor, and then the VP (calls_processors.c). */
 	_Atomic bool lp_added;
 	_Atomic bool created;
@@ -109,7 +117,7 @@ struct vp {
 	struct vp_child *child; /* a page; NULL: a root's */
 	struct vp_parent_registers parent_registers;
 	struct vp_assist assist;
-	struct vp_run_time run_time;
+	struct run_time run_time;
 	struct synic synic;
 	struct stimers stimers;
 };
