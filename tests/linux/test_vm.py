@@ -44,7 +44,7 @@ def good(host):
     guest = at_work(host, "good", "-c 2")
     guest.wait_for("^WORK 1", BOOT_S)
     yield guest
-    if not host.dead:
+    if not host.dead and host.process.poll() is None:
         guest.stop()
 
 
@@ -64,8 +64,8 @@ def partitions(host):
 @pytest.mark.parametrize("version", [NEW, OLD])
 def test_boots(host, version, processors, firmware):
     """To its shell, which sees what it was given and the hypervisor, without a complaint; and off"""
-    if SHARED == OLD and version == NEW:
-        pytest.skip("this emulator's KVM does not run Linux 7.2")
+    if SHARED == OLD and (version == NEW or firmware):
+        pytest.skip("KVM does not run it on this emulator, which aborts when KVM runs OVMF")
     with Guest(host, f"-k {version} -c {processors} {firmware}") as guest:
         cpus, release, _ = guest.expect_ready(BOOT_S)
         assert cpus == processors
@@ -87,7 +87,8 @@ def test_disk_and_network(host):
                       f"head -c {8 * MIB} /dev/urandom >/tmp/www/file; head -c {8 * MIB} /tmp/disk | sha256sum; "
                       "sha256sum </tmp/www/file").split()
     written, served = sums[0], sums[2]
-    host.check("httpd -p 127.0.0.1:80 -h /tmp/www; (nc -l -p 9000 >/tmp/received; touch /tmp/all) </dev/null & true")
+    # nc would close its side at the end of its input, and the guest's end at that.
+    host.check("httpd -p 127.0.0.1:80 -h /tmp/www; (sleep 500 | (nc -l -p 9000 >/tmp/received; touch /tmp/all)) & true")
     with Guest(host, f"-k {SHARED} -c 2 -e -d /tmp/disk") as guest:
         guest.expect_ready(BOOT_S)
         guest.check("ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ping -q -c 2 -i 0.2 10.0.2.2")
@@ -101,7 +102,7 @@ def test_disk_and_network(host):
         assert guest.power_off() == 0
     assert host.check("tail -c 8388608 /tmp/disk | sha256sum").split()[0] == made
     assert host.check("while [ ! -e /tmp/all ]; do usleep 50000; done; sha256sum </tmp/received", 30).split()[0] == made
-    host.check("rm -r /tmp/disk /tmp/www /tmp/received; killall httpd")
+    host.check("rm -r /tmp/disk /tmp/www /tmp/received; killall httpd sleep")
 
 
 def test_two_guests_at_once(host, good):
@@ -109,7 +110,7 @@ def test_two_guests_at_once(host, good):
     other.wait_for("^WORK 2", BOOT_S)
     works_on(good)
     works_on(other)
-    assert not BARE and partitions(host) == 3 or BARE
+    assert BARE or partitions(host) == 3
     other.stop()
     works_on(good)
 
