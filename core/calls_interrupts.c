@@ -270,7 +270,7 @@ uint16_t hypercall_retarget_device_interrupt(struct hypercall *call)
 	if (!is_mapped(&partition->device_interrupts, in->device_id, in->entry.data))
 		return HV_STATUS_NOT_FOUND;
 	lp = lp_by_apic_id(destination_of(&in->entry));
-	if (!lp || !lp->vp || !vp_set_contains(&set, lp->vp->index) ||
+	if (!lp || !lp->root_vp || !vp_set_contains(&set, lp->root_vp->index) ||
 	    in->target.vector != vector_of(&in->entry))
 		return HV_STATUS_INVALID_PARAMETER;
 	return HV_STATUS_SUCCESS;

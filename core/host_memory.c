@@ -44,12 +44,16 @@ static struct spinlock mmio_lock = SPINLOCK_INIT(LOCK_RANK_HOST_PAGING);
 
 hpa_t hv_virt_to_phys(const void *p)
 {
-	return HPA((uint64_t)p - HV_VIRT_BASE + block_hpa);
+	uint64_t va = (uint64_t)p;
+
+	return HPA(va >= HV_VIRT_BASE ? va - HV_VIRT_BASE + block_hpa : va - RAM_WINDOW_BASE);
 }
 
 void *hv_phys_to_virt(hpa_t hpa)
 {
-	return (void *)(hpa.v - block_hpa + HV_VIRT_BASE);
+	uint64_t offset = hpa.v - block_hpa;
+
+	return (void *)(offset < block_size ? HV_VIRT_BASE + offset : RAM_WINDOW_BASE + hpa.v);
 }
 
 bool host_memory_is_ours(hpa_t hpa, uint64_t size)

@@ -13,6 +13,7 @@
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
+#include <trivet/schedule.h>
 
 #define CR0_PE BIT(0)
 #define CR0_MP BIT(1)
@@ -28,6 +29,7 @@
 #define CR4_MCE BIT(6)
 #define CR4_PGE BIT(7)
 #define CR4_OSFXSR BIT(9)
+#define CR4_OSXSAVE BIT(18)
 #define CR4_SMEP BIT(20)
 #define CR4_SMAP BIT(21)
 
@@ -98,6 +100,7 @@ static struct lp *lp_create(uint32_t index, uint32_t apic_id)
 	lp->index = index;
 	lp->apic_id = apic_id;
 	lp->timer_deadline_tsc = UINT64_MAX;
+	schedule_init(lp);
 	return lp;
 }
 
@@ -235,6 +238,8 @@ void lp_set_control_registers(void)
 	cr0 &= ~(CR0_CD | CR0_NW | CR0_AM | CR0_TS | CR0_EM);
 	cr0 |= CR0_PE | CR0_MP | CR0_NE | CR0_WP | CR0_PG;
 	cr4 |= CR4_PAE | CR4_PGE | CR4_MCE | CR4_OSFXSR; /* FXSAVE of what is the guest's, with XMM */
+	if (cpuid(1, 0).ecx & BIT(26))
+		cr4 |= CR4_OSXSAVE; /* extended state is switched */
 	if (features & BIT(7))
 		cr4 |= CR4_SMEP;
 	if (features & BIT(20))

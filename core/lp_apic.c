@@ -56,7 +56,7 @@ void lp_local_apic_start(struct lp *lp)
 
 void lp_local_apic_restart(struct lp *lp)
 {
-	struct apic *apic = &lp->vp->apic;
+	struct apic *apic = &lp->root_vp->apic;
 
 	lp_local_apic_start(lp);
 	for (unsigned int i = 0; i < 4; i++)
@@ -144,9 +144,9 @@ void lp_apic_adopt(struct lp *lp)
 	int err;
 
 	read_registers(&lp->lapic, &config, &image);
-	err = apic_init(&lp->vp->apic, &config, lp->vp->apic_page);
+	err = apic_init(&lp->root_vp->apic, &config, lp->root_vp->apic_page);
 	if (!err)
-		err = apic_load(&lp->vp->apic, &image, rdtsc());
+		err = apic_load(&lp->root_vp->apic, &image, rdtsc());
 	if (err)
 		panic("lp%u: local APIC state not understood (%d)", lp->index, err);
 	/* What was in service is in service in the model now. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Physical interrupts. The exit loop lets them in for a moment, the stubs note their vectors, and this sorts them:
- * our timer, our kick, or one of the root's, which goes into its VP's local APIC.
+ * our timer, our kick, or one of the root's, which goes into the local APIC of its VP here, whoever runs.
  *
  * Order of EOIs: an edge-triggered interrupt is ended at once. A level-triggered one is ended when the guest ends it,
  * or its line would fire again. A physical EOI ends the highest vector in service, so while a level-triggered one
@@ -78,7 +78,7 @@ void lp_abandon_level(struct lp *lp)
 
 void lp_unpark_level(struct lp *lp)
 {
-	const struct apic *apic = &lp->vp->apic;
+	const struct apic *apic = &lp->root_vp->apic;
 
 	if (!lp->level_parked)
 		return;
@@ -104,53 +104,31 @@ static inline __attribute__((__always_inline__)) void end_edge(struct lp *lp, ui
 		end_edge_in_order(lp, vector);
 }
 
-void lp_timer_update(struct lp *lp)
-{
-	uint64_t deadline = apic_timer_deadline(&lp->vp->apic);
-	uint64_t synthetic = lp->vp->stimers.next_deadline_tsc;
-	uint64_t old = lp->timer_deadline_tsc;
-	uint64_t now;
-
-	if (synthetic < deadline)
-		deadline = synthetic;
-	if (deadline == old)
-		return;
-	lp->timer_deadline_tsc = deadline;
-	if (deadline == UINT64_MAX) {
-		lapic_timer_disarm(&lp->lapic);
-	} else {
-		now = rdtsc();
-		lapic_timer_arm(&lp->lapic, now, deadline > now ? deadline - now : 0);
-	}
-	/*
-	 * What fired already still arrives; it must not pass for a device's interrupt with our vector. Asked last: until the
-	 * timer had its new count, the old one could fire.
-	 */
-	if (old != UINT64_MAX && lapic_test_vector(&lp->lapic, LAPIC_IRR, HV_VECTOR_TIMER))
-		lp->timer_stale = true;
-}
-
 /* The deadline passed, or the counter was too short for it: then it is armed again. */
 static void handle_timer(struct lp *lp)
 {
-	uint64_t now = rdtsc();
-
 	/* After a stale interrupt the timer still runs, or has fired again: 0 is no deadline, so it is set or stopped in any case. */
 	lp->timer_deadline_tsc = lp->timer_stale ? 0 : UINT64_MAX;
 	lp->timer_stale = false;
 	lp->timer_interrupts++;
 	statistics_tick();
-	apic_timer_expired(&lp->vp->apic, now);
-	if (now >= lp->vp->stimers.next_deadline_tsc)
-		stimers_expired(lp->vp, now);
-	lp_timer_update(lp);
-	if (unlikely(log_threshold >= LOG_DEBUG))
+	schedule_timer(lp);
+	if (unlikely(log_threshold >= LOG_DEBUG) && lp->vp)
 		vp_log_exit_counts(lp->vp);
 }
 
-static void give_to_vp(struct lp *lp, uint8_t vector)
+/* Something has arrived at the root's local APIC. */
+static inline void wake_root(struct lp *lp)
 {
-	struct vp *vp = lp->vp;
+	if (likely(lp->vp == lp->root_vp))
+		return; /* whoever let it in delivers it */
+	vp_post_self(lp->root_vp, VP_PENDING_EVENT);
+	vp_wake_here(lp->root_vp);
+}
+
+static void give_to_root(struct lp *lp, uint8_t vector)
+{
+	struct vp *vp = lp->root_vp;
 
 	if (!lapic_is_in_service(&lp->lapic, vector)) {
 		/* Not from the local APIC: an 8259 behind LINT0 gave the vector, or it is the spurious one. */
@@ -169,6 +147,7 @@ static void give_to_vp(struct lp *lp, uint8_t vector)
 		end_edge(lp, vector);
 		apic_accept(&vp->apic, vector, false);
 	}
+	wake_root(lp);
 }
 
 static bool timer_fired(const struct lp *lp)
@@ -191,29 +170,33 @@ static bool was_kicked(struct lp *lp)
 /* True when the VP may have an interrupt to take now. */
 static bool handle_vector(struct lp *lp, uint8_t vector)
 {
+	lp->interrupts++;
 	if (vector == HV_VECTOR_TIMER && timer_fired(lp)) {
 		end_edge(lp, vector);
 		handle_timer(lp);
 		return true;
 	}
 	if (vector == HV_VECTOR_KICK && was_kicked(lp)) {
-		end_edge(lp, vector); /* what there is to do stands in vp->pending */
+		end_edge(lp, vector); /* what there is to do stands in vp->pending, and in lp->wakes */
 		lp->kicks_taken++;
+		schedule_kicked(lp);
 		return false;
 	}
 	if (vector == HV_VECTOR_POSTED && lp_takes_posted) {
 		end_edge(lp, vector); /* it found the LP outside guest mode */
-		apic_sync_posted(&lp->vp->apic);
+		apic_sync_posted(&lp->root_vp->apic);
+		wake_root(lp);
 		return true;
 	}
-	give_to_vp(lp, vector);
+	give_to_root(lp, vector);
 	return true;
 }
 
 static __attribute__((__noinline__)) void pass_on_nmi(struct lp *lp)
 {
 	atomic_store_explicit(&lp->nmi_taken, 0, memory_order_relaxed);
-	vp_post_self(lp->vp, VP_PENDING_NMI);
+	vp_post_self(lp->root_vp, VP_PENDING_NMI);
+	vp_wake_here(lp->root_vp);
 }
 
 static inline bool nmi_was_taken(const struct lp *lp)

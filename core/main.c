@@ -12,6 +12,7 @@
 #include <trivet/acpi.h>
 #include <trivet/assert.h>
 #include <trivet/backend.h>
+#include <trivet/extended_state.h>
 #include <trivet/flush.h>
 #include <trivet/host_memory.h>
 #include <trivet/io.h>
@@ -196,10 +197,13 @@ _Noreturn void lp_main(struct lp *lp)
 	atomic_store(&lp->kicked, 0);
 	lp_tsc_start(lp);
 	atomic_exchange(&lp->state, LP_ONLINE);
-	vp_run_time_start(lp->vp);
-	reference_time_tsc_moved(lp->vp->partition);
-	flush_idle_end(lp->vp); /* from here on kicks arrive; the back end looks at what is pending first */
-	backend->vp_run(lp->vp);
+	lp_run_time_start(lp);
+	vp_run_time_start(lp->root_vp);
+	reference_time_tsc_moved(lp->root_vp->partition);
+	schedule_start(lp->root_vp);
+	flush_idle_end(
+		lp->root_vp); /* from here on kicks arrive; the back end looks at what is pending first */
+	backend->vp_run(lp->root_vp);
 }
 
 static void launch(struct lp *lp)
@@ -212,7 +216,7 @@ static void launch(struct lp *lp)
 	load_segments();
 	if (root_partition.hv)
 		acpi_hide_iommus(HPA(boot->rsdp_hpa));
-	backend->vp_launch(lp->vp, &boot_cpu, &boot->context);
+	backend->vp_launch(lp->root_vp, &boot_cpu, &boot->context);
 	log_info("root: partition 1, %u VPs, %s, starts on lp0", root_partition.vp_count,
 		 root_partition.hv ? "hypervisor interface" : "transparent");
 	log_info("loader entry tsc %llu, launch tsc %llu", (unsigned long long)boot->tsc_at_entry,
@@ -244,6 +248,8 @@ _Noreturn void hv_main(struct boot_handoff *handoff)
 		"logical processors");
 	calibrate(lp_table[0]);
 	require(backend->init(), backend->name);
+	extended_state_init();
+	sched_init(lp_tsc_hz());
 	require(root_init(boot), "root partition");
 	log_info("memory: %llu bytes per LP", (unsigned long long)((LP_AREA_SIZE + vp_memory_bytes())));
 	log_info("memory: %llu KiB of tables and processors, %llu KiB free",

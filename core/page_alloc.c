@@ -139,7 +139,6 @@ static uint32_t take_block(struct page_pool *pool, unsigned order)
 		push_free(pool, index + block_pages(found), found);
 	}
 	pool->state[index] = (uint8_t)(STATE_USED | order);
-	pool->next[index] = NIL;
 	set_free_pages(pool, pool->free_pages - block_pages(order));
 	return index;
 }
@@ -198,18 +197,6 @@ unsigned page_order_for(size_t bytes)
 	while (block_pages(order) * PAGE_SIZE < bytes)
 		order++;
 	return order;
-}
-
-void page_link_set(struct page_pool *pool, const void *p, const void *next)
-{
-	pool->next[used_index(pool, p)] = next ? used_index(pool, next) : NIL;
-}
-
-void *page_link_get(const struct page_pool *pool, const void *p)
-{
-	uint32_t next = pool->next[used_index(pool, p)];
-
-	return next == NIL ? NULL : page_at(pool, next);
 }
 
 void page_pool_fail_nth(struct page_pool *pool, uint64_t n)

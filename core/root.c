@@ -12,6 +12,7 @@
 #include <trivet/hypercall_page.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
+#include <trivet/page_use.h>
 #include <trivet/partition.h>
 #include <trivet/statistics.h>
 #include <trivet/vp.h>
@@ -20,6 +21,7 @@
 
 struct partition root_partition = {
 	.id = 1,
+	.pages = &host_pages,
 	.space_lock = SPINLOCK_INIT(LOCK_RANK_PARTITION),
 	.deposits.lock = SPINLOCK_INIT(LOCK_RANK_DEPOSIT),
 	.device_interrupts.lock = SPINLOCK_INIT(LOCK_RANK_DEVICE_INTERRUPTS),
@@ -76,9 +78,11 @@ static int map_memory(const struct boot_handoff *handoff)
 }
 
 /* What the root has at a page without overlays. */
-static int map_beneath(struct partition *partition, uint64_t gpn)
+static int map_beneath(struct partition *partition, uint64_t gpn, uint64_t beneath)
 {
 	uint64_t start = gpn << PAGE_SHIFT;
+
+	(void)beneath;
 
 	if (host_memory_is_ours(HPA(start), PAGE_SIZE))
 		return ss_unmap(&partition->space, GPA(start), PAGE_SIZE);
@@ -108,7 +112,7 @@ int root_init(const struct boot_handoff *handoff)
 	phys_bits = backend->phys_bits();
 	if (phys_bits > SS_GPA_BITS)
 		phys_bits = SS_GPA_BITS;
-	err = ss_init(&root_partition.space, backend->ss_format, &host_pool, backend->ss_flags());
+	err = ss_init(&root_partition.space, backend->ss_format, &host_pages, backend->ss_flags());
 	if (!err)
 		err = map_memory(handoff);
 	if (!err && backend->apic_page().v)
@@ -125,7 +129,7 @@ int root_init(const struct boot_handoff *handoff)
 		hv_cpuid_init(&root_partition);
 		err = init_interface();
 		if (!err)
-			err = deposit_init();
+			err = page_use_init();
 		if (!err)
 			err = device_interrupts_init(&root_partition, lp_count);
 		if (err)
@@ -142,13 +146,14 @@ int root_init(const struct boot_handoff *handoff)
 	}
 	root_partition.vp_count = lp_count;
 	if (!err && root_partition.hv)
-		err = statistics_init(&root_partition);
+		statistics_init(&root_partition);
 	return err;
 }
 
 /*
- * A hole is device memory that nobody touched yet, or RAM that the root has deposited. Under space_lock: -EACCES when the
- * root has no business there: deposited memory, or a page that it has for less than all accesses (a read-only one).
+ * A hole is device memory that nobody touched yet, or RAM that the root has deposited, or a page that no table was left for when a deposit
+ * failed. Under space_lock: -EACCES when the root has no business there: deposited memory, or a page that it has for less than all accesses
+ * (a read-only one).
  */
 static int fill_hole(gpa_t gpa)
 {
@@ -157,8 +162,12 @@ static int fill_hole(gpa_t gpa)
 
 	if (ss_lookup(&root_partition.space, gpa, &mapping))
 		return mapping.perm == SS_RWX ? 0 : -EACCES; /* 0: another processor was faster */
-	if (!host_memory_clip_to_devices(HPA(gpa.v), &start, &end))
-		return -EACCES;
+	if (!host_memory_clip_to_devices(HPA(gpa.v), &start, &end)) {
+		start = ALIGN_DOWN(gpa.v, PAGE_SIZE);
+		if (page_use_is_deposited(start >> PAGE_SHIFT))
+			return -EACCES;
+		return map_identity(start, start + PAGE_SIZE);
+	}
 	if (overlay_in_range(&root_partition, start, end)) { /* it stays on top */
 		start = ALIGN_DOWN(gpa.v, PAGE_SIZE);
 		end = start + PAGE_SIZE;

@@ -4,68 +4,57 @@
  * counting the table pages it will need, then, with these in hand, for real. So the second run
  * can't fail, and the two can't disagree. The tables are kept in canonical form: whatever could be
  * one large leaf is one, and no table is empty.
+ *
+ * Tables that are linked nowhere, in hand or retired, are chained through their own first entry. The link is a page's
+ * address, whose low bits are clear: for whoever still walks a retired table it is a hole.
  */
+#include "second_stage_entries.h"
 #include <errno.h>
 #include <string.h>
 
 #include <trivet/assert.h>
 #include <trivet/second_stage.h>
 
-#define ENTRIES 512u
-#define TOP_LEVEL 4u
+/* In an entry that isn't present: reserved. Processors ignore what stands there (APM2 5.4.1 "P", SDM3 29.3.2). */
+#define RESERVED BIT(11)
 
-enum op_kind { OP_MAP, OP_UNMAP, OP_PROTECT };
+enum op_kind { OP_MAP, OP_FILL, OP_PROTECT, OP_SPLIT };
 
 struct ss_op {
 	struct second_stage *ss;
 	enum op_kind kind;
 	bool counting;	   /* first run: nothing is changed */
-	bool hopeless;	   /* first run: more tables needed than the pool has pages */
+	bool hopeless;	   /* first run: more tables needed than there are pages */
 	bool live_changed; /* an entry that a TLB may hold was changed */
 	uint64_t start_gpa;
 	uint64_t end_gpa;
 	uint64_t start_hpa; /* OP_MAP */
 	uint64_t perm_bits; /* OP_MAP, OP_PROTECT: in the entry's format */
 	uint64_t memtype_bits;
-	size_t tables; /* needed, then in hand */
-	size_t writes; /* entries changed so far */
-	void *stash;   /* tables in hand, by page_link */
+	uint64_t fill;	 /* OP_FILL: 0, or RESERVED */
+	size_t tables;	 /* needed, then in hand */
+	size_t writes;	 /* entries changed so far */
+	uint64_t *stash; /* tables in hand */
 };
 
-static uint64_t level_size(unsigned level)
+static void push_link(uint64_t **list, uint64_t *table)
 {
-	return PAGE_SIZE << (9 * (level - 1));
+	__atomic_store_n(&table[0], (uint64_t)(uintptr_t)*list, __ATOMIC_RELEASE);
+	*list = table;
 }
 
-static bool is_present(const struct ss_format *f, uint64_t entry)
+static uint64_t *pop_link(uint64_t **list)
 {
-	return entry & f->present_mask;
-}
+	uint64_t *table = *list;
 
-static bool is_leaf(const struct ss_format *f, uint64_t entry, unsigned level)
-{
-	return is_present(f, entry) && (level == 1 || (entry & f->large_bit));
-}
-
-static bool is_table(const struct ss_format *f, uint64_t entry, unsigned level)
-{
-	return is_present(f, entry) && !is_leaf(f, entry, level);
-}
-
-static uint64_t load_entry(const uint64_t *entry)
-{
-	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
-}
-
-static uint64_t *table_of(const struct ss_format *f, uint64_t entry)
-{
-	return hv_phys_to_virt(HPA(entry & f->addr_mask));
+	*list = (uint64_t *)(uintptr_t)table[0];
+	return table;
 }
 
 /* Can [hpa, hpa + level_size) be one leaf? */
 static bool can_be_leaf(const struct second_stage *ss, unsigned level, uint64_t hpa)
 {
-	unsigned max_level = ss->flags & SS_1G_PAGES ? 3 : 2;
+	unsigned max_level = ss->flags & SS_SMALL_PAGES ? 1 : ss->flags & SS_1G_PAGES ? 3 : 2;
 
 	return level <= max_level && IS_ALIGNED(hpa, level_size(level));
 }
@@ -77,10 +66,10 @@ static bool can_be_leaf(const struct second_stage *ss, unsigned level, uint64_t 
 static uint64_t split_entry(const struct ss_format *f, uint64_t parent, unsigned level, unsigned index)
 {
 	if (!is_present(f, parent))
-		return 0;
+		return parent;
 	if (level == 1)
 		parent &= ~f->large_bit;
-	return (parent & ~f->hardware_bits) + index * level_size(level);
+	return parent + index * level_size(level);
 }
 
 static uint64_t target_hpa(const struct ss_op *op, uint64_t gpa)
@@ -104,10 +93,12 @@ static uint64_t new_entry(const struct ss_op *op, uint64_t entry, unsigned level
 		if (is_present(f, entry))
 			return (entry & ~(f->perm_mask | f->hardware_bits)) | op->perm_bits;
 		return entry;
-	case OP_UNMAP:
+	case OP_SPLIT:
+		return entry;
+	case OP_FILL:
 		break;
 	}
-	return 0;
+	return op->fill;
 }
 
 /* Does [lo, ...) of the hole or leaf `entry` at `gpa` already look as the operation wants it? */
@@ -118,6 +109,10 @@ static bool is_done(const struct ss_op *op, uint64_t entry, unsigned level, uint
 
 	if (op->kind == OP_MAP)
 		return is_present(f, entry) && clean + (lo - gpa) == new_entry(op, entry, level, lo);
+	if (op->kind == OP_FILL)
+		return entry == op->fill;
+	if (op->kind == OP_SPLIT)
+		return level == 1 || !is_present(f, entry);
 	return !is_present(f, entry) || clean == new_entry(op, entry, level, lo);
 }
 
@@ -129,7 +124,9 @@ static bool fits_one_entry(const struct ss_op *op, uint64_t entry, unsigned leve
 		return can_be_leaf(op->ss, level, target_hpa(op, gpa));
 	case OP_PROTECT:
 		return !is_table(op->ss->format, entry, level);
-	case OP_UNMAP:
+	case OP_SPLIT:
+		return false;
+	case OP_FILL:
 		break;
 	}
 	return true;
@@ -144,15 +141,14 @@ static void set_entry(struct ss_op *op, uint64_t *entry, uint64_t value, bool li
 }
 
 /*
- * Puts a table that is no longer linked on the retired list. It stays as it is: a processor may be
- * reading it.
+ * Puts a table that is no longer linked on the retired list. It stays as it is but for its first entry: a processor may
+ * be reading it.
  */
 static void retire_table(struct ss_op *op, uint64_t *table)
 {
 	struct second_stage *ss = op->ss;
 
-	page_link_set(ss->pool, table, ss->retired);
-	ss->retired = table;
+	push_link(&ss->retired, table);
 	ss->retired_pages++;
 	ss->table_pages--;
 	op->live_changed = true;
@@ -168,7 +164,7 @@ static void retire_subtree(struct ss_op *op, uint64_t *table, unsigned level)
 
 /*
  * If the table of `level` says no more than one entry above it could, gives that entry (a leaf, or
- * 0 for an empty table) and returns true.
+ * what stands in a table without leaves) and returns true.
  */
 static bool merged_entry(const struct second_stage *ss, const uint64_t *table, unsigned level,
 			 uint64_t *merged)
@@ -179,10 +175,11 @@ static bool merged_entry(const struct second_stage *ss, const uint64_t *table, u
 
 	if (step && (!is_leaf(f, first, level) || !can_be_leaf(ss, level + 1, first & f->addr_mask)))
 		return false;
-	for (unsigned i = 1; i < ENTRIES; i++)
+	/* From the end: a table that is being filled ends in what it was full of. */
+	for (unsigned i = ENTRIES - 1; i > 0; i--)
 		if ((load_entry(&table[i]) & ~f->hardware_bits) != first + i * step)
 			return false;
-	*merged = step ? first | f->large_bit : 0;
+	*merged = step ? first | f->large_bit : first;
 	return true;
 }
 
@@ -192,7 +189,7 @@ static bool merged_entry(const struct second_stage *ss, const uint64_t *table, u
  */
 static bool too_many_tables(struct ss_op *op)
 {
-	if (op->counting && op->tables > page_pool_free_pages(op->ss->pool))
+	if (op->counting && op->tables > op->ss->pages->available(op->ss->pages))
 		op->hopeless = true;
 	return op->hopeless;
 }
@@ -212,9 +209,8 @@ static void apply_split(struct ss_op *op, uint64_t *slot, uint64_t entry, unsign
 		apply(op, NULL, entry, level - 1, gpa, false);
 		return;
 	}
-	table = op->stash;
-	ASSERT(table && op->tables);
-	op->stash = page_link_get(ss->pool, table);
+	ASSERT(op->stash && op->tables);
+	table = pop_link(&op->stash);
 	op->tables--;
 	ss->table_pages++;
 	for (unsigned i = 0; i < ENTRIES; i++)
@@ -277,37 +273,62 @@ static void apply(struct ss_op *op, uint64_t *table, uint64_t parent, unsigned l
 	}
 }
 
-static void free_list(struct page_pool *pool, void *page)
+static void free_list(struct second_stage *ss, uint64_t **list)
 {
-	while (page) {
-		void *next = page_link_get(pool, page);
-
-		page_free(pool, page, 0);
-		page = next;
-	}
+	while (*list)
+		ss->pages->free(ss->pages, pop_link(list));
 }
 
 /* Allocates the tables that the first run counted; all or nothing. */
 static int fill_stash(struct ss_op *op)
 {
-	struct page_pool *pool = op->ss->pool;
+	struct page_source *pages = op->ss->pages;
 
 	if (op->hopeless)
 		return -ENOMEM;
 	for (size_t i = 0; i < op->tables; i++) {
-		void *page = page_alloc(pool, 0);
+		uint64_t *page = pages->alloc(pages);
 
 		if (!page) {
-			free_list(pool, op->stash);
+			free_list(op->ss, &op->stash);
 			return -ENOMEM;
 		}
-		page_link_set(pool, page, op->stash);
-		op->stash = page;
+		push_link(&op->stash, page);
 	}
 	return 0;
 }
 
-static int run(struct ss_op *op)
+/*
+ * The short way for one page whose tables are all there, as most are. False: there is none for it.
+ */
+static bool apply_to_page(struct ss_op *op)
+{
+	const struct ss_format *f = op->ss->format;
+	uint64_t *table = op->ss->root, *slots[TOP_LEVEL + 1], *tables[TOP_LEVEL + 1];
+	uint64_t gpa = op->start_gpa, entry, merged;
+	unsigned level;
+
+	for (level = TOP_LEVEL;; level--) {
+		tables[level] = table;
+		slots[level] = &table[gpa >> (PAGE_SHIFT + 9 * (level - 1)) & (ENTRIES - 1)];
+		entry = load_entry(slots[level]);
+		if (level == 1)
+			break;
+		if (!is_table(f, entry, level))
+			return false;
+		table = table_of(f, entry);
+	}
+	if (is_done(op, entry, 1, gpa, gpa))
+		return true;
+	set_entry(op, slots[1], new_entry(op, entry, 1, gpa), true);
+	for (; level < TOP_LEVEL && merged_entry(op->ss, tables[level], level, &merged); level++) {
+		set_entry(op, slots[level + 1], merged, true);
+		retire_table(op, tables[level]);
+	}
+	return true;
+}
+
+static int apply_twice(struct ss_op *op)
 {
 	struct second_stage *ss = op->ss;
 	int err;
@@ -321,6 +342,18 @@ static int run(struct ss_op *op)
 	op->writes = 0;
 	apply(op, ss->root, 0, TOP_LEVEL, 0, true);
 	ASSERT(op->tables == 0 && !op->stash);
+	return 0;
+}
+
+static int run(struct ss_op *op)
+{
+	struct second_stage *ss = op->ss;
+	int err = 0;
+
+	if (op->end_gpa - op->start_gpa != PAGE_SIZE || !apply_to_page(op))
+		err = apply_twice(op);
+	if (err)
+		return err;
 	if (op->live_changed)
 		__atomic_store_n(&ss->generation, ss->generation + 1, __ATOMIC_RELEASE);
 	return 0;
@@ -353,15 +386,25 @@ int ss_map(struct second_stage *ss, gpa_t gpa, hpa_t hpa, uint64_t size, unsigne
 	return run(&op);
 }
 
-int ss_unmap(struct second_stage *ss, gpa_t gpa, uint64_t size)
+static int fill(struct second_stage *ss, gpa_t gpa, uint64_t size, uint64_t entry)
 {
-	struct ss_op op = { .ss = ss, .kind = OP_UNMAP };
+	struct ss_op op = { .ss = ss, .kind = OP_FILL, .fill = entry };
 
 	if (!range_ok(gpa.v, size, SS_GPA_BITS))
 		return -EINVAL;
 	op.start_gpa = gpa.v;
 	op.end_gpa = gpa.v + size;
 	return run(&op);
+}
+
+int ss_unmap(struct second_stage *ss, gpa_t gpa, uint64_t size)
+{
+	return fill(ss, gpa, size, 0);
+}
+
+int ss_reserve(struct second_stage *ss, gpa_t gpa, uint64_t size)
+{
+	return fill(ss, gpa, size, RESERVED);
 }
 
 int ss_protect(struct second_stage *ss, gpa_t gpa, uint64_t size, unsigned perm)
@@ -402,8 +445,10 @@ bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out)
 		table = table_of(f, entry);
 		level--;
 	}
-	if (out)
+	if (out) {
 		out->page_size = size;
+		out->reserved = entry == RESERVED;
+	}
 	if (!is_present(f, entry))
 		return false;
 	if (out) {
@@ -414,12 +459,25 @@ bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out)
 	return true;
 }
 
-int ss_init(struct second_stage *ss, const struct ss_format *format, struct page_pool *pool, uint64_t flags)
+int ss_split_leaf(struct second_stage *ss, uint64_t gpa)
 {
-	if (flags & ~SS_1G_PAGES)
+	struct ss_op op = {
+		.ss = ss,
+		.kind = OP_SPLIT,
+		.start_gpa = ALIGN_DOWN(gpa, PAGE_SIZE),
+		.end_gpa = ALIGN_DOWN(gpa, PAGE_SIZE) + PAGE_SIZE,
+	};
+
+	return run(&op);
+}
+
+int ss_init(struct second_stage *ss, const struct ss_format *format, struct page_source *pages,
+	    uint64_t flags)
+{
+	if (flags & ~(SS_1G_PAGES | SS_ACCESS_BITS | SS_SMALL_PAGES))
 		return -EINVAL;
-	*ss = (struct second_stage){ .format = format, .pool = pool, .flags = flags };
-	ss->root = page_alloc(pool, 0);
+	*ss = (struct second_stage){ .format = format, .pages = pages, .flags = flags };
+	ss->root = pages->alloc(pages);
 	if (!ss->root)
 		return -ENOMEM;
 	ss->table_pages = 1;
@@ -431,16 +489,15 @@ static void free_subtree(struct second_stage *ss, uint64_t *table, unsigned leve
 	for (unsigned i = 0; level > 1 && i < ENTRIES; i++)
 		if (is_table(ss->format, table[i], level))
 			free_subtree(ss, table_of(ss->format, table[i]), level - 1);
-	page_free(ss->pool, table, 0);
+	ss->pages->free(ss->pages, table);
 	ss->table_pages--;
 }
 
 void ss_destroy(struct second_stage *ss)
 {
-	free_list(ss->pool, ss->retired);
+	free_list(ss, &ss->retired);
 	free_subtree(ss, ss->root, TOP_LEVEL);
 	ASSERT(ss->table_pages == 0);
-	ss->retired = NULL;
 	ss->retired_pages = 0;
 	ss->root = NULL;
 }
@@ -462,8 +519,7 @@ size_t ss_reclaim(struct second_stage *ss)
 	size_t pages = ss->retired_pages;
 
 	ASSERT(!ss_needs_flush(ss));
-	free_list(ss->pool, ss->retired);
-	ss->retired = NULL;
+	free_list(ss, &ss->retired);
 	ss->retired_pages = 0;
 	return pages;
 }

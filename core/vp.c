@@ -2,7 +2,9 @@
 /* Virtual processors: creation, CPUID and MSRs as the root sees them, INIT and start-up. */
 #include <errno.h>
 #include <stdio.h>
+#include <hv/partition.h>
 #include <trivet/backend.h>
+#include <trivet/extended_state.h>
 #include <trivet/flush.h>
 #include <trivet/guest_walk_fast.h>
 #include <trivet/host_memory.h>
@@ -12,57 +14,133 @@
 #include <trivet/partition.h>
 #include <trivet/safe_msr.h>
 #include <trivet/vp.h>
+#include <trivet/vp_child.h>
 
 #define CR4_LA57 BIT(12)
 #define CR4_KL BIT(19)
 #define CPUID_1_ECX_HYPERVISOR BIT(31)
 
-static void free_vp(struct vp *vp)
+static void *take_page(const struct partition *partition)
 {
+	return partition->pages->alloc(partition->pages);
+}
+
+static void give_page(const struct partition *partition, void *page)
+{
+	if (page)
+		partition->pages->free(partition->pages, page);
+}
+
+/* The root's may have more extended state than a page holds; a child is offered what does. */
+static unsigned int fpu_order(void)
+{
+	return page_order_for(extended_state_bytes());
+}
+
+static bool take_pages(struct vp *vp)
+{
+	struct partition *partition = vp->partition;
+	bool is_root = partition_is_root(partition);
+
+	vp->apic_page = take_page(partition);
+	vp->exit_counts = take_page(partition);
+	vp->fpu = is_root ? page_alloc(&host_pool, fpu_order()) : take_page(partition);
+	if (!is_root)
+		vp->child = take_page(partition);
+	return vp->apic_page && vp->exit_counts && vp->fpu && (is_root || vp->child);
+}
+
+void vp_destroy(struct vp *vp)
+{
+	struct partition *partition = vp->partition;
+
+	if (vp->control)
+		backend->vp_destroy(vp);
 	synic_destroy(vp);
 	overlay_destroy(&vp->assist.page);
-	if (vp->apic_page)
-		page_free(&host_pool, vp->apic_page, 0);
-	page_free(&host_pool, vp, page_order_for(sizeof(*vp)));
+	give_page(partition, vp->exit_counts);
+	give_page(partition, vp->apic_page);
+	if (vp->child) {
+		cpuid_overrides_destroy(vp);
+		give_page(partition, vp->child);
+		give_page(partition, vp->fpu);
+	} else if (vp->fpu) {
+		page_free(&host_pool, vp->fpu, fpu_order());
+	}
+	give_page(partition, vp);
+}
+
+void vp_unmap_overlays(struct vp *vp, struct vp *self)
+{
+	struct overlay *const overlays[] = { &vp->synic.message_page, &vp->synic.event_page,
+					     &vp->synic.ring_page, &vp->assist.page };
+
+	for (size_t i = 0; i < ARRAY_SIZE(overlays); i++)
+		if (overlays[i]->content)
+			overlay_reset(vp->partition, self, overlays[i], false);
+}
+
+/* A child's local APIC is like the root's, but for who it is. */
+static int init_child(struct vp *vp)
+{
+	struct apic_config config = root_partition.vps[0]->apic.config;
+
+	config.apic_id = vp->index;
+	config.bsp = vp->index == 0;
+	config.x2apic = vp->partition->properties.creation_flags & HV_CREATE_PARTITION_X2APIC_CAPABLE;
+	config.tsc_deadline = true; /* it is all the model's */
+	config.page_read = false;
+	vp->borrow_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_BORROW);
+	vp->tsc_offset = vp->partition->tsc_offset;
+	vp->state = config.bsp ? VP_RUNNING : VP_WAIT_SIPI;
+	atomic_store(&vp->holds, VP_HOLD_EXPLICIT);
+	extended_state_reset(vp);
+	guest_msrs_init(vp);
+	return apic_init(&vp->apic, &config, vp->apic_page);
 }
 
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out)
 {
-	struct vp *vp = page_alloc(&host_pool, page_order_for(sizeof(*vp)));
-	int err;
+	struct vp *vp = take_page(partition);
+	int err = 0;
 
 	if (!vp)
 		return -ENOMEM;
-	vp->apic_page = page_alloc(&host_pool, 0);
-	if (!vp->apic_page) {
-		free_vp(vp);
-		return -ENOMEM;
-	}
 	vp->partition = partition;
 	vp->index = index;
 	vp->lp = lp;
 	vp->state = VP_WAIT_SIPI;
+	if (!take_pages(vp))
+		err = -ENOMEM;
 	atomic_init(&vp->idle, true);  /* until its LP comes in */
 	vp_post(vp, VP_PENDING_FLUSH); /* whatever this LP's TLB holds under our tag is not ours */
 	stimers_init(vp);
-	err = partition->hv ? synic_init(vp) : 0;
+	if (!err)
+		err = partition->hv ? synic_init(vp) : 0;
 	if (!err)
 		err = partition->hv ? vp_assist_init(vp) : 0;
+	if (!err && vp->child)
+		err = init_child(vp);
 	if (!err)
 		err = backend->vp_create(vp);
 	if (err) {
-		free_vp(vp);
+		vp_destroy(vp);
 		return err;
 	}
-	lp->vp = vp;
-	lp->trace.vp_index = index;
+	if (vp->child) {
+		vp_place(vp);
+	} else {
+		lp->root_vp = vp;
+		lp->trace.vp_index = index;
+	}
 	*out = vp;
 	return 0;
 }
 
 uint64_t vp_memory_bytes(void)
 {
-	return (PAGE_SIZE << page_order_for(sizeof(struct vp))) + PAGE_SIZE + backend->vp_control_bytes;
+	/* Of a root's; overlays besides. */
+	return 3 * PAGE_SIZE + (PAGE_SIZE << fpu_order()) + backend->vp_control_bytes;
 }
 
 #define EXIT_COUNTS_INTERVAL BIT(32) /* TSC ticks: one to two seconds */
@@ -76,7 +154,7 @@ void vp_log_exit_counts(struct vp *vp)
 	if (now - vp->exit_counts_logged_tsc < EXIT_COUNTS_INTERVAL)
 		return;
 	vp->exit_counts_logged_tsc = now;
-	for (uint32_t i = 0; i < ARRAY_SIZE(vp->exit_counts) && used < sizeof(text); i++)
+	for (uint32_t i = 0; i < VP_EXIT_COUNTS && used < sizeof(text); i++)
 		if (vp->exit_counts[i])
 			used += (size_t)snprintf(text + used, sizeof(text) - used, " %s=%llu",
 						 backend->exit_name(i),
@@ -97,6 +175,8 @@ int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 	}
 	if (msr == APIC_MSR_TSC_DEADLINE)
 		return apic_tsc_deadline_read(&vp->apic, value);
+	if (vp->child)
+		return guest_msr_read(vp, msr, value);
 	return safe_rdmsr(msr, value) ? 0 : -EINVAL;
 }
 
@@ -106,6 +186,10 @@ void vp_cpuid(struct vp *vp, uint64_t cr4)
 	uint32_t subleaf = (uint32_t)vp->gpr[GPR_RCX];
 	bool apic_enabled = vp->apic.base & APIC_BASE_EN;
 
+	if (vp->child) {
+		cpuid_policy_read(vp, cr4);
+		return;
+	}
 	if (vp->partition->hv && hv_cpuid_is_hypervisor_leaf(leaf)) {
 		hv_cpuid_read(vp);
 		return;
@@ -129,7 +213,7 @@ static bool fetch_quickly(struct vp *vp, const struct vp_context *context, uint8
 	const struct guest_paging *paging = &context->paging;
 	uint64_t gpa;
 
-	return context->mode == INSN_MODE_64 && !(paging->cr4 & CR4_LA57) &&
+	return !vp->child && context->mode == INSN_MODE_64 && !(paging->cr4 & CR4_LA57) &&
 	       (context->rip & (PAGE_SIZE - 1)) <= PAGE_SIZE - INSN_LENGTH_MAX &&
 	       guest_walk_fast64(guest_window(), paging->cr3, context->rip, &gpa) &&
 	       guest_phys_read(vp, GPA(gpa), bytes, INSN_LENGTH_MAX);
@@ -171,6 +255,8 @@ int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value)
 		return apic_base_write(&vp->apic, value);
 	if (msr == APIC_MSR_TSC_DEADLINE)
 		return apic_tsc_deadline_write(&vp->apic, value);
+	if (vp->child)
+		return guest_msr_write(vp, msr, value);
 	if (msr == MSR_TSC || msr == MSR_TSC_ADJUST)
 		return write_tsc(vp, msr, value);
 	return safe_wrmsr(msr, value) ? 0 : -EINVAL;
@@ -180,7 +266,9 @@ static void handle_init(struct vp *vp)
 {
 	/* The processor that firmware started first goes to the reset vector, the others wait (SDM3 9.4.4). */
 	vp->state = vp->apic.base & APIC_BASE_BSP ? VP_RUNNING : VP_WAIT_SIPI;
-	lp_abandon_level(vp->lp);
+	vp->halted = false;
+	if (partition_is_root(vp->partition))
+		lp_abandon_level(vp->lp);
 	for (int i = 0; i < 4; i++)
 		vp->extint[i] = 0;
 	vp->extint_count = 0;
@@ -200,7 +288,7 @@ static void handle_sipi(struct vp *vp)
 	log_vp_debug(vp->partition->id, vp->index, "starts at 0x%05x", vp->sipi_vector << 12);
 }
 
-static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
+static bool has_work(struct vp *vp)
 {
 	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
 
@@ -208,61 +296,58 @@ static bool has_work(struct vp *vp, bool interrupts_on, bool nmis_on)
 		return true;
 	if (unlikely(pending & VP_PENDING_SYNIC))
 		synic_handle_pending(vp);
-	if ((pending & VP_PENDING_NMI) && nmis_on)
+	if ((pending & VP_PENDING_NMI) && vp->halted_nmis_on)
 		return true;
-	if (!interrupts_on)
+	if (!vp->halted_interrupts_on)
 		return false;
 	if (lp_takes_posted)
 		apic_sync_left_to_software(&vp->apic); /* for the others a notification is on its way */
 	else
 		apic_sync_posted(&vp->apic);
-	return vp->extint_count || vp->extint_held || apic_next_vector(&vp->apic) >= 0;
+	return vp->extint_count || vp->extint_held || apic_next_vector(&vp->apic) >= 0 ||
+	       (vp->halted_until_pending && apic_pending_vector(&vp->apic) >= 0);
 }
 
-/*
- * Waits in the hypervisor for something to come. Meanwhile the VP uses no translations: others neither wait for its flush nor wake
- * it for that, it still comes before it runs again.
- */
-static void wait(struct vp *vp)
+bool vp_sleeps(struct vp *vp)
 {
-	vp_run_time_idle_begin(vp);
-	flush_idle_begin(vp);
-	backend->lp_idle(vp->lp);
-	flush_idle_end(vp);
-	vp_run_time_idle_end(vp);
-	lp_handle_interrupts(vp->lp);
+	if (!vp->halted)
+		return false;
+	if (!has_work(vp))
+		return true;
+	vp->halted = false;
+	vp_post_self(vp, VP_PENDING_EVENT);
+	return false;
+}
+
+static void halt(struct vp *vp, bool interrupts_on, bool nmis_on, bool until_pending)
+{
+	vp->halted = true;
+	vp->halted_interrupts_on = interrupts_on;
+	vp->halted_nmis_on = nmis_on;
+	vp->halted_until_pending = until_pending;
+	if (vp_sleeps(vp))
+		vp_post_self(vp, VP_PENDING_SCHEDULE);
 }
 
 void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on)
 {
-	while (!has_work(vp, interrupts_on, nmis_on))
-		wait(vp);
-	vp_post_self(vp, VP_PENDING_EVENT);
+	halt(vp, interrupts_on, nmis_on, false);
 }
 
 void vp_halt_until_pending(struct vp *vp)
 {
-	while (!has_work(vp, true, true) && apic_pending_vector(&vp->apic) < 0)
-		wait(vp);
-	vp_post_self(vp, VP_PENDING_EVENT);
+	halt(vp, true, true, true);
 }
 
 void vp_handle_startup(struct vp *vp)
 {
-	for (;;) {
-		uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
-
-		/* INIT first: a start-up IPI that came with it belongs to what follows. */
-		if (pending & VP_PENDING_INIT) {
-			vp_clear_pending(vp, VP_PENDING_INIT);
-			handle_init(vp);
-		} else if (pending & VP_PENDING_SIPI) {
-			vp_clear_pending(vp, VP_PENDING_SIPI);
-			handle_sipi(vp);
-		} else if (vp->state == VP_RUNNING) {
-			return;
-		} else {
-			wait(vp);
-		}
+	/* INIT first: a start-up IPI that came with it belongs to what follows. */
+	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_INIT) {
+		vp_clear_pending(vp, VP_PENDING_INIT);
+		handle_init(vp);
+	}
+	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_SIPI) {
+		vp_clear_pending(vp, VP_PENDING_SIPI);
+		handle_sipi(vp);
 	}
 }

@@ -20,8 +20,12 @@ static struct vp *vp_of(struct apic *apic)
 
 uint64_t apic_host_now_tsc(struct apic *apic)
 {
-	(void)apic;
-	return rdtsc();
+	return rdtsc() + vp_of(apic)->tsc_delta;
+}
+
+static bool is_roots(const struct vp *vp)
+{
+	return likely(partition_is_root(vp->partition));
 }
 
 void apic_host_timer_changed(struct apic *apic)
@@ -33,7 +37,8 @@ void apic_host_level_eoi(struct apic *apic, uint8_t vector)
 {
 	struct vp *vp = vp_of(apic);
 
-	lp_complete_level(vp->lp, vector);
+	if (is_roots(vp))
+		lp_complete_level(vp->lp, vector);
 	synic_scan(vp, &vp->synic);
 }
 
@@ -47,6 +52,8 @@ void apic_host_lvt_changed(struct apic *apic, enum apic_lvt which, uint32_t valu
 
 	unsigned int mode = value >> 8 & 7;
 
+	if (!is_roots(vp_of(apic)))
+		return; /* nothing is wired to it */
 	/* An SMI or INIT from a pin of this processor's would be the machine's, or ours. */
 	if (mode != APIC_MODE_FIXED && mode != APIC_MODE_NMI && mode != APIC_MODE_EXTINT)
 		value |= (uint32_t)APIC_LVT_MASKED;
@@ -82,18 +89,11 @@ void vp_extint_release(struct vp *vp)
 }
 
 /* Devices address the physical APIC: its mode and logical id follow the model's; it is never disabled. */
-void apic_host_mode_changed(struct apic *apic)
+static void follow_mode(struct vp *vp)
 {
-	struct vp *vp = vp_of(apic);
+	const struct apic *apic = &vp->apic;
 	struct lapic *lapic = &vp->lp->lapic;
 
-	if ((apic->base & ~0xfffull) != APIC_BASE_DEFAULT) {
-		static struct log_ratelimit bucket;
-
-		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
-				   "local APIC moved to 0x%llx: only 0x%llx is emulated",
-				   (unsigned long long)(apic->base & ~0xfffull), APIC_BASE_DEFAULT);
-	}
 	if (!(apic->base & APIC_BASE_EN))
 		lp_abandon_level(vp->lp);
 	if (apic->x2 && !lapic->x2apic) {
@@ -114,6 +114,21 @@ void apic_host_mode_changed(struct apic *apic)
 	}
 	if (apic->enabled)
 		lp_unpark_level(vp->lp);
+}
+
+void apic_host_mode_changed(struct apic *apic)
+{
+	struct vp *vp = vp_of(apic);
+
+	if ((apic->base & ~0xfffull) != APIC_BASE_DEFAULT) {
+		static struct log_ratelimit bucket;
+
+		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
+				   "local APIC moved to 0x%llx: only 0x%llx is emulated",
+				   (unsigned long long)(apic->base & ~0xfffull), APIC_BASE_DEFAULT);
+	}
+	if (is_roots(vp))
+		follow_mode(vp);
 	backend->apic_mode_changed(vp);
 }
 
@@ -121,12 +136,14 @@ void apic_host_mode_changed(struct apic *apic)
 static void notify(struct vp *target)
 {
 	if (lp_takes_posted) {
-		if (lp_notify_posted(target->lp))
+		/* Unloaded meanwhile, it still is the one that its LP takes the notification for. */
+		if (is_roots(target) && atomic_load_explicit(&target->loaded, memory_order_seq_cst) &&
+		    lp_notify_posted(target->lp))
 			return;
 		apic_post_for_software(&target->apic);
 	}
 	vp_post(target, VP_PENDING_EVENT);
-	lp_kick(target->lp);
+	vp_notify(target);
 }
 
 void vp_send_fixed(struct vp *target, struct vp *sender, uint8_t vector)
@@ -148,8 +165,7 @@ static void deliver_to(struct vp *target, struct vp *sender, const struct apic_i
 		return;
 	case APIC_MODE_NMI:
 		vp_post(target, VP_PENDING_NMI);
-		if (target != sender)
-			lp_kick(target->lp);
+		vp_notify(target);
 		return;
 	case APIC_MODE_INIT:
 		vp_send_init(target);
@@ -158,8 +174,9 @@ static void deliver_to(struct vp *target, struct vp *sender, const struct apic_i
 		vp_send_sipi(target, ipi->vector);
 		return;
 	case APIC_MODE_SMI:
-		/* System management is the machine's own: pass it on. */
-		lapic_icr(&sender->lp->lapic, target->lp->apic_id, LAPIC_ICR_SMI | LAPIC_ICR_ASSERT);
+		/* System management is the machine's own: pass it on. A child has none. */
+		if (is_roots(sender))
+			lapic_icr(&sender->lp->lapic, target->lp->apic_id, LAPIC_ICR_SMI | LAPIC_ICR_ASSERT);
 		return;
 	default:
 		return;
@@ -168,9 +185,12 @@ static void deliver_to(struct vp *target, struct vp *sender, const struct apic_i
 
 struct vp *vp_by_apic_id(const struct partition *partition, uint32_t apic_id)
 {
-	struct lp *lp = lp_by_apic_id(apic_id);
+	struct lp *lp;
 
-	return lp && lp->vp && lp->vp->partition == partition ? lp->vp : NULL;
+	if (!partition_is_root(partition)) /* children's are numbered so */
+		return apic_id < partition->vp_count ? partition->vps[apic_id] : NULL;
+	lp = lp_by_apic_id(apic_id);
+	return lp ? lp->root_vp : NULL;
 }
 
 void apic_host_send_ipi(struct apic *apic, const struct apic_ipi *ipi)
@@ -190,7 +210,7 @@ void apic_host_send_ipi(struct apic *apic, const struct apic_ipi *ipi)
 	for (uint32_t i = 0; i < partition->vp_count; i++) {
 		struct vp *target = partition->vps[i];
 
-		if (target == sender && ipi->shorthand == APIC_DEST_OTHERS)
+		if (!target || (target == sender && ipi->shorthand == APIC_DEST_OTHERS))
 			continue;
 		if (ipi->shorthand == APIC_DEST_FIELD &&
 		    !apic_matches(&target->apic, ipi->dest, ipi->logical, ipi->from_x2apic))
@@ -203,7 +223,7 @@ void apic_host_send_ipi(struct apic *apic, const struct apic_ipi *ipi)
 	}
 }
 
-/* ---- Start-up of the root's processors ---- */
+/* ---- Start-up of processors ---- */
 
 /*
  * The first INIT and start-up IPIs for a processor go to the processor itself, with our trampoline for the root's start
@@ -217,8 +237,7 @@ void vp_send_init(struct vp *vp)
 	vp_clear_pending(vp, VP_PENDING_SIPI); /* one sent before this INIT found a running processor */
 	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) != LP_OFFLINE) {
 		vp_post(vp, VP_PENDING_INIT);
-		if (lp != this_lp())
-			lp_kick(lp);
+		vp_notify(vp);
 		return;
 	}
 	lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_INIT | LAPIC_ICR_ASSERT | LAPIC_ICR_LEVEL);
@@ -234,8 +253,7 @@ void vp_send_sipi(struct vp *vp, uint8_t vector)
 		vp->sipi_vector = vector;
 	vp_post(vp, VP_PENDING_SIPI);
 	if (atomic_load_explicit(&lp->state, memory_order_seq_cst) != LP_OFFLINE) {
-		if (lp != this_lp())
-			lp_kick(lp);
+		vp_notify(vp);
 	} else if (lp_trampoline_vector()) {
 		lapic_icr(&this_lp()->lapic, lp->apic_id,
 			  LAPIC_ICR_SIPI | LAPIC_ICR_ASSERT | lp_trampoline_vector());

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 # Symbols that may hold such instructions: the routines that set that state for a guest, or switch it between guests.
-ALLOWED_SYMBOLS = frozenset({"load_fx"})
+ALLOWED_SYMBOLS = frozenset({"load_fx", "extended_state_save", "extended_state_load"})
 
 PT_LOAD, PT_DYNAMIC, PT_GNU_STACK = 1, 2, 0x6474E551
 PF_X, PF_W = 1, 2

@@ -45,6 +45,9 @@ $(U)/obj/%.c.o: %.c $(U)/.flags
 	$(call say,UNIT-CC,$<)
 	$(Q)$(UNIT_CC) $(UNIT_CFLAGS) -MMD -MP -c $< -o $@
 
+# The monitors' firmware takes its tables from gnu-efi.
+$(U)/obj/tests/vmm/%.c.o: UNIT_CFLAGS += -DGNU_EFI_USE_MS_ABI -fshort-wchar -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
+
 $(UNIT_BINS): $(U)/%: $(U)/obj/tests/unit/%.c.o
 	$(call say,LINK,$@)
 	$(Q)$(UNIT_CC) $(UNIT_CFLAGS) $(filter %.o,$^) -lcmocka $(LIBS) -o $@
@@ -69,9 +72,9 @@ FUZZ_CFLAGS := $(UNIT_CFLAGS) -O2 -DTRIVET_DEBUG -fsanitize=fuzzer-no-link
 # What of core/ is the hypervisor's interface, and what that stands on. fuzz_hypercall links all of it (but for what it includes); the
 # coverage that is reported is that of ABI_SOURCES.
 ABI_BENEATH := $(wildcard core/apic*.c) svm/npt.c vmx/ept.c $(patsubst %,core/%.c,decode emulate guest_access guest_walk \
-	lock lp_interrupts lp_tsc memory_types page_alloc root second_stage vp vp_apic)
+	lock lp_interrupts lp_tsc memory_types page_alloc root second_stage second_stage_access vp vp_apic page_source page_use)
 ABI_SOURCES := $(filter-out $(ABI_BENEATH),$(sort $(wildcard core/calls_*.c core/hv_*.c core/hypercall*.c core/synic*.c core/vp_*.c) \
-	$(patsubst %,core/%.c,abi_log deposit flush guest_crash guest_memory overlay partition port reference_time run_time \
+	$(patsubst %,core/%.c,abi_log deposit flush gpa_space guest_crash guest_memory overlay partition port reference_time run_time \
 	statistics synthetic_timer)))
 ABI_ABOVE := $(filter-out core/calls_system.c,$(ABI_SOURCES))
 # Its pool's pages are out of bounds while they are free.
@@ -169,6 +172,47 @@ $(G)/$(notdir $(1:.c=.efi)): $(G)/obj/$(1).o $(GUEST_LIB_OBJS) $(if $(filter tes
 endef
 $(foreach app,$(GUEST_APPS),$(eval $(call guest_rule,$(app))))
 
+# Monitors for /dev/mshv, static programs for the root's initial RAM disk. The one header of Linux' that they need comes with the
+# root's kernel.
+V_OUT := $(OUT)/vmm
+VMM_PROGRAMS := guest bench churn isolation secret sched
+VMM_LIB := mshv tiny machine devices firmware move pe
+VMM_BINS := $(VMM_PROGRAMS:%=$(V_OUT)/mshv-%)
+VMM_UAPI ?= $(OUT)/linux/mshv/uapi
+VMM_CC ?= gcc
+VMM_CFLAGS := -std=gnu17 -O2 -Wall -Wextra -Werror -Wconversion -Wstrict-prototypes -Wmissing-prototypes -fshort-wchar -pthread
+# gnu-efi's headers for the tables that the guests' firmware has.
+VMM_CPPFLAGS = -D_GNU_SOURCE -DGNU_EFI_USE_MS_ABI -Iinclude -isystem $(VMM_UAPI) -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
+VMM_LIB_OBJS := $(VMM_LIB:%=$(V_OUT)/obj/%.c.o) $(V_OUT)/obj/tiny.asm.o
+.SECONDARY: $(VMM_LIB_OBJS) $(VMM_PROGRAMS:%=$(V_OUT)/obj/%.c.o)
+
+$(V_OUT)/.flags: FORCE | $(SETUP)
+	@mkdir -p $(@D)
+	@echo '$(VMM_CC) $(VMM_CFLAGS) $(VMM_CPPFLAGS)' | $(call update,$@)
+
+$(VMM_UAPI)/linux/mshv.h:
+	@$(MAKE) --no-print-directory root-kernel
+
+$(V_OUT)/obj/%.c.o: tests/vmm/%.c $(V_OUT)/.flags | $(VMM_UAPI)/linux/mshv.h
+	@mkdir -p $(@D)
+	$(call say,VMM-CC,$<)
+	$(Q)$(VMM_CC) $(VMM_CFLAGS) $(VMM_CPPFLAGS) -MMD -MP -c $< -o $@
+
+$(V_OUT)/obj/%.asm.o: tests/vmm/%.asm $(V_OUT)/.flags
+	@mkdir -p $(@D)
+	$(call say,NASM,$<)
+	$(Q)$(NASM) -f elf64 -Werror -MD $(@:.o=.d) -MP -MT $@ $< -o $@
+
+$(VMM_BINS): $(V_OUT)/mshv-%: $(V_OUT)/obj/%.c.o $(VMM_LIB_OBJS)
+	$(call say,LINK,$@)
+	$(Q)$(VMM_CC) -static -pthread -s $^ -o $@
+
+-include $(wildcard $(V_OUT)/obj/*.d)
+
+.PHONY: vmm
+#: make vmm                 build/vmm: our own monitors for /dev/mshv (tests/vmm/README.md)
+vmm: $(VMM_BINS)
+
 # The ACPI tables that Bochs' firmware lacks: a UEFI application that installs them and starts the next image. Files, text
 # and MP services are the loader's.
 A := $(OUT)/acpi
@@ -217,7 +261,7 @@ PYTEST = $(SUITE_ENV) $(PYTHON) -m pytest -p no:cacheprovider --tb=short
 suite = mkdir -p $(RESULTS); $(PYTEST) --junitxml=$(RESULTS)/$(or $(REPORT),$(1)).xml $(if $(MARK),-m '$(MARK)') $(ARGS) tests/$(1)
 
 #: make test-guests         bare-metal guests under the hypervisor (ARGS='-k name -v' goes to pytest)
-test-guests: efi guests bochs
+test-guests: efi guests bochs root-kernel vmm
 	@$(call suite,guests)
 
 #: make test-linux          stock Debian kernels, and Linux with /dev/mshv, under the hypervisor (ARGS as above)

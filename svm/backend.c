@@ -6,8 +6,7 @@
 static __attribute__((__noreturn__)) void run(struct vp *vp)
 {
 	__asm__ volatile("vmload" ::"a"(vp->control_hpa) : "memory");
-	svm_handle_pending(vp);
-	svm_run_loop(vp);
+	svm_run_loop(svm_handle_pending(vp));
 }
 
 static void idle(struct lp *lp)
@@ -31,7 +30,7 @@ static unsigned int memory_type(uint64_t start, uint64_t *end)
 
 static uint64_t ss_flags(void)
 {
-	return svm.gbpages ? SS_1G_PAGES : 0;
+	return SS_ACCESS_BITS | (svm.gbpages ? SS_1G_PAGES : 0);
 }
 
 /* AVIC is not used: the model does everything. */
@@ -77,6 +76,11 @@ const struct backend svm_backend = {
 	.vp_launch = svm_vp_launch,
 	.vp_reset = svm_vp_reset,
 	.vp_start = svm_vp_start,
+	.vp_destroy = svm_vp_destroy,
+	.vp_unload = svm_vp_unload,
+	.vp_load = svm_vp_load,
+	.vp_borrow = svm_vp_borrow,
+	.vp_return = svm_vp_return,
 	.vp_run = run,
 	.lp_idle = idle,
 	.get_context = svm_get_context,

@@ -91,7 +91,8 @@ align 16
 	cmp qword [rdi + VP_PENDING], 0
 	je .enter
 	call svm_handle_pending
-	mov rdi, [rsp]
+	mov rdi, rax		; it may be another one
+	mov [rsp], rdi
 	mov rax, [rdi + VP_CONTROL]
 	test byte [rax + VMCB_INTERRUPT_SHADOW], 1
 	je .control

@@ -178,25 +178,24 @@ void svm_deliver_interrupt(struct vp *vp)
 /* Translations of the guest's tables and of ours alike: they are cached as one (APM2 15.16.1, 15.25.9). VMRUN does it. */
 static void flush(struct vp *vp, struct vmcb *vmcb)
 {
+	struct svm_vp *own = svm_of(vp);
+
 	flush_taken(vp);
-	vmcb->tlb_control = svm.features & SVM_FEATURE_FLUSH_BY_ASID ? TLB_CONTROL_ASID : TLB_CONTROL_ALL;
+	vmcb->tlb_control = (svm.features & SVM_FEATURE_FLUSH_BY_ASID) && !own->flush_all ? TLB_CONTROL_ASID :
+											    TLB_CONTROL_ALL;
+	own->flush_all = false;
 }
 
-void svm_handle_pending(struct vp *vp)
+struct vp *svm_handle_pending(struct vp *vp)
 {
-	struct vmcb *vmcb = vmcb_of(vp);
 	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+	struct vmcb *vmcb;
 
-	if (unlikely(pending & VP_PENDING_SHUTDOWN))
-		vp_shutdown(vp);
-	if (unlikely(pending & (VP_PENDING_INIT | VP_PENDING_SIPI)) || unlikely(vp->state != VP_RUNNING)) {
-		vp_handle_startup(vp);
+	if (unlikely(pending & VP_PENDING_NEUTRAL)) {
+		vp = schedule(vp);
 		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
 	}
-	if (unlikely(pending & VP_PENDING_SYNIC)) {
-		synic_handle_pending(vp);
-		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
-	}
+	vmcb = vmcb_of(vp);
 	if (unlikely(pending & VP_PENDING_FLUSH))
 		flush(vp, vmcb);
 	if (unlikely(pending & VP_PENDING_NMI))
@@ -208,6 +207,7 @@ void svm_handle_pending(struct vp *vp)
 #ifdef TRIVET_DEBUG
 	flush_check(vp);
 #endif
+	return vp;
 }
 
 void svm_handle_vintr(struct vp *vp)

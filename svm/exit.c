@@ -33,9 +33,17 @@ static __attribute__((__noinline__)) uint64_t decode_next_rip(struct vp *vp, uns
 	return context.rip + insn.length;
 }
 
-/* The same where it is quick: an opcode of two or three bytes without prefixes in 64-bit code. False: decode. */
-static inline __attribute__((__always_inline__)) bool quick_next_rip(const struct vmcb *vmcb, uint32_t opcode,
-								     uint64_t *rip)
+uint64_t svm_next_rip(struct vp *vp, const struct vmcb *vmcb, unsigned int usual_length)
+{
+	return svm.features & SVM_FEATURE_NRIPS ? vmcb->next_rip : decode_next_rip(vp, usual_length);
+}
+
+/*
+ * The same where it is quick: an opcode of two or three bytes without prefixes in 64-bit code of the root, whose page tables can be walked in
+ * place. False: decode.
+ */
+static inline __attribute__((__always_inline__)) bool
+quick_next_rip(const struct vp *vp, const struct vmcb *vmcb, uint32_t opcode, uint64_t *rip)
 {
 	unsigned int length = opcode > 0xffff ? 3 : 2;
 	uint64_t bytes;
@@ -45,8 +53,9 @@ static inline __attribute__((__always_inline__)) bool quick_next_rip(const struc
 		return true;
 	}
 	*rip = vmcb->rip + length;
-	return likely(vmcb->cs.attributes & ATTR_LONG) && likely(vmcb->efer & EFER_LMA) &&
-	       likely(!(vmcb->cr4 & CR4_LA57)) && likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) &&
+	return likely(!vp->child) && likely(vmcb->cs.attributes & ATTR_LONG) &&
+	       likely(vmcb->efer & EFER_LMA) && likely(!(vmcb->cr4 & CR4_LA57)) &&
+	       likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) &&
 	       likely(length == 3 ? insn_match3(bytes, opcode) : insn_match2(bytes, opcode));
 }
 
@@ -55,7 +64,7 @@ static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const stru
 {
 	uint64_t rip;
 
-	return quick_next_rip(vmcb, opcode, &rip) ? rip : decode_next_rip(vp, 2);
+	return quick_next_rip(vp, vmcb, opcode, &rip) ? rip : decode_next_rip(vp, 2);
 }
 
 /* The leaves that aren't simply the machine's. */
@@ -65,7 +74,9 @@ static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, struc
 	uint64_t rip = next_rip(vp, vmcb, INSN_BYTES_CPUID);
 
 	vp_cpuid(vp, vmcb->cr4);
-	if (leaf == CPUID_EXTENDED)
+	if (vp->child)
+		; /* its own table has said it all */
+	else if (leaf == CPUID_EXTENDED)
 		vp->gpr[GPR_RCX] &= ~CPUID_SVM_ECX;
 	else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
 		vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
@@ -77,7 +88,8 @@ static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, struct vmc
 	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
 	uint64_t rip;
 
-	if (unlikely(vp_cpuid_is_special(leaf)) || unlikely(!quick_next_rip(vmcb, INSN_BYTES_CPUID, &rip))) {
+	if (unlikely(vp_cpuid_is_special(leaf)) || unlikely(vp->child != NULL) ||
+	    unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_CPUID, &rip))) {
 		handle_cpuid_slow(vp, vmcb);
 		return;
 	}
@@ -100,6 +112,8 @@ static bool write_efer(struct vmcb *vmcb, uint64_t value)
 
 static bool read_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t *value)
 {
+	if (vp->child && msr != MSR_EFER)
+		return svm_child_rdmsr(vp, msr, value);
 	switch (msr) {
 	case MSR_EFER:
 		*value = vmcb->efer & ~EFER_SVME;
@@ -116,6 +130,8 @@ static bool read_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t *v
 
 static bool write_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t value)
 {
+	if (vp->child && msr != MSR_EFER)
+		return svm_child_wrmsr(vp, msr, value);
 	switch (msr) {
 	case MSR_EFER:
 		if (!write_efer(vmcb, value))
@@ -235,7 +251,7 @@ static __attribute__((__noinline__)) void handle_hypercall(struct vp *vp, struct
 	uint64_t rip;
 
 	/* Before the call, which may write where the instruction is. */
-	if (unlikely(!quick_next_rip(vmcb, INSN_BYTES_VMMCALL, &rip)))
+	if (unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_VMMCALL, &rip)))
 		rip = decode_next_rip(vp, 3);
 	result = hypercall_dispatch(vp, hypercall_mode(vmcb));
 	if (likely(result == HYPERCALL_DONE))
@@ -251,6 +267,10 @@ static void handle_io(struct vp *vp, struct vmcb *vmcb)
 	unsigned int size = (info >> IOIO_SIZE_SHIFT) & 7;
 
 	trace_info(&vp->lp->trace, port);
+	if (vp->child) {
+		svm_handle_child_exit(vp, vmcb);
+		return;
+	}
 	if (root_takes_port(port))
 		return; /* the root drives it from now on: run the instruction again */
 	if (info & IOIO_STRING) {
@@ -299,16 +319,20 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 	uint64_t info = vmcb->exit_info1;
 
 	trace_info(&vp->lp->trace, vmcb->exit_info2);
-	if (root_second_stage_fault(vp, GPA(vmcb->exit_info2), info & NPF_FETCH, info & NPF_WALK) ==
-	    FAULT_REFUSED)
+	if (vp->child)
+		svm_handle_child_exit(vp, vmcb);
+	else if (root_second_stage_fault(vp, GPA(vmcb->exit_info2), info & NPF_FETCH, info & NPF_WALK) ==
+		 FAULT_REFUSED)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 }
 
 static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 {
+	struct vp *root = vp->lp->root_vp;
+
 	/* An 8259's vector is taken when the guest can have it, not before: it may reprogram the 8259 meanwhile. */
-	if (unlikely(vp_extint_wired(vp)) && !svm_can_inject(vmcb_of(vp)))
-		vp_extint_hold(vp);
+	if (unlikely(vp_extint_wired(root)) && (vp != root || !svm_can_inject(vmcb_of(vp))))
+		vp_extint_hold(root);
 	svm_open_window();
 	if (lp_handle_interrupts(vp->lp))
 		svm_deliver_interrupt(vp);
@@ -324,12 +348,24 @@ static void handle_hlt(struct vp *vp, struct vmcb *vmcb)
 {
 	struct svm_vp *own = svm_of(vp);
 
-	svm_complete(vp, vmcb, svm.features & SVM_FEATURE_NRIPS ? vmcb->next_rip : decode_next_rip(vp, 1));
+	svm_complete(vp, vmcb, svm_next_rip(vp, vmcb, 1));
 	if (vmcb->event_injection & EVENT_VALID)
 		return; /* the single-step trap behind the HLT */
 	if (own->nmi_iret_seen)
 		own->nmi_iret_seen = own->nmi_masked = false; /* the handler is behind us */
 	vp_halt(vp, vmcb->rflags & RFLAGS_IF, !own->nmi_masked);
+}
+
+static void handle_unexpected(struct vp *vp, struct vmcb *vmcb)
+{
+	if (vp->child) {
+		svm_handle_child_exit(vp, vmcb);
+		return;
+	}
+	panic("p%llu/vp%u: unexpected #VMEXIT 0x%llx (info 0x%llx 0x%llx) at rip 0x%llx",
+	      (unsigned long long)vp->partition->id, vp->index, (unsigned long long)vmcb->exit_code,
+	      (unsigned long long)vmcb->exit_info1, (unsigned long long)vmcb->exit_info2,
+	      (unsigned long long)vmcb->rip);
 }
 
 static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb *vmcb)
@@ -372,10 +408,7 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 		vp_post_self(vp, VP_PENDING_SHUTDOWN);
 		return;
 	default:
-		panic("p%llu/vp%u: unexpected #VMEXIT 0x%llx (info 0x%llx 0x%llx) at rip 0x%llx",
-		      (unsigned long long)vp->partition->id, vp->index, (unsigned long long)vmcb->exit_code,
-		      (unsigned long long)vmcb->exit_info1, (unsigned long long)vmcb->exit_info2,
-		      (unsigned long long)vmcb->rip);
+		handle_unexpected(vp, vmcb);
 	}
 }
 

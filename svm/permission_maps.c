@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which ports and MSRs of the root are intercepted (APM2 15.10, 15.11): the least that hides SVM, keeps EFER.SVME set and
- * leads local APIC accesses to the model. One pair of maps for all VPs of the root.
+ * leads local APIC accesses to the model. One pair of maps for all VPs of the root,
+ * and one for all of children.
  */
 #include "svm.h"
 #include <errno.h>
+#include <string.h>
 #include <trivet/apic.h>
 #include <trivet/host_memory.h>
 
@@ -25,6 +27,31 @@ static long msr_bit(uint32_t msr)
 
 #define MSR_READ 1u
 #define MSR_WRITE 2u
+
+/* What VMRUN, VMLOAD and VMSAVE switch: a child may have it to itself. */
+static void allow_children_msr(uint32_t msr)
+{
+	long bit = msr_bit(msr);
+
+	svm.child_msr_map[bit / 8] =
+		(uint8_t)(svm.child_msr_map[bit / 8] & ~((MSR_READ | MSR_WRITE) << (bit % 8)));
+}
+
+static int make_child_maps(void)
+{
+	static const uint32_t switched[] = { 0x174,	 0x175,	     0x176,	 0xc0000081, 0xc0000082,
+					     0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
+
+	svm.child_io_map = page_alloc(&host_pool, IO_MAP_ORDER);
+	svm.child_msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
+	if (!svm.child_io_map || !svm.child_msr_map)
+		return -ENOMEM;
+	memset(svm.child_io_map, 0xff, PAGE_SIZE << IO_MAP_ORDER);
+	memset(svm.child_msr_map, 0xff, PAGE_SIZE << MSR_MAP_ORDER);
+	for (size_t i = 0; i < ARRAY_SIZE(switched); i++)
+		allow_children_msr(switched[i]);
+	return 0;
+}
 
 static void intercept_msr(uint32_t msr, unsigned int access)
 {
@@ -49,7 +76,8 @@ int svm_permission_maps_init(void)
 	intercept_msr(APIC_MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
 	for (uint32_t msr = APIC_MSR_X2_FIRST; msr <= APIC_MSR_X2_LAST; msr++)
 		intercept_msr(msr, MSR_READ | MSR_WRITE);
-	return 0;
+	svm_find_switched_msrs();
+	return make_child_maps();
 }
 
 void svm_hide_ports(uint16_t port, uint16_t count)

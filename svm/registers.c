@@ -72,20 +72,15 @@ static uint64_t cr4_bits(void)
 }
 
 /* FS, GS, LDTR, TR and the system-call MSRs of the VP that runs here are in the processor, and in the VMCB only after VMSAVE. */
-static bool is_loaded(const struct vp *vp)
-{
-	return vp->lp->vp == vp;
-}
-
 static void fetch_loaded(const struct vp *vp)
 {
-	if (is_loaded(vp))
+	if (vp_is_loaded_here(vp))
 		svm_vmsave(vp->control_hpa);
 }
 
 static void put_loaded(const struct vp *vp)
 {
-	if (is_loaded(vp))
+	if (vp_is_loaded_here(vp))
 		svm_vmload(vp->control_hpa);
 }
 
@@ -300,7 +295,8 @@ int svm_get_msr(struct vp *vp, uint32_t msr, uint64_t *value)
 		return 0;
 	}
 	if (!field)
-		return vp_msr_read(vp, msr, value);
+		return vp->child ? (svm_child_rdmsr(vp, msr, value) ? 0 : -EINVAL) :
+				   vp_msr_read(vp, msr, value);
 	if (!has_msr(msr))
 		return -EINVAL;
 	if (loaded)
@@ -318,7 +314,8 @@ int svm_set_msr(struct vp *vp, uint32_t msr, uint64_t value)
 		return set_efer(vp, value);
 	if (!field) {
 		vp_post_self(vp, VP_PENDING_EVENT);
-		return vp_msr_write(vp, msr, value);
+		return vp->child ? (svm_child_wrmsr(vp, msr, value) ? 0 : -EINVAL) :
+				   vp_msr_write(vp, msr, value);
 	}
 	if (!has_msr(msr) || (msr == MSR_S_CET && !s_cet_is_valid(value)))
 		return -EINVAL;

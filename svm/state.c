@@ -13,6 +13,7 @@
 #define ATTR_REAL_DATA 0x093
 #define ATTR_LDT 0x082
 #define ATTR_TSS_BUSY 0x08b
+#define PAT_RESET 0x0007040600070406ull
 
 void svm_lp_start(struct lp *lp)
 {
@@ -21,14 +22,21 @@ void svm_lp_start(struct lp *lp)
 	__asm__ volatile("clgi" ::: "memory");
 	if (lp->index != 0) {
 		/* INIT leaves the MSRs as they were: what this processor has now is its VP's. */
-		vmcb_of(lp->vp)->pat = rdmsr(MSR_PAT);
-		svm_vp_reset(lp->vp);
+		vmcb_of(lp->root_vp)->pat = rdmsr(MSR_PAT);
+		svm_vp_reset(lp->root_vp);
 	}
 }
 
 static void real_mode_segment(struct vmcb_segment *segment, uint16_t attributes)
 {
 	*segment = (struct vmcb_segment){ .attributes = attributes, .limit = 0xffff };
+}
+
+static void clear_events(struct svm_vp *own)
+{
+	own->iret_rip = 0;
+	own->v_tpr = 0;
+	own->nmi_masked = own->nmi_iret_seen = own->nmi_step = false;
 }
 
 /* APM2 table 14-1, column INIT. MSRs other than EFER keep their values. */
@@ -63,7 +71,7 @@ static void fill_reset_state(struct vp *vp)
 	for (unsigned int i = 0; i < GPR_COUNT; i++)
 		vp->gpr[i] = 0;
 	vp->gpr[GPR_RDX] = cpuid(1, 0).eax;
-	*svm_of(vp) = (struct svm_vp){ 0 };
+	clear_events(svm_of(vp));
 	vmcb->event_injection = 0;
 	vmcb->interrupt_shadow = 0;
 	vmcb->interrupt_control = V_INTR_MASKING;
@@ -73,14 +81,8 @@ static void fill_reset_state(struct vp *vp)
 	vp_post_self(vp, VP_PENDING_FLUSH); /* INIT leaves no translation (APM2 14.1.3) */
 }
 
-int svm_vp_create(struct vp *vp)
+static void intercept_for_root(struct vmcb *vmcb, const struct vp *vp)
 {
-	struct vmcb *vmcb = page_alloc(&host_pool, 0);
-
-	if (!vmcb)
-		return -ENOMEM;
-	vp->control = vmcb;
-	vp->control_hpa = hv_virt_to_phys(vmcb).v;
 	vmcb->intercepts1 = INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_CPUID | INTERCEPT1_HLT |
 			    INTERCEPT1_INVLPGA | INTERCEPT1_IOIO | INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN;
 	vmcb->intercepts2 = INTERCEPT2_VMRUN | INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE | INTERCEPT2_STGI |
@@ -90,11 +92,51 @@ int svm_vp_create(struct vp *vp)
 	vmcb->iopm_base_hpa = hv_virt_to_phys(svm.io_map).v;
 	vmcb->msrpm_base_hpa = hv_virt_to_phys(svm.msr_map).v;
 	vmcb->asid = ASID_ROOT;
+}
+
+/* Of a child's whatever reaches out of the VP: ports, MSRs, caches, counters, debug registers until it uses them. */
+static void intercept_for_child(struct vmcb *vmcb)
+{
+	vmcb->intercept_dr_read = vmcb->intercept_dr_write = UINT16_MAX;
+	vmcb->intercepts1 = INTERCEPT1_INTR | INTERCEPT1_NMI | INTERCEPT1_RDPMC | INTERCEPT1_CPUID |
+			    INTERCEPT1_INVD | INTERCEPT1_HLT | INTERCEPT1_INVLPGA | INTERCEPT1_IOIO |
+			    INTERCEPT1_MSR | INTERCEPT1_SHUTDOWN;
+	vmcb->intercepts2 = INTERCEPT2_VMRUN | INTERCEPT2_VMMCALL | INTERCEPT2_VMLOAD | INTERCEPT2_VMSAVE |
+			    INTERCEPT2_STGI | INTERCEPT2_CLGI | INTERCEPT2_SKINIT | INTERCEPT2_WBINVD |
+			    INTERCEPT2_MONITOR | INTERCEPT2_MWAIT | INTERCEPT2_MWAIT_ARMED |
+			    INTERCEPT2_XSETBV | INTERCEPT2_RDPRU;
+	vmcb->intercepts3 =
+		INTERCEPT3_INVLPGB | INTERCEPT3_INVLPGB_ILLEGAL | INTERCEPT3_MCOMMIT | INTERCEPT3_TLBSYNC;
+	vmcb->iopm_base_hpa = hv_virt_to_phys(svm.child_io_map).v;
+	vmcb->msrpm_base_hpa = hv_virt_to_phys(svm.child_msr_map).v;
+	vmcb->asid = ASID_ROOT + 1; /* until it gets one: switch.c */
+	vmcb->pat = PAT_RESET;
+	vmcb->cr0 = CR0_CD | CR0_NW; /* APM2 table 14-1, column Reset */
+}
+
+int svm_vp_create(struct vp *vp)
+{
+	struct vmcb *vmcb = vp->partition->pages->alloc(vp->partition->pages);
+
+	if (!vmcb)
+		return -ENOMEM;
+	vp->control = vmcb;
+	vp->control_hpa = hv_virt_to_phys(vmcb).v;
+	if (vp->child)
+		intercept_for_child(vmcb);
+	else
+		intercept_for_root(vmcb, vp);
 	vmcb->interrupt_control = V_INTR_MASKING;
-	vmcb->nested_control = NESTED_PAGING | (svm.invlpgb ? NESTED_INVLPGB : 0);
+	vmcb->nested_control = NESTED_PAGING | (svm.invlpgb && !vp->child ? NESTED_INVLPGB : 0);
 	vmcb->nested_cr3 = ss_root_hpa(&vp->partition->space).v;
 	fill_reset_state(vp);
 	return 0;
+}
+
+void svm_vp_destroy(struct vp *vp)
+{
+	vp->partition->pages->free(vp->partition->pages, vp->control);
+	vp->control = NULL;
 }
 
 /* On the VP's own LP, where FS, GS, TR, LDTR and the system-call MSRs are in the processor. */
@@ -171,7 +213,8 @@ void svm_get_context(struct vp *vp, struct vp_context *context)
 							 &vmcb->ds, &vmcb->fs, &vmcb->gs };
 
 	/* Not only RIP and RSP: FS and GS are the guest's on the processor, not in the VMCB. */
-	__asm__ volatile("vmsave" ::"a"(vp->control_hpa) : "memory");
+	if (vp_is_loaded_here(vp))
+		svm_vmsave(vp->control_hpa);
 	vp->gpr[GPR_RSP] = vmcb->rsp;
 	context->rip = vmcb->rip;
 	context->rflags = vmcb->rflags;

@@ -60,13 +60,23 @@ struct svm_machine {
 	bool invlpgb;
 	bool delivers_twice;	/* QEMU: see exit_when_delivered() */
 	uint64_t efer_writable; /* bits of EFER that the root may change */
+	bool ibpb;		/* branch predictors can be made to forget */
+	uint32_t switched;	/* bit n: there is switched_msrs[n] (switch.c) */
 	uint8_t *io_map;	/* 12 KiB: a bit per port */
 	uint8_t *msr_map;	/* 8 KiB: two bits per MSR */
+	uint8_t *child_io_map;	/* of children's VPs: all is intercepted, ... */
+	uint8_t *child_msr_map; /* ... but for MSRs that the VMCB has */
 };
 extern struct svm_machine svm;
 
+enum svm_switched_msr { SVM_TSC_AUX, SVM_DEBUGCTL, SVM_SPEC_CTRL, SVM_XSS, SVM_SWITCHED_MSRS };
+
 /* What the back end keeps of a VP beside its VMCB. */
 struct svm_vp {
+	uint64_t msrs[SVM_SWITCHED_MSRS]; /* a root's: while it isn't loaded */
+	const struct lp *asid_lp;	  /* where the VMCB's ASID was given out, */
+	uint64_t asid_generation;	  /* and when */
+	bool flush_all;			  /* with the next entry, whoever's translations */
 	uint64_t iret_rip;
 	uint8_t v_tpr; /* V_TPR as we know it: the guest's writes of CR8 change it in the VMCB without an exit */
 	bool nmi_masked;    /* an NMI is being handled: until IRET */
@@ -102,6 +112,7 @@ void svm_allow_ports(uint16_t port, uint16_t count);
 
 /* state.c */
 int svm_vp_create(struct vp *vp);
+void svm_vp_destroy(struct vp *vp);
 void svm_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const struct boot_context *context);
 void svm_vp_reset(struct vp *vp);
 void svm_vp_start(struct vp *vp, uint8_t vector);
@@ -109,6 +120,8 @@ void svm_get_context(struct vp *vp, struct vp_context *context);
 void svm_set_context(struct vp *vp, const struct vp_context *context);
 void svm_lp_start(struct lp *lp);
 
+/* Where the instruction that exited ends; `usual_length` if it can't be read. */
+uint64_t svm_next_rip(struct vp *vp, const struct vmcb *vmcb, unsigned int usual_length);
 /* exit.c; called by enter.asm */
 void svm_handle_exit(struct vp *vp, struct vmcb *vmcb);
 
@@ -123,8 +136,8 @@ extern const char svm_window_begin[], svm_window_end[];
 void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error);
 /* Puts back what the exit interrupted (exit_int_info). Only where the exit ended a delivery. */
 void svm_requeue_event(struct vp *vp, struct vmcb *vmcb);
-/* Does what vp->pending asks for; the VP may be entered afterwards. */
-void svm_handle_pending(struct vp *vp);
+/* Does what vp->pending asks for; returns the VP to be entered: another one may be due. */
+struct vp *svm_handle_pending(struct vp *vp);
 static inline bool svm_can_inject(const struct vmcb *vmcb)
 {
 	return (vmcb->rflags & RFLAGS_IF) && !(vmcb->interrupt_shadow & INTERRUPT_SHADOW) &&
@@ -149,7 +162,23 @@ static inline void svm_complete(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
 		svm_complete_traced(vp);
 }
 
-/* registers.c, on the VP's own LP; struct backend says what they do */
+/* switch.c */
+void svm_find_switched_msrs(void);
+void svm_set_switched_msr(struct vp *vp, unsigned int which, uint64_t value);
+int svm_switched_msr(uint32_t msr); /* its place in svm_vp.msrs, -1: it isn't one that this machine has */
+void svm_vp_unload(struct vp *vp);
+void svm_vp_load(struct vp *vp);
+void svm_vp_borrow(struct vp *vp);
+void svm_vp_return(struct vp *vp);
+
+/* child_exit.c */
+/* Exits that mean something else for a child, or that only a child's VPs have. */
+void svm_handle_child_exit(struct vp *vp, struct vmcb *vmcb);
+/* RDMSR and WRMSR of a child's VP, of what is neither synthetic nor its local APIC's. False: #GP. */
+bool svm_child_rdmsr(struct vp *vp, uint32_t msr, uint64_t *value);
+bool svm_child_wrmsr(struct vp *vp, uint32_t msr, uint64_t value);
+
+/* registers.c, where the VP is loaded or borrowed; struct backend says what they do */
 void svm_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value);
 int svm_set_register(struct vp *vp, enum vp_register which, const union hv_register_value *value);
 int svm_get_msr(struct vp *vp, uint32_t msr, uint64_t *value);

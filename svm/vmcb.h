@@ -98,8 +98,10 @@ static_assert(offsetof(struct vmcb, pat) == 0x668, "B-2");
 #define INTERCEPT1_INTR BIT(0)
 #define INTERCEPT1_NMI BIT(1)
 #define INTERCEPT1_VINTR BIT(4)
+#define INTERCEPT1_RDPMC BIT(15)
 #define INTERCEPT1_CPUID BIT(18)
 #define INTERCEPT1_IRET BIT(20)
+#define INTERCEPT1_INVD BIT(22)
 #define INTERCEPT1_HLT BIT(24)
 #define INTERCEPT1_INVLPGA BIT(26)
 #define INTERCEPT1_IOIO BIT(27)
@@ -112,6 +114,16 @@ static_assert(offsetof(struct vmcb, pat) == 0x668, "B-2");
 #define INTERCEPT2_STGI BIT(4)
 #define INTERCEPT2_CLGI BIT(5)
 #define INTERCEPT2_SKINIT BIT(6)
+#define INTERCEPT2_WBINVD BIT(9)
+#define INTERCEPT2_MONITOR BIT(10)
+#define INTERCEPT2_MWAIT BIT(11)
+#define INTERCEPT2_MWAIT_ARMED BIT(12)
+#define INTERCEPT2_XSETBV BIT(13)
+#define INTERCEPT2_RDPRU BIT(14)
+#define INTERCEPT3_INVLPGB BIT(0)
+#define INTERCEPT3_INVLPGB_ILLEGAL BIT(1)
+#define INTERCEPT3_MCOMMIT BIT(3)
+#define INTERCEPT3_TLBSYNC BIT(4)
 
 #define TLB_CONTROL_NONE 0
 #define TLB_CONTROL_ALL 1
@@ -146,12 +158,16 @@ static_assert(offsetof(struct vmcb, pat) == 0x668, "B-2");
 /* exit_code, APM2 appendix C */
 enum svm_exit {
 	SVM_EXIT_CR8_WRITE = 0x18,
+	SVM_EXIT_DR_FIRST = 0x20, /* reads of DR0 to DR15, then writes */
+	SVM_EXIT_DR_LAST = 0x3f,
 	SVM_EXIT_EXCEPTION_DB = 0x41,
 	SVM_EXIT_INTR = 0x60,
 	SVM_EXIT_NMI = 0x61,
 	SVM_EXIT_VINTR = 0x64,
+	SVM_EXIT_RDPMC = 0x6f,
 	SVM_EXIT_CPUID = 0x72,
 	SVM_EXIT_IRET = 0x74,
+	SVM_EXIT_INVD = 0x76,
 	SVM_EXIT_HLT = 0x78,
 	SVM_EXIT_INVLPGA = 0x7a,
 	SVM_EXIT_IOIO = 0x7b,
@@ -164,17 +180,21 @@ enum svm_exit {
 	SVM_EXIT_STGI = 0x84,
 	SVM_EXIT_CLGI = 0x85,
 	SVM_EXIT_SKINIT = 0x86,
+	SVM_EXIT_WBINVD = 0x89,
+	SVM_EXIT_XSETBV = 0x8d,
 	SVM_EXIT_NPF = 0x400,
 };
 #define SVM_EXIT_INVALID UINT64_MAX
 
 /* exit_info1 of a nested page fault, APM2 15.25.6 */
+#define NPF_WRITE BIT(1)
 #define NPF_FETCH BIT(4)
 #define NPF_WALK BIT(33)
 
 /* exit_info1 of an I/O exit, APM2 15.10.2 */
 #define IOIO_IN BIT(0)
 #define IOIO_STRING BIT(2)
+#define IOIO_REP BIT(3)
 #define IOIO_SIZE_SHIFT 4
 
 #endif

@@ -2,7 +2,7 @@
 /* The VMX back end as core/ sees it. */
 #include "ept.h"
 #include "mtrr.h"
-#include "vmx.h"
+#include "switch.h"
 #include <errno.h>
 #include <string.h>
 #include <trivet/host_memory.h>
@@ -10,8 +10,7 @@
 
 static __attribute__((__noreturn__)) void run(struct vp *vp)
 {
-	vmx_handle_pending(vp);
-	vmx_run_loop(vp);
+	vmx_run_next(vp);
 }
 
 static void idle(struct lp *lp)
@@ -20,15 +19,10 @@ static void idle(struct lp *lp)
 	vmx_halt();
 }
 
-/* Its VMCS is current on its own LP, once that runs VMX. */
-static uint64_t rip(const struct vp *vp)
-{
-	return vmx_of((struct vp *)(uintptr_t)vp)->loaded && vp->lp == this_lp() ? vmread(VMCS_GUEST_RIP) : 0;
-}
-
 static uint64_t ss_flags(void)
 {
-	return vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0;
+	return (vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0) |
+	       (vmx.ept_vpid_cap & EPT_CAP_ACCESSED_DIRTY ? SS_ACCESS_BITS : 0);
 }
 
 #define STAY_HZ 500u /* how often the preemption timer ends guest mode */
@@ -53,6 +47,8 @@ static int init(void)
 		memset(vmx.apic_access, 0xff, PAGE_SIZE); /* nobody answers there */
 	}
 	lp_takes_posted = vmx.posted;
+	vmx_find_switched_msrs();
+	vmx_child_init();
 	return vmx_permission_maps_init();
 }
 
@@ -71,7 +67,7 @@ const struct backend vmx_backend = {
 	.tr_is_guests = false,
 	.window_begin = vmx_window_begin,
 	.window_end = vmx_window_end,
-	.vp_control_bytes = PAGE_SIZE,
+	.vp_control_bytes = 2 * PAGE_SIZE,
 	.x2apic_has_arbitration = false,
 	.apic_page = apic_page,
 	.reads_apic_page = vmx_reads_apic_page,
@@ -81,9 +77,14 @@ const struct backend vmx_backend = {
 	.init = init,
 	.lp_start = vmx_lp_start,
 	.vp_create = vmx_vp_create,
+	.vp_destroy = vmx_vp_destroy,
 	.vp_launch = vmx_vp_launch,
 	.vp_reset = vmx_vp_reset,
 	.vp_start = vmx_vp_start,
+	.vp_unload = vmx_vp_unload,
+	.vp_load = vmx_vp_load,
+	.vp_borrow = vmx_vp_borrow,
+	.vp_return = vmx_vp_return,
 	.vp_run = run,
 	.lp_idle = idle,
 	.get_context = vmx_get_context,
@@ -93,7 +94,7 @@ const struct backend vmx_backend = {
 	.get_msr = vmx_get_msr,
 	.set_msr = vmx_set_msr,
 	.can_run = vmx_can_run,
-	.rip = rip,
+	.rip = vmx_rip,
 	.allow_ports = vmx_allow_ports,
 	.hide_ports = vmx_hide_ports,
 	.exit_name = vmx_exit_name,

@@ -18,6 +18,8 @@
 #define CR_ACCESS_LMSW 3u
 
 #define CR0_LMSW 0xfull
+#define CR3_PCID 0xfffull
+#define CR4_RELOADS_PDPTES (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP) /* SDM3 4.4.1 */
 
 #define PDPTE_PRESENT BIT(0)
 #define PDPTE_RESERVED_LOW 0x1e6ull /* bits 2:1 and 8:5, SDM3 4.4.1 */
@@ -38,9 +40,9 @@ bool vmx_load_pdptes(struct vp *vp)
 	return true;
 }
 
-static bool cr0_is_legal(uint64_t value, uint64_t old)
+static bool cr0_is_legal(const struct vp *vp, uint64_t value, uint64_t old)
 {
-	uint64_t cr4 = vmx_guest_cr4();
+	uint64_t cr4 = vmx_guest_cr4(vp);
 	uint64_t efer = vmread(VMCS_GUEST_EFER);
 	bool code_is_long = vmread(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG;
 	bool tr_is_32bit = (vmread(VMCS_GUEST_TR_RIGHTS) & RIGHTS_TYPE_MASK) == 11;
@@ -62,17 +64,38 @@ static bool cr0_is_legal(uint64_t value, uint64_t old)
 
 static bool write_cr0(struct vp *vp, uint64_t value)
 {
-	uint64_t old = vmx_guest_cr0();
+	uint64_t old = vmx_guest_cr0(vp);
 	uint64_t efer = vmread(VMCS_GUEST_EFER);
-	bool pae = (value & CR0_PG) && (vmx_guest_cr4() & CR4_PAE) && !(efer & EFER_LME);
+	bool pae = (value & CR0_PG) && (vmx_guest_cr4(vp) & CR4_PAE) && !(efer & EFER_LME);
 
-	if (!cr0_is_legal(value, old))
+	if (!cr0_is_legal(vp, value, old))
 		return false;
 	if (pae && ((value ^ old) & (CR0_PG | CR0_CD | CR0_NW)) && !vmx_load_pdptes(vp))
 		return false;
 	if (efer & EFER_LME)
 		vmx_set_guest_efer(value & CR0_PG ? efer | EFER_LMA : efer & ~EFER_LMA);
-	vmx_set_guest_cr0(value | CR0_ET);
+	vmx_set_guest_cr0(vp, value | CR0_ET);
+	vp_post_self(vp, VP_PENDING_FLUSH);
+	return true;
+}
+
+/* Only a child's CR4 has bits that may be written and are owned all the same. */
+static bool write_cr4(struct vp *vp, uint64_t value)
+{
+	uint64_t old = vmx_guest_cr4(vp), changed = value ^ old;
+	uint64_t efer = vmread(VMCS_GUEST_EFER);
+	uint64_t hidden = vmread(VMCS_CR4_MASK) & ~CR4_MCE;
+	bool pae = (vmx_guest_cr0(vp) & CR0_PG) && (value & CR4_PAE) && !(efer & EFER_LMA);
+
+	if (!vp->child || (changed & hidden))
+		return false;
+	if ((efer & EFER_LMA) && !(value & CR4_PAE))
+		return false;
+	if ((changed & value & CR4_PCIDE) && (!(efer & EFER_LMA) || (vmread(VMCS_GUEST_CR3) & CR3_PCID)))
+		return false;
+	if (pae && (changed & CR4_RELOADS_PDPTES) && !vmx_load_pdptes(vp))
+		return false;
+	vmx_set_guest_cr4(vp, value);
 	vp_post_self(vp, VP_PENDING_FLUSH);
 	return true;
 }
@@ -89,15 +112,17 @@ void vmx_handle_cr(struct vp *vp)
 	if (!vmx_in_64bit_code())
 		value = (uint32_t)value;
 	if (access == CR_ACCESS_LMSW) {
-		uint64_t old = vmx_guest_cr0();
+		uint64_t old = vmx_guest_cr0(vp);
 
 		/* LMSW can't clear PE. */
 		value = (old & ~(CR0_LMSW & ~CR0_PE)) | (info >> CR_LMSW_SHIFT & CR0_LMSW);
 		done = write_cr0(vp, value);
 	} else if (access == CR_ACCESS_MOV_TO && (info & CR_NUMBER_MASK) == 0) {
 		done = write_cr0(vp, value);
+	} else if (access == CR_ACCESS_MOV_TO && (info & CR_NUMBER_MASK) == 4) {
+		done = write_cr4(vp, value);
 	}
-	/* A MOV to CR4 exits only when it sets VMXE or SMXE, which don't exist here. */
+	/* A root's MOV to CR4 exits only when it sets VMXE or SMXE, which don't exist here. */
 	if (!done) {
 		vmx_inject_exception(vp, VECTOR_GP, true, 0);
 		return;

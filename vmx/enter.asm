@@ -1,7 +1,7 @@
 ; SPDX-License-Identifier: MIT
 ; World switch (SDM3 27, 28). VM entry and VM exit swap RSP, RIP, RFLAGS, segments, descriptor tables, control registers
 ; and the MSRs that have a field; this swaps the general registers and nothing else. CR2, DR0-DR3, DR6 and the
-; system-call MSRs stay the guest's while the hypervisor runs.
+; system-call MSRs stay the guest's while the hypervisor runs; another VP's come by vmx_vp_load().
 ;
 ; RFLAGS.IF is clear in the hypervisor: VM exits clear it.
 
@@ -10,12 +10,13 @@ default rel
 
 %define VP_GPR 512
 %define VP_PENDING 656
-%define VMCS_HOST_RSP 0x6c14
-%define VMCS_HOST_RIP 0x6c16
+%define LP_AREA_SIZE 0x10000
+%define LP_STACK_TOP 0x8000
 %define SELECTOR_CODE 0x08
 %define SELECTOR_DATA 0x10
 
 extern vmx_handle_exit
+extern vmx_handle_child_exit
 extern vmx_handle_pending
 extern vmx_entry_refused
 
@@ -37,31 +38,7 @@ extern vmx_entry_refused
 	mov rdi, [rdi + VP_GPR + 7 * 8]
 %endmacro
 
-section .text
-
-; vmx_run_loop(vp), never returns. [rsp]: vp, at every VM exit again. The VP's VMCS is current and clear.
-global vmx_run_loop
-vmx_run_loop:
-	push rdi
-	mov eax, VMCS_HOST_RSP
-	vmwrite rax, rsp
-	mov eax, VMCS_HOST_RIP
-	lea rcx, [.exit]
-	vmwrite rax, rcx
-	LOAD_REGISTERS
-	vmlaunch
-	jmp .refused
-align 16
-.enter:				; RDI: vp
-	LOAD_REGISTERS
-	vmresume
-.refused:
-	mov rdi, [rsp]
-	xor ebp, ebp
-	call vmx_entry_refused
-	ud2
-align 16
-.exit:
+%macro STORE_REGISTERS 0		; [rsp]: vp; RDI: vp afterwards
 	push rdi
 	mov rdi, [rsp + 8]
 	mov [rdi + VP_GPR], rax
@@ -79,14 +56,55 @@ align 16
 	mov [rdi + VP_GPR + 13 * 8], r13
 	mov [rdi + VP_GPR + 14 * 8], r14
 	mov [rdi + VP_GPR + 15 * 8], r15
+%endmacro
+
+section .text
+
+; vmx_enter(vp, launch), never returns: the LP's stack begins anew, with [rsp]: vp, at every VM exit again (VMX_HOST_RSP). The VP's VMCS
+; is current; launch: it is clear.
+global vmx_enter
+vmx_enter:
+	mov rax, rsp
+	and rax, -LP_AREA_SIZE
+	lea rsp, [rax + LP_STACK_TOP - 16]
+	mov [rsp], rdi
+	test sil, sil
+	jz .resume
+	LOAD_REGISTERS
+	vmlaunch
+	jmp .refused
+align 16
+.resume:			; RDI: vp
+	LOAD_REGISTERS
+	vmresume
+.refused:
+	mov rdi, [rsp]
+	xor ebp, ebp
+	call vmx_entry_refused
+	ud2
+
+; Where VM exits end: of a root's VP, and of a child's.
+align 16
+global vmx_exit
+vmx_exit:
+	STORE_REGISTERS
 	xor ebp, ebp		; back traces end here
 	call vmx_handle_exit	; (vp)
+handled:
 	mov rdi, [rsp]
 	cmp qword [rdi + VP_PENDING], 0
-	je .enter
+	je vmx_enter.resume
 	call vmx_handle_pending
 	mov rdi, [rsp]
-	jmp .enter
+	jmp vmx_enter.resume
+
+align 16
+global vmx_child_exit
+vmx_child_exit:
+	STORE_REGISTERS
+	xor ebp, ebp
+	call vmx_handle_child_exit
+	jmp handled
 
 ; vmx_open_window(): lets pending interrupts in, once.
 global vmx_window_begin

@@ -139,7 +139,7 @@ static void deliver_nmi(struct vp *vp)
  * The processor acknowledges interrupts with the exit, but for those of an 8259: the guest may reprogram that until it can take
  * one, so they are let in through the window, when it can.
  */
-static __attribute__((__noinline__)) void set_acknowledge(struct vp *vp, bool acknowledge)
+__attribute__((__noinline__)) void vmx_set_acknowledge(struct vp *vp, bool acknowledge)
 {
 	vmx_of(vp)->acknowledges = acknowledge;
 	vmwrite(VMCS_EXIT_CONTROLS, acknowledge ? vmx.exit : vmx.exit & ~(uint32_t)EXIT_ACK_INTERRUPT);
@@ -179,8 +179,8 @@ void vmx_deliver_interrupt(struct vp *vp)
 	uint32_t threshold = 0;
 	int vector;
 
-	if (unlikely(own->acknowledges == vp_extint_wired(vp)))
-		set_acknowledge(vp, !own->acknowledges);
+	if (unlikely(own->acknowledges == vp_extint_wired(vp)) && !vp->child)
+		vmx_set_acknowledge(vp, !own->acknowledges); /* a child has no 8259 of the machine's */
 	if (own->delivers) {
 		deliver_virtually(vp);
 		return;
@@ -217,32 +217,20 @@ static void flush(struct vp *vp)
 }
 
 #ifdef TRIVET_DEBUG
-/* Names what the processor would refuse, before it does. */
+/* Names what the processor would refuse, before it does. What a child's parent sets is no mistake of ours. */
 static void check_state(const struct vp *vp)
 {
 	char why[160];
 
-	if (vmx_check(&vmx, why, sizeof(why)))
+	if (!vp->child && vmx_check(&vmx, why, sizeof(why)))
 		panic("p%llu/vp%u: about to enter with a bad state: %s",
 		      (unsigned long long)vp->partition->id, vp->index, why);
 }
 #endif
 
-void vmx_handle_pending(struct vp *vp)
+/* What is the back end's of `pending`; the VP stays. */
+static inline void handle_own(struct vp *vp, uint64_t pending)
 {
-	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
-
-	if (unlikely(pending & VP_PENDING_SHUTDOWN))
-		vp_shutdown(vp);
-	if (unlikely(pending & (VP_PENDING_INIT | VP_PENDING_SIPI)) || unlikely(vp->state != VP_RUNNING)) {
-		vmx_know_apic(vp);
-		vp_handle_startup(vp);
-		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
-	}
-	if (unlikely(pending & VP_PENDING_SYNIC)) {
-		synic_handle_pending(vp);
-		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
-	}
 	if (unlikely(pending & VP_PENDING_FLUSH))
 		flush(vp);
 	if (unlikely(pending & VP_PENDING_NMI))
@@ -257,6 +245,31 @@ void vmx_handle_pending(struct vp *vp)
 	flush_check(vp);
 	check_state(vp);
 #endif
+}
+
+_Noreturn void vmx_run_next(struct vp *vp)
+{
+	struct vmx_vp *own;
+	bool launch;
+
+	vmx_know_apic(vp);
+	vp = schedule(vp);
+	own = vmx_of(vp);
+	if (unlikely(own->pdptes_stale))
+		vmx_settle_pdptes(vp);
+	handle_own(vp, atomic_load_explicit(&vp->pending, memory_order_acquire));
+	launch = own->is_clear;
+	own->is_clear = false;
+	vmx_enter(vp, launch);
+}
+
+void vmx_handle_pending(struct vp *vp)
+{
+	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+
+	if (unlikely(pending & VP_PENDING_NEUTRAL))
+		vmx_run_next(vp);
+	handle_own(vp, pending);
 }
 
 void vmx_handle_interrupt_window(struct vp *vp)

@@ -3,8 +3,8 @@
  * The exit path: why guest mode ended, and what to do about it. Runs on the LP's stack with interrupts off; it must not
  * wait. The hot ones are CPUID, local APIC MSRs and interrupts: no lock, no log, no list, and few VMREADs.
  */
+#include "exit.h"
 #include "mtrr.h"
-#include "vmx.h"
 #include <trivet/assert.h>
 #include <trivet/emulate.h>
 #include <trivet/exceptions.h>
@@ -21,25 +21,19 @@
 #define CPUID_EXTENDED 0x80000001u
 #define CPUID_SYSCALL_EDX BIT(11)
 
-/* Where the instruction that exited ends. */
-static inline uint64_t next_rip(uint64_t rip)
-{
-	return rip + (uint32_t)vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
-}
-
 /* The leaves that aren't simply the machine's. */
 static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, uint64_t rip)
 {
 	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
 	uint32_t subleaf = (uint32_t)vp->gpr[GPR_RCX];
 
-	vp_cpuid(vp, vmx_guest_cr4());
+	vp_cpuid(vp, vmx_guest_cr4(vp));
 	vmx_hide_hazards(vp, leaf, subleaf);
 	if (leaf == CPUID_FEATURES)
 		vp->gpr[GPR_RCX] &= ~CPUID_VMX_ECX;
 	else if (leaf == CPUID_EXTENDED && !vmx_in_64bit_code())
 		vp->gpr[GPR_RDX] &= ~CPUID_SYSCALL_EDX;
-	vmx_complete(vp, next_rip(rip));
+	vmx_complete(vp, vmx_next_rip(rip));
 }
 
 static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, uint64_t rip)
@@ -51,7 +45,7 @@ static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, uint64_t r
 		return;
 	}
 	vp_cpuid_native(vp);
-	vmx_complete(vp, next_rip(rip));
+	vmx_complete(vp, vmx_next_rip(rip));
 }
 
 /* VMX exists for nobody: locked off, as firmware would do it. */
@@ -111,11 +105,11 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, uint32_
 		vp->gpr[GPR_RAX] = (uint32_t)value;
 		vp->gpr[GPR_RDX] = value >> 32;
 	}
-	vmx_complete(vp, next_rip(vmread(VMCS_GUEST_RIP)));
+	vmx_complete(vp, vmx_next_rip(vmread(VMCS_GUEST_RIP)));
 }
 
 /* Synthetic ones, of a partition with the interface. */
-static __attribute__((__noinline__)) void handle_synthetic_rdmsr(struct vp *vp, uint64_t rip, uint32_t msr)
+__attribute__((__noinline__)) void vmx_handle_synthetic_rdmsr(struct vp *vp, uint64_t rip, uint32_t msr)
 {
 	uint64_t value;
 
@@ -128,10 +122,10 @@ static __attribute__((__noinline__)) void handle_synthetic_rdmsr(struct vp *vp, 
 	}
 	vp->gpr[GPR_RAX] = (uint32_t)value;
 	vp->gpr[GPR_RDX] = value >> 32;
-	vmx_complete(vp, next_rip(rip));
+	vmx_complete(vp, vmx_next_rip(rip));
 }
 
-static __attribute__((__noinline__)) void handle_synthetic_wrmsr(struct vp *vp, uint64_t rip, uint32_t msr)
+__attribute__((__noinline__)) void vmx_handle_synthetic_wrmsr(struct vp *vp, uint64_t rip, uint32_t msr)
 {
 	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
 
@@ -143,34 +137,16 @@ static __attribute__((__noinline__)) void handle_synthetic_wrmsr(struct vp *vp, 
 		vmx_inject_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
-	vmx_complete(vp, next_rip(rip));
+	vmx_complete(vp, vmx_next_rip(rip));
 }
 
 static __attribute__((__noinline__)) void handle_wrmsr(struct vp *vp, uint64_t rip)
 {
 	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
-	struct apic *apic = &vp->apic;
 
 	trace_info(&vp->lp->trace, msr);
-	/* EOI and ICR of a VP in x2APIC mode, when the value is in order. */
-	if (likely(apic->x2)) {
-		if (msr == APIC_MSR_EOI && (uint32_t)vp->gpr[GPR_RAX] == 0 &&
-		    (uint32_t)vp->gpr[GPR_RDX] == 0) {
-			vmx_know_apic(vp);
-			apic_eoi(apic);
-			if (apic_pending_vector(apic) >= 0)
-				vp_post_self(vp, VP_PENDING_EVENT);
-			vmx_complete(vp, next_rip(rip));
-			return;
-		}
-		if (msr == APIC_MSR_ICR &&
-		    apic_icr_write(apic, vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX]) == 0) {
-			if (apic_pending_vector(apic) >= 0)
-				vp_post_self(vp, VP_PENDING_EVENT);
-			vmx_complete(vp, next_rip(rip));
-			return;
-		}
-	}
+	if (likely(vp->apic.x2) && vmx_write_x2apic(vp, msr, rip))
+		return;
 	handle_msr_slow(vp, msr, true);
 }
 
@@ -201,11 +177,12 @@ static __attribute__((__noinline__)) void fault_hypercall(struct vp *vp, enum hy
 		vmx_inject_exception(vp, VECTOR_GP, true, 0);
 }
 
-static __attribute__((__noinline__)) void handle_hypercall(struct vp *vp, uint64_t rip)
+__attribute__((__noinline__)) void vmx_handle_hypercall(struct vp *vp, uint64_t rip)
 {
 	enum hypercall_result result = HYPERCALL_FAULT_UD;
 	uint64_t before, after;
 
+	vmx_of(vp)->cr2_set = false;
 	__asm__ volatile("movq %%cr2, %0" : "=r"(before));
 	if (likely(vp->partition->hv))
 		result = hypercall_dispatch(vp, hypercall_mode());
@@ -213,9 +190,8 @@ static __attribute__((__noinline__)) void handle_hypercall(struct vp *vp, uint64
 	/* Parameters that aren't there leave a CR2 of ours. */
 	if (unlikely(before != after) && !vmx_of(vp)->cr2_set)
 		__asm__ volatile("movq %0, %%cr2" ::"r"(before));
-	vmx_of(vp)->cr2_set = false;
 	if (likely(result == HYPERCALL_DONE))
-		vmx_complete(vp, next_rip(rip));
+		vmx_complete(vp, vmx_next_rip(rip));
 	else
 		fault_hypercall(vp, result);
 }
@@ -244,7 +220,7 @@ static void handle_io(struct vp *vp, uint64_t rip)
 			value |= (uint64_t)root_hidden_port_read((uint16_t)(port + i)) << (8 * i);
 		insn_write_reg(vp->gpr, GPR_RAX, size, value);
 	}
-	vmx_complete(vp, next_rip(rip));
+	vmx_complete(vp, vmx_next_rip(rip));
 }
 
 static void handle_ept_violation(struct vp *vp)
@@ -310,20 +286,23 @@ static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 		vmx_deliver_interrupt(vp);
 }
 
-/* No exception is intercepted: it is an NMI. */
-static void handle_nmi(struct vp *vp)
+/* NMIs of the machine are the root's. Of a root no exception is intercepted: it is one. */
+void vmx_handle_nmi(struct vp *vp)
 {
+	struct vp *root = vp->lp->root_vp;
+
 	vmx_unblock_nmis();
-	vp_post_self(vp, VP_PENDING_NMI);
+	vp_post_self(root, VP_PENDING_NMI);
+	vp_wake_here(root);
 }
 
 /*
  * A processor halted with interrupts off sleeps on through the hypervisor's own interrupts, as it would without us; an exit from a
  * native HLT could not be undone, it has RIP behind the HLT already.
  */
-static void handle_hlt(struct vp *vp, uint64_t rip)
+void vmx_handle_hlt(struct vp *vp, uint64_t rip)
 {
-	vmx_complete(vp, next_rip(rip));
+	vmx_complete(vp, vmx_next_rip(rip));
 	if (vmx_of(vp)->event & EVENT_VALID)
 		return; /* the single-step trap behind the HLT */
 	vp_halt(vp, vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF,
@@ -337,14 +316,14 @@ static void handle_xsetbv(struct vp *vp, uint64_t rip)
 		vmx_inject_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
-	vmx_complete(vp, next_rip(rip));
+	vmx_complete(vp, vmx_next_rip(rip));
 }
 
 /* Dropping what is in the caches would drop the hypervisor's data too: it is written back first. */
 static void handle_invd(struct vp *vp, uint64_t rip)
 {
 	__asm__ volatile("wbinvd" ::: "memory");
-	vmx_complete(vp, next_rip(rip));
+	vmx_complete(vp, vmx_next_rip(rip));
 }
 
 static _Noreturn void handle_unexpected(struct vp *vp, uint32_t reason)
@@ -379,6 +358,11 @@ _Noreturn void vmx_entry_refused(struct vp *vp)
 	char why[160] = "no rule of the manual is broken";
 	uint32_t error = (uint32_t)vmread(VMCS_INSTRUCTION_ERROR);
 
+	/* The event to be delivered counts as a control, and a parent may set one that doesn't fit the other registers. */
+	if (vp->child) {
+		vmx_child_entry_failed(vp, vmx_instruction_error_name(error));
+		vmx_run_next(vp);
+	}
 	(void)vmx_check(&vmx, why, sizeof(why));
 	panic("p%llu/vp%u: VM entry refused: %s (VM-instruction error %u): %s",
 	      (unsigned long long)vp->partition->id, vp->index, vmx_instruction_error_name(error), error,
@@ -402,7 +386,7 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 		handle_ept_violation(vp);
 		return;
 	case VMX_EXIT_EXCEPTION:
-		handle_nmi(vp);
+		vmx_handle_nmi(vp);
 		return;
 	case VMX_EXIT_APIC_ACCESS:
 		handle_apic_access(vp);
@@ -414,7 +398,7 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 		vmx_handle_nmi_window(vp);
 		return;
 	case VMX_EXIT_HLT:
-		handle_hlt(vp, rip);
+		vmx_handle_hlt(vp, rip);
 		return;
 	case VMX_EXIT_IO:
 		handle_io(vp, rip);
@@ -488,19 +472,19 @@ static inline void dispatch(struct vp *vp, uint32_t reason, uint64_t rip)
 	if (reason == VMX_EXIT_CPUID)
 		handle_cpuid(vp, rip);
 	else if (reason == VMX_EXIT_WRMSR && is_synthetic(vp, msr))
-		handle_synthetic_wrmsr(vp, rip, msr);
+		vmx_handle_synthetic_wrmsr(vp, rip, msr);
 	else if (reason == VMX_EXIT_WRMSR)
 		handle_wrmsr(vp, rip);
 	else if (reason == VMX_EXIT_INTR)
 		handle_interrupt(vp);
 	else if (reason == VMX_EXIT_RDMSR && is_synthetic(vp, msr))
-		handle_synthetic_rdmsr(vp, rip, msr);
+		vmx_handle_synthetic_rdmsr(vp, rip, msr);
 	else if (reason == VMX_EXIT_RDMSR)
 		handle_rdmsr(vp);
 	else if (reason == VMX_EXIT_APIC_WRITE)
 		handle_apic_write(vp);
 	else if (reason == VMX_EXIT_VMCALL)
-		handle_hypercall(vp, rip);
+		vmx_handle_hypercall(vp, rip);
 	else
 		handle_unusual(vp, reason, rip);
 }

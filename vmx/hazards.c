@@ -4,7 +4,7 @@
  * EPT doesn't check, or go on doing so after a VM exit; and switches that the hypervisor itself stands on. Each is refused,
  * narrowed or, as the performance counters, stopped by the processor at every exit. CPUID says what is left.
  */
-#include "vmx.h"
+#include "switch.h"
 #include <trivet/host_memory.h>
 #include <trivet/io.h>
 #include <trivet/safe_msr.h>
@@ -81,7 +81,7 @@ static bool has_global_control(uint64_t *old)
  * counters at a PMI (SDM3 18.4.7); so the exit stores what it finds, in the very place that the entry loads
  * (SDM3 25.7.2, 25.8.2), and RDMSR and WRMSR in the guest need no exit.
  */
-static void stop_counters(struct vmx_vp *own)
+static void stop_counters(struct vmx_vp_page *own)
 {
 	uint64_t value = 0;
 
@@ -103,7 +103,7 @@ void vmx_stop_hazards(struct vp *vp)
 	uint64_t value;
 
 	if (vmx.stops_counters)
-		stop_counters(vmx_of(vp));
+		stop_counters(vmx_page_of(vp));
 	if (!vmx.has_trace)
 		return;
 	/* What firmware may have left on. The bit goes first: the others mustn't change while it is set (SDM3 33.2.8). */

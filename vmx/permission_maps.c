@@ -5,7 +5,7 @@
  * pair of maps for all VPs of the root.
  */
 #include "mtrr.h"
-#include "vmx.h"
+#include "switch.h"
 #include <errno.h>
 #include <string.h>
 #include <trivet/apic.h>
@@ -81,8 +81,30 @@ static int init_x2apic_map(void)
 	return 0;
 }
 
+/*
+ * A child's: everything exits but what VM entry and exit or vmx_vp_load() switch. Reading the TSC is no harm either: the offset counts
+ * (SDM3 26.3).
+ */
+static int init_child_map(void)
+{
+	static const uint32_t own[] = { MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT,
+					MSR_EFER,	 MSR_STAR,	   MSR_LSTAR,	     MSR_CSTAR,
+					MSR_SFMASK,	 MSR_FS_BASE,	   MSR_GS_BASE,	     MSR_KERNEL_GS_BASE };
+
+	vmx.child_msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
+	if (!vmx.child_msr_map)
+		return -ENOMEM;
+	memset(vmx.child_msr_map, 0xff, PAGE_SIZE << MSR_MAP_ORDER);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		allow_msr(vmx.child_msr_map, own[i], MSR_READ | MSR_WRITE);
+	allow_msr(vmx.child_msr_map, MSR_TSC, MSR_READ);
+	return 0;
+}
+
 int vmx_permission_maps_init(void)
 {
+	int err;
+
 	vmx.io_map = page_alloc(&host_pool, IO_MAP_ORDER);
 	vmx.msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
 	if (!vmx.io_map || !vmx.msr_map)
@@ -105,6 +127,9 @@ int vmx_permission_maps_init(void)
 	intercept_msr(APIC_MSR_BASE, MSR_READ | MSR_WRITE);
 	intercept_msr(APIC_MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
 	intercept_msrs(APIC_MSR_X2_FIRST, APIC_MSR_X2_LAST, MSR_READ | MSR_WRITE);
+	err = init_child_map();
+	if (err)
+		return err;
 	return vmx.apic_controls & PROC2_X2APIC ? init_x2apic_map() : 0;
 }
 

@@ -4,7 +4,7 @@
  * exit path has nothing to do with this.
  */
 #include "mtrr.h"
-#include "vmx.h"
+#include "switch.h"
 #include <errno.h>
 #include <trivet/hv_msr.h>
 #include <trivet/io.h>
@@ -23,8 +23,10 @@
  * Which bits of CR4 this processor has for the guest: SDM3 24.8, without what doesn't exist for it. (FRED is hidden, and has rules at VM
  * entry that check.c doesn't know.)
  */
-static uint64_t cr4_bits(void)
+static uint64_t cr4_bits(const struct vp *vp)
 {
+	if (vp->child)
+		return vmx_child_cr4_bits();
 	return vmx.cr4_fixed1 & ~(CR4_VMXE | CR4_SMXE | CR4_FRED);
 }
 
@@ -157,8 +159,10 @@ static int set_efer(struct vp *vp, uint64_t value)
  * VM entry refuses bits that this very processor doesn't have, and trying them out here could start a trace in the hypervisor: those that
  * every one has, and what the guest has set itself already.
  */
-static bool debugctl_fits(uint64_t value)
+static bool debugctl_fits(const struct vp *vp, uint64_t value)
 {
+	if (vp->child) /* CPUID tells it of nothing that takes the others */
+		return !(value & ~DEBUGCTL_BTF);
 	return !(value & ~(DEBUGCTL_LBR | DEBUGCTL_BTF | vmread(VMCS_GUEST_DEBUGCTL)));
 }
 
@@ -169,9 +173,25 @@ static void know_apic_for(struct vp *vp, uint32_t msr)
 		vmx_know_apic(vp);
 }
 
+/* Nothing of the machine's: what is in its processor while it runs, and core's tables. */
+static int write_childs(struct vp *vp, uint32_t msr, uint64_t value)
+{
+	int index = vmx_switched_msr(msr), err;
+
+	if (index >= 0)
+		return vmx_write_switched(vp, index, value) ? 0 : -EINVAL;
+	vp_post_self(vp, VP_PENDING_EVENT);
+	err = vp_msr_write(vp, msr, value);
+	if (!err && (msr == MSR_TSC || msr == MSR_TSC_ADJUST) && vmx_is_loaded(vp))
+		vmx_update_tsc(vp);
+	return err;
+}
+
 /* What isn't in the VMCS: the way of the guest's own WRMSR. */
 static int write_through(struct vp *vp, uint32_t msr, uint64_t value)
 {
+	if (vp->child)
+		return write_childs(vp, msr, value);
 	if (vmx_msr_is_refused(msr))
 		return -EINVAL;
 	if (vmx_is_mtrr(msr))
@@ -191,6 +211,15 @@ int vmx_get_msr(struct vp *vp, uint32_t msr, uint64_t *value)
 		*value = vmread(field);
 		return 0;
 	}
+	if (vp->child) {
+		int index = vmx_switched_msr(msr);
+
+		if (index >= 0) {
+			*value = vmx_read_switched(vp, index);
+			return 0;
+		}
+		return vp_msr_read(vp, msr, value);
+	}
 	if (vmx_msr_is_refused(msr))
 		return -EINVAL;
 	know_apic_for(vp, msr);
@@ -205,7 +234,7 @@ int vmx_set_msr(struct vp *vp, uint32_t msr, uint64_t value)
 		return write_through(vp, msr, value);
 	if (msr == MSR_EFER)
 		return set_efer(vp, value);
-	if (msr == MSR_DEBUGCTL && !debugctl_fits(value))
+	if (msr == MSR_DEBUGCTL && !debugctl_fits(vp, value))
 		return -EINVAL;
 	vmwrite(field, value);
 	if (msr == MSR_PAT)
@@ -227,22 +256,22 @@ void vmx_get_register(struct vp *vp, enum vp_register which, union hv_register_v
 		value->reg64 = vmread(VMCS_GUEST_RFLAGS);
 		return;
 	case VP_REGISTER_CR0:
-		value->reg64 = vmx_guest_cr0();
+		value->reg64 = vmx_guest_cr0(vp);
 		return;
 	case VP_REGISTER_CR2:
-		value->reg64 = read_cr2();
+		value->reg64 = vmx_cr2(vp);
 		return;
 	case VP_REGISTER_CR3:
 		value->reg64 = vmread(VMCS_GUEST_CR3);
 		return;
 	case VP_REGISTER_CR4:
-		value->reg64 = vmx_guest_cr4();
+		value->reg64 = vmx_guest_cr4(vp);
 		return;
 	case VP_REGISTER_CR8:
 		value->reg64 = apic_cr8(&vp->apic);
 		return;
 	case VP_REGISTER_DR6:
-		value->reg64 = read_dr(6);
+		value->reg64 = vmx_dr6(vp);
 		return;
 	case VP_REGISTER_DR7:
 		value->reg64 = vmread(VMCS_GUEST_DR7);
@@ -270,14 +299,14 @@ void vmx_get_register(struct vp *vp, enum vp_register which, union hv_register_v
 /* Those that decide how memory is seen: translations made under the old value go. */
 static int set_control_register(struct vp *vp, enum vp_register which, uint64_t value)
 {
-	if (which == VP_REGISTER_CR4 && (value & ~cr4_bits()))
+	if (which == VP_REGISTER_CR4 && (value & ~cr4_bits(vp)))
 		return -EINVAL;
 	if (which == VP_REGISTER_CR0)
-		vmx_set_guest_cr0(value | CR0_ET);
+		vmx_set_guest_cr0(vp, value | CR0_ET);
 	else if (which == VP_REGISTER_CR3)
 		vmwrite(VMCS_GUEST_CR3, value);
 	else
-		vmwrite(VMCS_GUEST_CR4, value | vmx.cr4_fixed0);
+		vmx_set_guest_cr4(vp, value);
 	vmx_of(vp)->pdptes_stale = true;
 	vp_post_self(vp, VP_PENDING_FLUSH);
 	return 0;
@@ -308,7 +337,7 @@ int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 	case VP_REGISTER_CR4:
 		return set_control_register(vp, which, value->reg64);
 	case VP_REGISTER_CR2:
-		write_cr2(value->reg64);
+		vmx_set_cr2(vp, value->reg64);
 		vmx_of(vp)->cr2_set = true;
 		return 0;
 	case VP_REGISTER_CR8:
@@ -317,7 +346,7 @@ int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 		vp_post_self(vp, VP_PENDING_EVENT);
 		return 0;
 	case VP_REGISTER_DR6:
-		write_dr(6, value->reg64);
+		vmx_set_dr6(vp, value->reg64);
 		return 0;
 	case VP_REGISTER_DR7:
 		vmwrite(VMCS_GUEST_DR7, (value->reg64 | DR7_ONES) & ~DR7_ZERO);
@@ -345,13 +374,22 @@ int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 static bool load_stale_pdptes(struct vp *vp)
 {
 	struct vmx_vp *own = vmx_of(vp);
-	bool pae = (vmx_guest_cr0() & CR0_PG) && (vmx_guest_cr4() & CR4_PAE) &&
+	bool pae = (vmx_guest_cr0(vp) & CR0_PG) && (vmx_guest_cr4(vp) & CR4_PAE) &&
 		   !(vmread(VMCS_GUEST_EFER) & EFER_LMA);
 
 	if (!own->pdptes_stale)
 		return true;
 	own->pdptes_stale = pae && !vmx_load_pdptes(vp);
 	return !own->pdptes_stale;
+}
+
+void vmx_settle_pdptes(struct vp *vp)
+{
+	if (load_stale_pdptes(vp))
+		return;
+	vmx_of(vp)->pdptes_stale = false;
+	for (uint32_t i = 0; i < 4; i++)
+		vmwrite(VMCS_GUEST_PDPTE0 + 2 * i, 0);
 }
 
 bool vmx_can_run(struct vp *vp)

@@ -2,6 +2,7 @@
 /* A VP's processor state in its VMCS: as the loader had it, after INIT, at a start-up IPI; and VMX on each LP. */
 #include "vmx.h"
 #include "ept.h"
+#include "switch.h"
 #include <errno.h>
 #include <trivet/assert.h>
 #include <trivet/host_memory.h>
@@ -26,6 +27,7 @@ enum segment {
 	SEGMENT_TR,
 };
 
+#define DR6_RESET 0xffff0ff0ull
 #define PAT_RESET 0x0007040600070406ull
 #define EPTP_WRITE_BACK 6ull
 #define EPTP_WALK_4 (3ull << 3)
@@ -72,11 +74,11 @@ static void invvpid(uint64_t type, uint64_t vpid)
 		vmx_failed("INVVPID");
 }
 
-void vmx_invalidate(const struct vp *vp)
+void vmx_invalidate(struct vp *vp)
 {
 	invept(1, ept_pointer(vp));
 	if (vmx.proc2 & PROC2_VPID)
-		invvpid(1, VPID_ROOT);
+		invvpid(1, vmx_of(vp)->vpid);
 }
 
 static void enter_vmx_operation(struct lp *lp)
@@ -109,20 +111,7 @@ static void enter_vmx_operation(struct lp *lp)
 		invvpid(2, 0);
 }
 
-static void load_vmcs(struct vp *vp)
-{
-	bool failed;
-
-	__asm__ volatile("vmclear %1" : "=@ccna"(failed) : "m"(vp->control_hpa) : "memory");
-	if (failed)
-		vmx_failed("VMCLEAR");
-	__asm__ volatile("vmptrld %1" : "=@ccna"(failed) : "m"(vp->control_hpa) : "memory");
-	if (failed)
-		vmx_failed("VMPTRLD");
-	vmx_of(vp)->loaded = true;
-}
-
-static void write_controls(struct vp *vp)
+void vmx_write_controls(struct vp *vp)
 {
 	struct vmx_vp *own = vmx_of(vp);
 
@@ -162,7 +151,7 @@ static void write_controls(struct vp *vp)
 	vmwrite(VMCS_CR4_MASK, CR4_OWNED);
 	vmwrite(VMCS_CR4_SHADOW, 0);
 	if (vmx.proc2 & PROC2_VPID)
-		vmwrite(VMCS_VPID, VPID_ROOT);
+		vmwrite(VMCS_VPID, own->vpid);
 	if (vmx.proc2 & PROC2_XSAVES)
 		vmwrite(VMCS_XSS_EXITING, 0);
 	if (vmx.proc2 & PROC2_PCONFIG)
@@ -171,8 +160,9 @@ static void write_controls(struct vp *vp)
 		vmwrite(VMCS_PREEMPTION_TIMER, vmx.preemption_ticks);
 }
 
-static void write_host_state(const struct lp *lp)
+void vmx_write_host_state(struct vp *vp)
 {
+	const struct lp *lp = this_lp();
 	struct {
 		uint16_t limit;
 		uint64_t base;
@@ -207,6 +197,9 @@ static void write_host_state(const struct lp *lp)
 	vmwrite(VMCS_HOST_SYSENTER_EIP, 0);
 	vmwrite(VMCS_HOST_EFER, rdmsr(MSR_EFER));
 	vmwrite(VMCS_HOST_PAT, PAT_RESET);
+	vmwrite(VMCS_HOST_RSP, VMX_HOST_RSP(lp));
+	vmwrite(VMCS_HOST_RIP, (uint64_t)(vp->child ? vmx_child_exit : vmx_exit));
+	vmx_page_of(vp)->host_lp = lp;
 }
 
 /* INIT leaves these MSRs as they were: what this processor has now is its VP's. */
@@ -221,18 +214,20 @@ static void take_over_msrs(void)
 
 void vmx_lp_start(struct lp *lp)
 {
+	struct vp *vp = lp->root_vp;
+
 	enter_vmx_operation(lp);
-	load_vmcs(lp->vp);
-	write_controls(lp->vp);
-	write_host_state(lp);
+	vmx_first_load(vp);
+	vmx_write_controls(vp);
+	vmx_write_host_state(vp);
 	take_over_msrs();
-	vmx_stop_hazards(lp->vp);
+	vmx_stop_hazards(vp);
 	/* Firmware had the caches on when it parked this processor. */
 	vmwrite(VMCS_GUEST_CR0, 0);
 	vmwrite(VMCS_CR0_SHADOW, 0);
-	vmx_apic_mode_changed(lp->vp);
+	vmx_apic_mode_changed(vp);
 	if (lp->index != 0)
-		vmx_vp_reset(lp->vp);
+		vmx_vp_reset(vp);
 }
 
 static void write_segment(enum segment segment, uint16_t selector, uint64_t base, uint32_t limit,
@@ -246,33 +241,66 @@ static void write_segment(enum segment segment, uint16_t selector, uint64_t base
 	vmwrite(VMCS_GUEST_ES_RIGHTS + offset, rights);
 }
 
-/* The bits that VMX operation lets nobody change stay as they must be; the guest reads what it wrote. */
-void vmx_set_guest_cr0(uint64_t value)
+/*
+ * A child can't turn off the caches of the processor, which others run on: it has CR0.CD for itself. And a machine check is the
+ * hypervisor's, whatever CR4.MCE the child has.
+ */
+static uint64_t cr0_owned(const struct vp *vp)
 {
-	uint64_t fixed0 = vmx.cr0_fixed0 & ~(CR0_PE | CR0_PG);
+	return vp->child ? CR0_OWNED | CR0_CD : CR0_OWNED;
+}
+
+/* VM entry loads no CD (SDM3 27.3.2.1). */
+static void set_caches_off(struct vp *vp, bool off)
+{
 	uint64_t hardware;
 
-	vmwrite(VMCS_GUEST_CR0, ((value & ~CR0_NW) | fixed0) & vmx.cr0_fixed1);
-	vmwrite(VMCS_CR0_SHADOW, value);
-	/* VM entry loads no CD (SDM3 27.3.2.1). */
+	if (!vmx_is_loaded(vp)) {
+		vmx_page_of(vp)->caches_off = off;
+		return;
+	}
 	__asm__ volatile("movq %%cr0, %0" : "=r"(hardware));
-	if ((hardware ^ value) & CR0_CD)
+	if (!(hardware & CR0_CD) != !off)
 		__asm__ volatile("movq %0, %%cr0" ::"r"(hardware ^ CR0_CD) : "memory");
 }
 
-uint64_t vmx_guest_cr0(void)
+/* The bits that VMX operation lets nobody change stay as they must be; the guest reads what it wrote. */
+void vmx_set_guest_cr0(struct vp *vp, uint64_t value)
 {
-	return (vmread(VMCS_GUEST_CR0) & ~CR0_OWNED) | (vmread(VMCS_CR0_SHADOW) & CR0_OWNED);
+	uint64_t fixed0 = vmx.cr0_fixed0 & ~(CR0_PE | CR0_PG);
+	uint64_t hidden = CR0_NW | (vp->child ? CR0_CD : 0);
+
+	vmwrite(VMCS_GUEST_CR0, ((value & ~hidden) | fixed0) & vmx.cr0_fixed1);
+	vmwrite(VMCS_CR0_SHADOW, value);
+	if (!vp->child)
+		set_caches_off(vp, value & CR0_CD);
 }
 
-static void set_guest_cr4(uint64_t value)
+uint64_t vmx_guest_cr0(const struct vp *vp)
 {
-	vmwrite(VMCS_GUEST_CR4, value | vmx.cr4_fixed0);
+	uint64_t owned = cr0_owned(vp);
+
+	return (vmread(VMCS_GUEST_CR0) & ~owned) | (vmread(VMCS_CR0_SHADOW) & owned);
 }
 
-uint64_t vmx_guest_cr4(void)
+void vmx_set_guest_cr4(struct vp *vp, uint64_t value)
 {
-	return vmread(VMCS_GUEST_CR4) & ~CR4_OWNED;
+	if (vp->child) {
+		vmwrite(VMCS_GUEST_CR4, value | vmx.cr4_fixed0 | (vmx.cr4_fixed1 & CR4_MCE));
+		vmwrite(VMCS_CR4_SHADOW, value);
+	} else {
+		vmwrite(VMCS_GUEST_CR4, value | vmx.cr4_fixed0);
+	}
+}
+
+uint64_t vmx_guest_cr4(const struct vp *vp)
+{
+	uint64_t owned;
+
+	if (!vp->child)
+		return vmread(VMCS_GUEST_CR4) & ~CR4_OWNED;
+	owned = vmread(VMCS_CR4_MASK);
+	return (vmread(VMCS_GUEST_CR4) & ~owned) | (vmread(VMCS_CR4_SHADOW) & owned);
 }
 
 void vmx_set_guest_efer(uint64_t value)
@@ -292,16 +320,78 @@ static void clear_transient_state(struct vp *vp)
 	vmx_reset_events(vp);
 }
 
-int vmx_vp_create(struct vp *vp)
+/* A child's VP is made on the LP of the parent's, whose VMCS is current before and after. It starts as after power-up, with the caches on. */
+static void fill_child(struct vp *vp)
 {
-	uint32_t *vmcs = page_alloc(&host_pool, 0);
+	vmx_vp_borrow(vp);
+	vmx_write_controls(vp);
+	vmx_child_write_controls(vp);
+	vmx_write_host_state(vp);
+	vmwrite(VMCS_GUEST_SYSENTER_CS, 0);
+	vmwrite(VMCS_GUEST_SYSENTER_ESP, 0);
+	vmwrite(VMCS_GUEST_SYSENTER_EIP, 0);
+	vmwrite(VMCS_GUEST_DEBUGCTL, 0);
+	vmwrite(VMCS_GUEST_PAT, PAT_RESET);
+	vmwrite(VMCS_GUEST_CR0, 0);
+	vmwrite(VMCS_CR0_SHADOW, 0);
+	vmx_vp_reset(vp);
+	vmx_vp_return(vp);
+}
+
+static int alloc_pages(struct vp *vp)
+{
+	struct page_source *pages = vp->partition->pages;
+	uint32_t *vmcs = pages->alloc(pages);
 
 	if (!vmcs)
 		return -ENOMEM;
 	*vmcs = (uint32_t)vmx.basic & ~(uint32_t)BIT(31); /* the revision */
 	vp->control = vmcs;
 	vp->control_hpa = hv_virt_to_phys(vmcs).v;
+	vmx_of(vp)->page = pages->alloc(pages);
+	return vmx_of(vp)->page ? 0 : -ENOMEM;
+}
+
+int vmx_vp_create(struct vp *vp)
+{
+	struct vmx_vp *own = vmx_of(vp);
+
+	if (vp->child && !vmx.has_children)
+		return -ENOTSUP;
+	if (alloc_pages(vp)) {
+		vmx_vp_destroy(vp);
+		return -ENOMEM;
+	}
+	own->vpid = vp->child ? vmx_vpid_alloc() : VPID_ROOT;
+	if (!own->vpid) {
+		vmx_vp_destroy(vp);
+		return -ENOMEM;
+	}
+	if (vp->child)
+		fill_child(vp);
 	return 0;
+}
+
+void vmx_vp_destroy(struct vp *vp)
+{
+	struct page_source *pages = vp->partition->pages;
+	struct vmx_vp *own = vmx_of(vp);
+
+	if (own->page)
+		pages->free(pages, own->page);
+	if (vp->control)
+		pages->free(pages, vp->control);
+	vmx_vpid_free(own->vpid);
+	*own = (struct vmx_vp){ 0 };
+	vp->control = NULL;
+}
+
+/* They are in the processor while nobody else uses them there. */
+static void reset_dr(struct vp *vp, unsigned int index)
+{
+	vp->dr[index] = 0;
+	if (vmx_is_loaded(vp) && vp->lp->dr_owner == vp)
+		write_dr(index, 0);
 }
 
 /* SDM3 table 10-1, column INIT. CR0.CD and NW keep their values, MSRs other than EFER too. */
@@ -319,12 +409,13 @@ void vmx_vp_reset(struct vp *vp)
 	vmwrite(VMCS_GUEST_IDTR_BASE, 0);
 	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffff);
 	vmx_set_guest_efer(0);
-	vmx_set_guest_cr0(CR0_ET | (vmx_guest_cr0() & (CR0_CD | CR0_NW)));
-	__asm__ volatile("movq %0, %%cr2" ::"r"(0ull));
+	vmx_set_guest_cr0(vp, CR0_ET | (vmx_guest_cr0(vp) & (CR0_CD | CR0_NW)));
+	vmx_set_cr2(vp, 0);
 	vmwrite(VMCS_GUEST_CR3, 0);
-	set_guest_cr4(0);
-	__asm__ volatile("movq %0, %%dr0\n\tmovq %0, %%dr1\n\tmovq %0, %%dr2\n\tmovq %0, %%dr3" ::"r"(0ull));
-	__asm__ volatile("movq %0, %%dr6" ::"r"(0xffff0ff0ull));
+	vmx_set_guest_cr4(vp, 0);
+	for (unsigned int i = 0; i < ARRAY_SIZE(vp->dr); i++)
+		reset_dr(vp, i);
+	vmx_set_dr6(vp, DR6_RESET);
 	vmwrite(VMCS_GUEST_DR7, 0x400);
 	vmwrite(VMCS_GUEST_RFLAGS, 2);
 	vmwrite(VMCS_GUEST_RIP, 0xfff0);
@@ -377,9 +468,9 @@ void vmx_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const stru
 	vmwrite(VMCS_GUEST_IDTR_BASE, state->idtr.base);
 	vmwrite(VMCS_GUEST_IDTR_LIMIT, state->idtr.limit);
 	vmx_set_guest_efer(state->efer);
-	vmx_set_guest_cr0(state->cr0);
+	vmx_set_guest_cr0(vp, state->cr0);
 	vmwrite(VMCS_GUEST_CR3, context->cr3);
-	set_guest_cr4(state->cr4);
+	vmx_set_guest_cr4(vp, state->cr4);
 	vmwrite(VMCS_GUEST_DR7, 0x400);
 	vmwrite(VMCS_GUEST_RFLAGS, context->rflags & ~RFLAGS_IF);
 	vmwrite(VMCS_GUEST_RIP, context->rip);
@@ -407,9 +498,9 @@ void vmx_get_context(struct vp *vp, struct vp_context *context)
 			code & RIGHTS_BIG && !(context->rflags & RFLAGS_VM) ? INSN_MODE_32 :
 									      INSN_MODE_16;
 	context->paging = (struct guest_paging){
-		.cr0 = vmx_guest_cr0(),
+		.cr0 = vmx_guest_cr0(vp),
 		.cr3 = vmread(VMCS_GUEST_CR3),
-		.cr4 = vmx_guest_cr4(),
+		.cr4 = vmx_guest_cr4(vp),
 		.efer = efer,
 		.rflags = context->rflags,
 		.maxphyaddr = vmx.phys_bits,

@@ -105,7 +105,7 @@ static void read_state(const struct vp *vp, struct task_state *state)
 	*state = (struct task_state){
 		.eip = (uint32_t)vmread(VMCS_GUEST_RIP),
 		.eflags = (uint32_t)vmread(VMCS_GUEST_RFLAGS),
-		.cr0 = (uint32_t)vmx_guest_cr0(),
+		.cr0 = (uint32_t)vmx_guest_cr0(vp),
 		.cr3 = (uint32_t)vmread(VMCS_GUEST_CR3),
 		.dr7 = (uint32_t)vmread(VMCS_GUEST_DR7),
 		.ldtr = read_segment(SEGMENT_LDTR),
@@ -129,7 +129,7 @@ static void write_state(struct vp *vp, const struct task_state *state)
 	vmwrite(VMCS_GUEST_RIP, state->eip);
 	vmwrite(VMCS_GUEST_RFLAGS, state->eflags);
 	vmwrite(VMCS_GUEST_DR7, state->dr7);
-	vmx_set_guest_cr0(state->cr0);
+	vmx_set_guest_cr0(vp, state->cr0);
 	for (uint32_t i = 0; i < ARRAY_SIZE(state->segment); i++)
 		write_segment(i, &state->segment[i]);
 	write_segment(SEGMENT_LDTR, &state->ldtr);

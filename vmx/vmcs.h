@@ -49,6 +49,7 @@ enum vmcs_field {
 	VMCS_ENCLS_EXITING = 0x202e,
 	VMCS_SUB_PAGE_TABLE = 0x2030,
 	VMCS_TSC_MULTIPLIER = 0x2032,
+	VMCS_ENCLV_EXITING = 0x2036,
 	VMCS_PCONFIG_EXITING = 0x203e,
 	VMCS_GUEST_PHYSICAL_ADDRESS = 0x2400,
 	VMCS_LINK_POINTER = 0x2800,
@@ -371,6 +372,7 @@ enum vmx_exit {
 #define IO_SIZE_MASK 7ull
 #define IO_IN BIT(3)
 #define IO_STRING BIT(4)
+#define IO_REP BIT(5)
 #define IO_PORT_SHIFT 16
 
 /* The current VMCS. The back end never asks for a field that the processor doesn't have. */

@@ -60,6 +60,7 @@
 #define CR0_PG BIT(31)
 #define CR4_PSE BIT(4)
 #define CR4_PAE BIT(5)
+#define CR4_MCE BIT(6)
 #define CR4_PGE BIT(7)
 #define CR4_LA57 BIT(12)
 #define CR4_VMXE BIT(13)
@@ -124,20 +125,19 @@ struct vmx_machine {
 	bool posted; /* posted interrupts: PIN_POSTED_INTERRUPTS, which depends on the VP's mode too */
 	uint8_t *x2apic_msr_map; /* the same where x2APIC mode is virtualized */
 	void *apic_access;	 /* page; NULL: APIC accesses are EPT violations */
+	/* For VPs of child partitions: child.c */
+	bool has_children; /* the processor has what they need */
+	uint32_t child_proc, child_proc2;
+	uint32_t child_offers2; /* what of proc2 goes with features that CPUID may offer */
+	uint8_t *child_msr_map;
 };
 extern struct vmx_machine vmx;
 
-/* SDM3 table 25-15 */
-struct vmx_msr_entry {
-	uint32_t msr;
-	uint32_t reserved;
-	uint64_t value;
-} __attribute__((aligned(16)));
+struct vmx_vp_page;
 
 /* What the back end keeps of a VP beside its VMCS, most of it to save a VMREAD. */
 struct vmx_vp {
-	/* IA32_PERF_GLOBAL_CTRL: an MSR area of one entry each. Stored at exits and loaded at entries; loaded at exits. */
-	struct vmx_msr_entry guest_counters, host_counters;
+	struct vmx_vp_page *page;  /* switch.h: what the exit path doesn't need */
 	uint32_t event;		   /* VMCS_ENTRY_EVENT, EVENT_VALID only until the next entry */
 	uint32_t tpr_threshold;	   /* VMCS_TPR_THRESHOLD */
 	uint32_t proc;		   /* VMCS_PROC_CONTROLS */
@@ -148,7 +148,9 @@ struct vmx_vp {
 	bool apic_known;   /* the model has taken over what was done there, and has not given it back */
 	bool takes_posted; /* PIN_POSTED_INTERRUPTS is set */
 	bool acknowledges; /* EXIT_ACK_INTERRUPT is set */
-	bool loaded;	   /* its VMCS is current on its LP */
+	uint16_t vpid;	   /* tag of its translations */
+	bool loaded;	   /* its state is in the processor of its LP, its VMCS active there */
+	bool is_clear;	   /* loaded, and not entered since: the next entry is a launch */
 	bool cr2_set;	   /* the guest's CR2 was set by name: it isn't what it was at the exit */
 	bool pdptes_stale; /* a register was set by name that PAE paging's four top entries depend on */
 };
@@ -159,6 +161,11 @@ static inline struct vmx_vp *vmx_of(struct vp *vp)
 	return (struct vmx_vp *)vp->backend_data;
 }
 
+static inline bool vmx_is_loaded(const struct vp *vp)
+{
+	return ((const struct vmx_vp *)vp->backend_data)->loaded;
+}
+
 /* probe.c */
 int vmx_probe(char *why, size_t size);
 void vmx_describe(char *text, size_t size);
@@ -167,13 +174,19 @@ bool vmx_allowed_by_firmware(void);
 
 /* state.c */
 int vmx_vp_create(struct vp *vp);
+void vmx_vp_destroy(struct vp *vp);
 void vmx_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const struct boot_context *context);
 void vmx_vp_reset(struct vp *vp);
 void vmx_vp_start(struct vp *vp, uint8_t vector);
 void vmx_get_context(struct vp *vp, struct vp_context *context);
 void vmx_set_context(struct vp *vp, const struct vp_context *context);
 void vmx_lp_start(struct lp *lp);
-void vmx_set_guest_cr0(uint64_t value);
+/* Controls as the root's VPs have them. */
+void vmx_write_controls(struct vp *vp);
+/* The host's part of the VMCS becomes this LP's. */
+void vmx_write_host_state(struct vp *vp);
+void vmx_set_guest_cr0(struct vp *vp, uint64_t value);
+void vmx_set_guest_cr4(struct vp *vp, uint64_t value);
 void vmx_set_guest_efer(uint64_t value);
 static inline bool vmx_in_64bit_code(void)
 {
@@ -181,10 +194,25 @@ static inline bool vmx_in_64bit_code(void)
 }
 
 /* CR0 and CR4 as the guest reads them. */
-uint64_t vmx_guest_cr0(void);
-uint64_t vmx_guest_cr4(void);
-/* All translations of the root on this LP go. */
-void vmx_invalidate(const struct vp *vp);
+uint64_t vmx_guest_cr0(const struct vp *vp);
+uint64_t vmx_guest_cr4(const struct vp *vp);
+/* All translations of the VP on this LP go. */
+void vmx_invalidate(struct vp *vp);
+
+/* child.c */
+/* Which of the controls that children need there are. Once at boot. */
+void vmx_child_init(void);
+/* A new VP's VMCS, current here. */
+void vmx_child_write_controls(struct vp *vp);
+/* The VP is loaded for the first time: what CPUID doesn't offer it doesn't exist for it. */
+void vmx_child_learn_features(struct vp *vp);
+/* CR4's bits that a child may set by name: those of the architecture that need nothing from the hypervisor. */
+uint64_t vmx_child_cr4_bits(void);
+
+/* child_exit.c; called by enter.asm */
+void vmx_handle_child_exit(struct vp *vp);
+/* The VP can't be entered as it is: its parent hears of it. */
+void vmx_child_entry_failed(struct vp *vp, const char *what);
 
 /* control_registers.c */
 /* An exit for a MOV to a control register, LMSW or CLTS. */
@@ -199,11 +227,14 @@ void vmx_handle_task_switch(struct vp *vp);
 
 /* exit.c; called by enter.asm */
 void vmx_handle_exit(struct vp *vp);
-/* VM entry failed before it began: panics with the VM-instruction error. */
+/* VM entry failed before it began. For a root's VP a panic with the VM-instruction error. */
 _Noreturn void vmx_entry_refused(struct vp *vp);
 
 /* enter.asm */
-_Noreturn void vmx_run_loop(struct vp *vp);
+/* Enters the VP, whose VMCS is current, and goes on with its exits. What is on the LP's stack is done with. */
+_Noreturn void vmx_enter(struct vp *vp, bool launch);
+extern const char vmx_exit[], vmx_child_exit[]; /* where the exits of a root's VP and of a child's end */
+#define VMX_HOST_RSP(lp) ((uint64_t)(lp) + LP_STACK_TOP - 16)
 void vmx_open_window(void);
 void vmx_halt(void);
 void vmx_unblock_nmis(void);
@@ -214,8 +245,12 @@ extern const char vmx_window_begin[], vmx_window_end[];
 void vmx_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error);
 /* Puts back what the exit interrupted, `event` of VMCS_VECTORING_EVENT. Only where the exit ended a delivery. */
 void vmx_requeue_event(struct vp *vp, uint32_t event);
-/* Does what vp->pending asks for; the VP may be entered afterwards. */
+/* Does what vp->pending asks for; the VP may be entered afterwards. It doesn't return when that may be another VP: that is entered. */
 void vmx_handle_pending(struct vp *vp);
+/* Enters whoever is to run here now. */
+_Noreturn void vmx_run_next(struct vp *vp);
+/* Whether the processor acknowledges interrupts with the exit. */
+void vmx_set_acknowledge(struct vp *vp, bool acknowledge);
 static inline bool vmx_can_inject(struct vp *vp)
 {
 	return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
@@ -260,6 +295,8 @@ int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 int vmx_get_msr(struct vp *vp, uint32_t msr, uint64_t *value);
 int vmx_set_msr(struct vp *vp, uint32_t msr, uint64_t value);
 bool vmx_can_run(struct vp *vp);
+/* Before an entry, with vmx_vp.pdptes_stale: entries that can't be had are none. */
+void vmx_settle_pdptes(struct vp *vp);
 
 /* names.c */
 const char *vmx_exit_name(uint32_t code);

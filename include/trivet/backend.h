@@ -69,6 +69,17 @@ struct backend {
 	void (*vp_reset)(struct vp *vp);
 	/* Real-mode start at `vector` << 12. */
 	void (*vp_start)(struct vp *vp, uint8_t vector);
+	/* The control block's pages go back; the VP isn't loaded and never will be. */
+	void (*vp_destroy)(struct vp *vp);
+	/*
+	 * The VP that runs here leaves the processor: all of its state is in memory afterwards. And another comes in, which may have been on
+	 * another LP before. What both vendors leave in the processor (extended state, XCR0, DR0 to DR3) is the caller's.
+	 */
+	void (*vp_unload)(struct vp *vp);
+	void (*vp_load)(struct vp *vp);
+	/* A VP that is nowhere loaded: its registers are to be read and written here, by the functions below, until vp_return(). */
+	void (*vp_borrow)(struct vp *vp);
+	void (*vp_return)(struct vp *vp);
 	/* The exit loop, for good, on the LP of the VP. */
 	void (*vp_run)(struct vp *vp) __attribute__((__noreturn__));
 	/* Waits in the hypervisor for an interrupt, which lands in lp->acked. */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Deposited memory (TLFS "HvCallDepositMemory"): pages that a parent gave the hypervisor for one partition. They leave
- * the parent's GPA space, on every processor, before they count as deposited, and come back by withdrawal, each once.
- * The hypervisor keeps its own data elsewhere (host_pool) and never believes what stands in a deposited page: devices of
- * the root could write there. Today they serve for what a parent is to see: statistics pages.
+ * the parent's GPA space, on every processor, before they count as deposited, and come back by withdrawal, each once. All that serves a
+ * child lies in them, and what a parent is to see: statistics pages and the like. A page that a child has mapped can't be deposited
+ * (page_use.h).
+ *
+ * Devices of the root reach them as they reach the hypervisor's own memory, as long as there is no IOMMU between.
  *
  * Today's parents see physical memory at its own address (the root), so a page has one number.
  */
@@ -11,29 +13,29 @@
 #define TRIVET_DEPOSIT_H
 
 #include <trivet/lock.h>
+#include <trivet/page_source.h>
 #include <trivet/types.h>
 
 struct partition;
 struct vp;
-struct deposit_chunk;
 
-/* In struct partition: what was deposited for it. Zero is empty. */
+/* In struct partition: what was deposited for it. Zero, but for the lock, is empty. */
 struct deposit_pool {
 	struct spinlock lock;
-	struct deposit_chunk *top;   /* a stack of page numbers, in pages of host_pool */
-	struct deposit_chunk *spare; /* the empty ones */
-	uint64_t capacity;	     /* numbers the chunks have room for */
-	uint64_t free_pages;	     /* on the stack */
-	uint64_t used_pages;	     /* handed out by deposit_alloc(); their room on the stack is kept */
-	uint64_t expected_pages;     /* on their way in */
+	struct page_source source;
+	uint64_t
+		top; /* a stack of the free pages: the number of the first, 0: none; each begins with the next one's */
+	uint64_t free_pages; /* on the stack */
+	uint64_t used_pages; /* handed out */
 };
 
-/* Once at boot, before the first deposit. -ENOMEM. */
-int deposit_init(void);
+/* Makes the partition's deposits what serves it: partition->pages. */
+void deposit_source_init(struct partition *partition);
 
 /*
  * Moves `count` pages (at most a hypercall's list) from the GPA space of the caller's partition to `target`: all, or
- * none. HV_STATUS_*: INVALID_PARAMETER for a page that is not RAM of the caller's own, mapped as RAM is, or comes twice.
+ * none. HV_STATUS_*: INVALID_PARAMETER for a page that is not RAM of the caller's own, mapped as RAM is, or comes twice, or
+ * is mapped into a child.
  */
 uint16_t deposit_pages(struct partition *target, struct vp *caller, const uint64_t *pages, uint32_t count);
 
@@ -59,10 +61,10 @@ void *deposit_page_pointer(uint64_t page);
 bool deposit_holds(uint64_t page);
 
 /*
- * Maps a page that deposit_alloc() gave into the parent's space, which is the caller's, at its own address for reading;
+ * Maps a page that deposit_alloc() gave into the parent's space, which is the caller's, at its own address, for reading or also for writing;
  * and takes it out again, with the flush. 0, or -ENOMEM with nothing changed.
  */
-int deposit_show(struct vp *caller, uint64_t page);
+int deposit_show(struct vp *caller, uint64_t page, bool writable);
 int deposit_hide(struct vp *caller, uint64_t page);
 
 #endif

@@ -15,6 +15,7 @@
 #define VECTOR_SS 12
 #define VECTOR_GP 13
 #define VECTOR_PF 14
+#define VECTOR_AC 17
 #define VECTOR_MC 18
 
 static inline bool exception_is_contributory(uint8_t vector)

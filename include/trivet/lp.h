@@ -13,7 +13,11 @@
 
 #include <stdatomic.h>
 #include <trivet/abi_log.h>
+#include <trivet/heap.h>
 #include <trivet/lapic.h>
+#include <trivet/run_time.h>
+#include <trivet/sched.h>
+#include <trivet/statistics.h>
 #include <trivet/trace.h>
 #include <trivet/types.h>
 
@@ -41,6 +45,8 @@ enum lp_state {
 #define HV_VECTOR_POSTED 0xf2 /* only with lp_takes_posted */
 #define HV_VECTOR_SPURIOUS 0xff
 
+#define LP_SWITCHED_MSRS 12
+
 struct vp;
 
 struct lp {
@@ -51,9 +57,12 @@ struct lp {
 	_Atomic uint32_t state;	    /* enum lp_state */
 	uint32_t index;
 	uint32_t apic_id;
-	struct vp *vp; /* the VP that runs here */
+	struct vp *vp;	    /* the VP that is loaded here (schedule.h); NULL: none is */
+	struct vp *root_vp; /* the root's: what devices send here is for it */
 	struct lapic lapic;
 	uint64_t timer_deadline_tsc; /* what the physical timer is set to; UINT64_MAX: nothing */
+	uint64_t
+		other_deadline_tsc; /* the earliest that isn't the loaded VP's: end of its slice, timers of others */
 	/* Physical interrupts in service whose EOI waits for the guest's, and those of them that got it. */
 	uint64_t in_service[4];
 	uint64_t eoi_wanted[4];
@@ -63,10 +72,25 @@ struct lp {
 	bool timer_stale;  /* the timer fired, and was set anew before its interrupt was taken */
 	_Atomic uint64_t
 		tsc_moved; /* by how much software has written the TSC forward, as TSC_ADJUST counts it */
-	uint64_t timer_interrupts, kicks_taken; /* for statistics */
-	uint32_t lock_ranks;			/* bit n: holds a lock of rank n (debug builds) */
-	void *call_pages; /* parameters of the hypercall under way: input page, output page */
+	/* For statistics: interrupts that arrived here, two kinds of them, and how often another VP was loaded. */
+	uint64_t interrupts, timer_interrupts, kicks_taken, switches;
+	struct run_time run_time;
+	struct statistics_object statistics;
+	uint32_t lock_ranks; /* bit n: holds a lock of rank n (debug builds) */
+	void *call_pages;    /* parameters of the hypercall under way: input page, output page */
 	struct abi_ring abi;
+	/* Who runs: schedule.c. */
+	struct vp *_Atomic wakes; /* VPs that others want to be looked at here, newest first */
+	struct sched_lp sched;
+	uint64_t slice_end_clock; /* when to choose again, UINT64_MAX: need not */
+	struct heap timers;	  /* of VPs that aren't loaded, by deadline in lp_clock() */
+	struct vp *dr_owner;	  /* whose DR0 to DR3 the processor has */
+	/* Tags of translations, for the back end: what was given out since they were all flushed. */
+	uint64_t tag_generation;
+	uint32_t tag_next;
+	uint64_t switched_msrs
+		[LP_SWITCHED_MSRS]; /* the back end's: what the VP that was loaded last left in the processor */
+	uint64_t last_partition_id; /* whose it was */
 	uint64_t gdt[8];
 	uint8_t tss[104];
 	struct trace_ring trace;
@@ -183,7 +207,10 @@ void lp_abandon_level(struct lp *lp);
 /* The VP's APIC accepts interrupts again: those it refused come anew. */
 void lp_unpark_level(struct lp *lp);
 
-/* Sets the LP's one timer to the earliest deadline of those who want it. */
+/*
+ * Sets the LP's one timer to the earliest deadline of those who want it. Nothing when it is another LP's: whoever changes the timer of a
+ * VP that he holds tells its LP when he releases it.
+ */
 void lp_timer_update(struct lp *lp);
 
 /* Entry of a started LP on its own stack. */

@@ -21,7 +21,7 @@ struct page_pool {
 	struct spinlock lock;
 	uint8_t *origin;      /* base rounded down to 2 MiB: page index 0 */
 	uint8_t *state;	      /* per page: role and order of the block that starts there */
-	uint32_t *next;	      /* per page: free list; for an allocated page the owner's link */
+	uint32_t *next;	      /* per page: free list */
 	uint32_t *prev;	      /* per page: free list */
 	uint32_t first_index; /* first page given out by this pool (behind the bookkeeping) */
 	uint32_t end_index;   /* one past the last page */
@@ -33,8 +33,8 @@ struct page_pool {
 };
 
 /*
- * Translation of the hypervisor's own memory. Both are total over memory that a pool serves;
- * anything else is a bug and may panic. (Implemented beside the hypervisor's page tables; faked in
+ * Translation of the hypervisor's own memory: what a pool serves, and RAM that was deposited;
+ * anything else is a bug. (Implemented beside the hypervisor's page tables; faked in
  * tests.)
  */
 hpa_t hv_virt_to_phys(const void *p);
@@ -69,14 +69,6 @@ size_t page_pool_total_pages(const struct page_pool *pool);
 
 /* The order of the smallest block that holds `bytes` (1 .. 2 MiB). */
 unsigned page_order_for(size_t bytes);
-
-/*
- * One link per allocated block for its owner: chains blocks without a byte in them, which matters
- * while hardware may still read them (retired page tables). NULL after page_alloc(). Both pointers
- * are starts of blocks allocated from `pool`.
- */
-void page_link_set(struct page_pool *pool, const void *p, const void *next);
-void *page_link_get(const struct page_pool *pool, const void *p);
 
 /* Test hook: the n-th page_alloc() from now (1 = the next one) fails, once. 0 turns it off. */
 void page_pool_fail_nth(struct page_pool *pool, uint64_t n);

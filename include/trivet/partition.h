@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A partition: an id, its VPs, its GPA space, and what of the hypervisor's interface (the TLFS) it is offered. Today there is one,
- * the root: transparent, seeing the machine as it is, or with the interface.
+ * A partition: an id, its VPs, its GPA space, and what of the hypervisor's interface (the TLFS) it is offered. The root is transparent, seeing
+ * the machine as it is, or has the interface; then it may create children.
  */
 #ifndef TRIVET_PARTITION_H
 #define TRIVET_PARTITION_H
 
 #include <stdatomic.h>
 #include <trivet/boot_handoff.h>
+#include <trivet/cpuid_policy.h>
 #include <trivet/deposit.h>
 #include <trivet/device_interrupts.h>
 #include <trivet/flush.h>
@@ -15,23 +16,51 @@
 #include <trivet/hv_cpuid.h>
 #include <trivet/lock.h>
 #include <trivet/overlay.h>
+#include <trivet/page_source.h>
 #include <trivet/port.h>
 #include <trivet/reference_time.h>
 #include <trivet/second_stage.h>
+#include <trivet/statistics.h>
 #include <trivet/types.h>
 
 struct vp;
 
+enum partition_state {
+	PARTITION_CREATED, /* no VPs or memory yet: its parent sets what it will be */
+	PARTITION_ACTIVE,
+	PARTITION_FINALIZED, /* nothing of it runs or is mapped any more: it waits for its deletion */
+};
+
+/* What only a parent sets, or asks, of a child. */
+struct partition_properties {
+	uint64_t creation_flags; /* HV_CREATE_PARTITION_* */
+	uint64_t weight, cap, reserve;
+	bool time_frozen;
+	bool ignores_unknown_msrs; /* HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION */
+	bool tracks_access;	   /* HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING */
+	uint32_t intercepts;	   /* INTERCEPT_INSTALLED() */
+};
+
 struct partition {
-	uint64_t id; /* the root is 1, as in TLFS */
-	uint32_t vp_count;
-	struct vp **vps;	    /* by VP index */
+	uint64_t id;		   /* the root is 1, as in TLFS */
+	struct partition *parent;  /* NULL: the root */
+	_Atomic uint32_t state;	   /* enum partition_state */
+	struct page_source *pages; /* what serves it */
+	uint64_t own_page;	   /* of a child: its parent's deposit in which this lies */
+	bool torn_down;		   /* of a finalized one: all is back in its deposits */
+	struct partition_properties properties;
+	struct cpuid_policy cpuid;
+	uint64_t
+		tsc_offset; /* of a child: what its VPs' TSCs are ahead of lp_clock(), unless a VP wrote its own */
+	uint32_t vp_count;	    /* highest VP index + 1 */
+	struct vp **vps;	    /* by VP index; a child's table has NULL where there is none */
 	struct spinlock space_lock; /* changes of `space` */
 	struct second_stage space;
 	struct flush_state flush;
 
 	/* What of the interface it is offered; all 0 without. CPUID shows it, hypercalls and MSRs obey it. */
 	bool hv;
+	uint64_t synthetic;  /* of a child's: HV_SYNTHETIC_*, what it was assigned */
 	uint64_t privileges; /* HV_PRIVILEGE_*: CPUID 0x40000003 EAX | EBX << 32 */
 	uint32_t features;   /* HV_FEATURE_*: its EDX */
 	uint32_t hints;	     /* HV_HINT_*: CPUID 0x40000004 EAX */
@@ -46,15 +75,40 @@ struct partition {
 	struct deposit_pool deposits;
 	struct device_interrupts device_interrupts;
 	struct port_space ports;
+	struct partition_statistics statistics;
 };
 
 extern struct partition root_partition;
 
+static inline bool partition_is_root(const struct partition *partition)
+{
+	return !partition->parent;
+}
+
 /*
- * The partition that `id` (its number, or HV_PARTITION_ID_SELF) means to `caller`, whose own partition must have all bits of `privilege`.
- * NULL with the status of the refusal: HV_STATUS_ACCESS_DENIED, HV_STATUS_INVALID_PARTITION_ID.
+ * The partition that `id` (its number, that of a child, or HV_PARTITION_ID_SELF) means to `caller`, whose own partition must have all bits of
+ * `privilege`. It lives until the caller's exit handler ends. NULL with the status of the refusal: HV_STATUS_ACCESS_DENIED, HV_STATUS_INVALID_PARTITION_ID.
  */
 struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status);
+
+/*
+ * A child of the caller's partition, for the hypercalls of those names (calls_partition.c); core/children.c. HV_STATUS_*; HYPERCALL_RESTART: a part is done, or
+ * another LP is at it: again.
+ */
+struct hv_input_create_partition;
+uint16_t partition_create(struct vp *caller, const struct hv_input_create_partition *in, uint64_t *id);
+uint16_t partition_initialize(struct partition *child);
+uint16_t partition_finalize(struct partition *child, struct vp *caller);
+uint16_t partition_delete(struct partition *child, struct vp *caller);
+uint16_t partition_create_vp(struct partition *child, uint32_t index);
+uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_t index);
+
+/* From now on it has a number, and its parent finds it by that. False: there are too many. And no longer. */
+bool partition_publish(struct partition *child);
+void partition_unpublish(struct partition *child);
+
+/* How many there are, the root included. */
+uint32_t partition_count(void);
 
 /* Whether a root has named logical processor `index` (the first one it needn't), so that it may ask about it; and how many. */
 bool partition_has_lp(const struct partition *partition, uint32_t index);

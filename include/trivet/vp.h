@@ -10,8 +10,11 @@
 #include <trivet/apic.h>
 #include <trivet/decode.h>
 #include <trivet/guest_walk.h>
+#include <trivet/lock.h>
 #include <trivet/lp.h>
 #include <trivet/run_time.h>
+#include <trivet/schedule.h>
+#include <trivet/statistics.h>
 #include <trivet/synic.h>
 #include <trivet/synthetic_timer.h>
 #include <trivet/types.h>
@@ -26,6 +29,14 @@
 #define VP_PENDING_FLUSH BIT(4)	   /* second-stage translations changed */
 #define VP_PENDING_SYNIC BIT(6)	   /* messages in the SynIC's inbox */
 #define VP_PENDING_SHUTDOWN BIT(5) /* the guest shut the processor down (triple fault) */
+#define VP_PENDING_SCHEDULE BIT(7) /* it can't go on, or another may: choose who runs */
+#define VP_PENDING_TIMER BIT(8)	   /* a timer of its has expired while it wasn't loaded */
+#define VP_PENDING_RESUME BIT(9)   /* its parent has answered an intercept */
+#define VP_PENDING_CLOCK BIT(10)   /* a child's time or timers were changed: stimers_clock_changed() */
+/* What core/schedule.c deals with; the rest is the back ends'. */
+#define VP_PENDING_NEUTRAL                                                                                  \
+	(VP_PENDING_SHUTDOWN | VP_PENDING_INIT | VP_PENDING_SIPI | VP_PENDING_SYNIC | VP_PENDING_SCHEDULE | \
+	 VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK)
 
 enum vp_state {
 	VP_RUNNING,
@@ -33,6 +44,10 @@ enum vp_state {
 };
 
 #define VP_APIC_SPACE 512
+#define VP_EXIT_COUNTS 256u
+
+struct fx_area;
+struct vp_child;
 
 struct vp {
 	/* First, since it begins with the posted-interrupt descriptor: SDM3 30.6 asks for 64-byte alignment, Bochs for a page's. */
@@ -54,11 +69,11 @@ struct vp {
 	uint32_t extint_count;
 	bool extint_held; /* LINT0 is masked until the guest can take an 8259's interrupt */
 	uint8_t sipi_vector;
-	uint64_t backend_data[8] __attribute__((aligned(16))); /* the back end's own, zero at vp_create */
+	uint64_t backend_data[16] __attribute__((aligned(16))); /* the back end's own, zero at vp_create */
 	_Atomic uint64_t flush_seen; /* the newest of partition->flush.ticket that was carried out here */
 	uint64_t flushes;
 	struct apic_page *apic_page;
-	uint64_t exit_counts[256]; /* by the low byte of the back end's exit code */
+	uint64_t *exit_counts; /* a page: VP_EXIT_COUNTS, by the low byte of the back end's exit code */
 	uint64_t exit_counts_logged_tsc;
 	_Atomic bool idle; /* runs no guest code and holds no translation: nobody waits for it (flush.h) */
 	/* For statistics; `flushes` above are those that were carried out here. */
@@ -67,16 +82,46 @@ struct vp {
 	uint64_t ipis_sent;	  /* the VPs they named */
 	uint64_t long_spin_waits; /* HvCallNotifyLongSpinWait */
 	uint64_t hypercalls;	  /* made so far */
+	uint64_t dispatches;	  /* how often it was loaded, and how often elsewhere than before */
+	uint64_t migrations;
+	uint64_t
+		io_messages; /* what its parent was told: HV_MESSAGE_X64_IO_PORT_INTERCEPT; of memory; all else */
+	uint64_t memory_messages;
+	uint64_t other_messages;
+	struct statistics_object statistics;
 	/* Of a root with the interface: it has named this VP's processor, and then the VP (calls_processors.c). */
 	_Atomic bool lp_added;
 	_Atomic bool created;
 	bool rip_moved; /* a hypercall set RIP: it stays where it is */
+	/* Who runs it: schedule.h. */
+	bool halted;		   /* HLT, or an idle request: it waits for what would wake it */
+	bool halted_interrupts_on; /* interrupts wake it only if it can take them */
+	bool halted_nmis_on;
+	bool halted_until_pending; /* any interrupt wakes it, whether it could take it or not */
+	_Atomic bool forgotten;	   /* VP_HOLD_DEAD, and its LP has nothing of it any more */
+	_Atomic bool loaded;
+	_Atomic bool wake_queued;
+	_Atomic uint32_t holds;	      /* VP_HOLD_* */
+	struct vp *_Atomic wake_next; /* in lp->wakes */
+	struct spinlock borrow_lock;
+	struct sched_vp sched;
+	struct heap_node timer_node; /* in lp->timers while it isn't loaded */
+	bool runnable;		     /* as the scheduler was told */
+	bool uses_dr;		     /* it has touched DR0 to DR3: they are switched with it */
+	struct lp *last_lp;	     /* where it was loaded last: translations of its are in no other */
+	uint64_t tsc_offset;	     /* of a child's: what its TSC is ahead of lp_clock() */
+	uint64_t tsc_delta;	     /* what its TSC is ahead of its LP's; 0: the root's */
+	struct fx_area *fpu;	     /* a page: extended state while it isn't loaded */
+	uint64_t xcr0;
+	uint64_t dr[4];
+	struct vp_child *child; /* a page; NULL: a root's */
 	struct vp_parent_registers parent_registers;
 	struct vp_assist assist;
-	struct vp_run_time run_time;
+	struct run_time run_time;
 	struct synic synic;
 	struct stimers stimers;
 };
+static_assert(sizeof(struct vp) <= PAGE_SIZE, "deposits are single pages");
 static_assert(sizeof(struct apic) <= VP_APIC_SPACE, "struct vp");
 static_assert(offsetof(struct vp, apic.posted) == 0, "page aligned");
 static_assert(offsetof(struct vp, gpr) == VP_APIC_SPACE, "the back ends' enter.asm");
@@ -94,8 +139,17 @@ struct vp_context {
 	struct guest_paging paging;
 };
 
-/* -ENOMEM. The VP waits for its start-up IPI. */
+/*
+ * -ENOMEM. A root's VP belongs to `lp` for good and waits for its start-up IPI. A child's is as after power-up, held by VP_HOLD_EXPLICIT; `lp` is
+ * NULL, it gets one by itself.
+ */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
+
+/* Before that, while its partition lives on: its overlay pages leave the GPA space. `self` runs here, and nobody runs the VP. */
+void vp_unmap_overlays(struct vp *vp, struct vp *self);
+
+/* All its pages go back to its partition. Nobody can reach it any more, and it isn't loaded. */
+void vp_destroy(struct vp *vp);
 
 static inline void vp_post(struct vp *vp, uint64_t bits)
 {
@@ -168,17 +222,20 @@ void vp_send_fixed(struct vp *target, struct vp *sender, uint8_t vector);
 /* The partition's VP with that local APIC id, NULL when there is none. Constant time. */
 struct vp *vp_by_apic_id(const struct partition *partition, uint32_t apic_id);
 
-/* Starts and resets, on the VP's own LP, for VP_PENDING_INIT and VP_PENDING_SIPI. Returns when the VP is to run. */
+/* Starts and resets, where the VP is loaded, for VP_PENDING_INIT and VP_PENDING_SIPI. */
 void vp_handle_startup(struct vp *vp);
 
 /*
- * HLT: returns when the VP has something to do: an interrupt it may take (`interrupts_on`: RFLAGS.IF), an NMI
- * (`nmis_on`: none is being handled), INIT. On its own LP.
+ * HLT: the VP sleeps from the end of the exit handler on, until it has something to do: an interrupt it may take
+ * (`interrupts_on`: RFLAGS.IF), an NMI (`nmis_on`: none is being handled), INIT. Where it is loaded.
  */
 void vp_halt(struct vp *vp, bool interrupts_on, bool nmis_on);
 
 /* The same for a VP that any interrupt wakes, whether it could take it or not. */
 void vp_halt_until_pending(struct vp *vp);
+
+/* It sleeps, and nothing has come that wakes it. Where it is loaded. */
+bool vp_sleeps(struct vp *vp);
 
 /* LINT0 delivers the 8259s' interrupts. */
 static inline bool vp_extint_wired(const struct vp *vp)

@@ -16,7 +16,6 @@
 
 #define OVERLAYS_OF_VP 4u
 #define MESSAGES_MAX (PORT_PAGES * PORTS_PER_PAGE * PORT_BUFFERS + HV_STIMER_COUNT)
-#define CHUNK_PAGES 510u /* core/deposit.c */
 
 /* ---- Local APIC and timers ---- */
 
@@ -263,7 +262,7 @@ static void check_space(void)
 /* ---- Pages ---- */
 
 static size_t pages_at_start;
-static bool leaf_made; /* the deposits' bits: made once, kept */
+static bool leaf_made; /* page_use.h: made once, kept */
 
 static size_t port_pages(void)
 {
@@ -289,8 +288,7 @@ static size_t owned_pages(void)
 {
 	const struct second_stage *space = &root_partition.space;
 
-	return space->table_pages + space->retired_pages + port_pages() +
-	       root_partition.deposits.capacity / CHUNK_PAGES;
+	return space->table_pages + space->retired_pages + port_pages();
 }
 
 static size_t used_pages(void)
@@ -313,8 +311,7 @@ static void check_deposits(void)
 
 	for (uint64_t page = 0; page < RAM_PAGES; page++)
 		held += deposit_holds(page);
-	CHECK(held == pool->free_pages + pool->used_pages + pages_lost);
-	CHECK(pool->capacity + pages_lost >= held);
+	CHECK(held == pool->free_pages + pool->used_pages);
 }
 
 /* ---- All of it ---- */
@@ -358,7 +355,6 @@ static void check_step(const struct vp *vp)
 		CHECK(atomic_load(&root_partition.vps[i]->idle) ||
 		      machine_of(root_partition.vps[i]->lp)->tlb_generation >= space->flushed_generation);
 	CHECK(space->generation == space->flushed_generation && space->retired_pages == 0);
-	CHECK(root_partition.deposits.expected_pages == 0);
 	check_time();
 }
 

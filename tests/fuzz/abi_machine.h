@@ -303,6 +303,7 @@ static void bring_in(struct lp *lp)
 	CHECK(apic_init(&lp->vp->apic, &config, lp->vp->apic_page) == 0);
 	lp_tsc_start(lp);
 	lp_timer_update(lp);
+	lp_run_time_start(lp);
 	vp_run_time_start(lp->vp);
 	atomic_store(&lp->state, LP_ONLINE);
 	flush_idle_end(lp->vp);
@@ -374,7 +375,6 @@ static void machine_start(const struct machine_options *wanted)
 	memcpy(&root_partition, pristine, sizeof(pristine));
 	options = *wanted;
 	now_tsc = 1000000;
-	pages_lost = 0;
 	memory_was_short = false;
 	memory_type_of_machine = 0;
 	lp_takes_posted = options.posted;

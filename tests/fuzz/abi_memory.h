@@ -96,9 +96,6 @@ static void check_that(bool ok, const char *what)
 
 /* ---- Log ---- */
 
-static uint64_t
-	pages_lost; /* deposits that were neither taken nor given back, for want of memory: it says so */
-
 void log_write(enum log_level level, const char *format, ...)
 {
 	char line[LOG_LINE_MAX];
@@ -106,13 +103,6 @@ void log_write(enum log_level level, const char *format, ...)
 
 	CHECK(level <= LOG_DEBUG);
 	va_start(args, format);
-	if (level == LOG_ERROR && strstr(format, "they are lost")) {
-		va_list counted;
-
-		va_copy(counted, args);
-		pages_lost += va_arg(counted, unsigned int);
-		va_end(counted);
-	}
 	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
 }
@@ -147,12 +137,16 @@ hpa_t hv_virt_to_phys(const void *p)
 {
 	uint64_t offset = (uint64_t)p - (uint64_t)block;
 
+	if ((uint64_t)p - (uint64_t)window < sizeof(window))
+		return HPA((uint64_t)p - (uint64_t)window);
 	CHECK(offset < sizeof(block));
 	return HPA(BLOCK_HPA + offset);
 }
 
 void *hv_phys_to_virt(hpa_t hpa)
 {
+	if (hpa.v < RAM_PAGES * PAGE_SIZE)
+		return window + hpa.v;
 	CHECK(hpa.v >= BLOCK_HPA && hpa.v < BLOCK_HPA + sizeof(block));
 	return block + (hpa.v - BLOCK_HPA);
 }

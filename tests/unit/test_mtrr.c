@@ -1,4 +1,4 @@
-/* unit: vmx/mtrr.c core/memory_types.c core/second_stage.c core/page_alloc.c vmx/ept.c */
+/* unit: vmx/mtrr.c core/memory_types.c core/second_stage.c core/page_alloc.c core/page_source.c vmx/ept.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * The type that the MTRRs give: directed cases, then random registers against an oracle that looks at one page at a time
@@ -449,6 +449,8 @@ static void writes(void **unused)
 
 #define ARENA_PAGES 256u
 
+struct page_pool host_pool;
+
 static uint8_t *arena;
 
 hpa_t hv_virt_to_phys(const void *p)
@@ -497,15 +499,14 @@ static void expect_tables(unsigned int low, unsigned int ram, unsigned int devic
 static void tables_follow(void **unused)
 {
 	static struct vp vp0 = { .index = 0 };
-	static struct page_pool pool;
 	static struct second_stage ss;
 	uint64_t generation;
 
 	(void)unused;
 	arena = aligned_alloc(SIZE_2M, SIZE_2M);
 	assert_non_null(arena);
-	assert_int_equal(page_pool_init(&pool, arena, ARENA_PAGES), 0);
-	assert_int_equal(ss_init(&ss, &ss_format_ept, &pool, SS_1G_PAGES), 0);
+	assert_int_equal(page_pool_init(&host_pool, arena, ARENA_PAGES), 0);
+	assert_int_equal(ss_init(&ss, &ss_format_ept, &host_pages, SS_1G_PAGES), 0);
 	power_on(39, MTRR_CAP_FIXED | 8);
 	msrs[0x200] = WB; /* 2 GiB of RAM */
 	msrs[0x201] = (BIT(39) - 2 * SIZE_1G) | VALID;
@@ -545,7 +546,7 @@ static void tables_follow(void **unused)
 	root = NULL;
 	assert_true(vmx_mtrr_write(&vp0, 0x204, 64 * SIZE_1G | WT));
 	assert_true(vmx_mtrr_write(&vp0, 0x203, (BIT(39) - SIZE_2M) | VALID));
-	while (page_alloc(&pool, 0))
+	while (page_alloc(&host_pool, 0))
 		;
 	root = &ss;
 	assert_int_equal(memory_types_refresh(&ss, vmx_memory_type), -ENOMEM);

@@ -1,4 +1,4 @@
-/* unit: core/overlay.c core/hypercall_page.c core/second_stage.c core/page_alloc.c svm/npt.c */
+/* unit: core/overlay.c core/hypercall_page.c core/second_stage.c core/page_alloc.c core/page_source.c svm/npt.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * Overlay pages on real second-stage tables: what a processor would find at every page that matters, that all comes back, and
@@ -105,8 +105,9 @@ static const struct backend fake_backend = {
 };
 const struct backend *backend = &fake_backend;
 
-static int map_beneath(struct partition *of, uint64_t gpn)
+static int map_beneath(struct partition *of, uint64_t gpn, uint64_t beneath)
 {
+	(void)beneath;
 	uint64_t gpa = gpn << PAGE_SHIFT;
 
 	if (beneath_fails)
@@ -122,11 +123,12 @@ static void begin_as(bool identity)
 	memset(vps, 0, sizeof(vps));
 	partition.id = 1;
 	partition.hv = true;
+	partition.pages = &host_pages;
 	partition.features = HV_FEATURE_HYPERCALL_MSR_LOCK;
 	partition.space_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PARTITION);
 	vps[0].partition = vps[1].partition = &partition;
 	assert_int_equal(page_pool_init(&host_pool, arena, ARENA_PAGES), 0);
-	assert_int_equal(ss_init(&partition.space, &ss_format_npt, &host_pool, SS_1G_PAGES), 0);
+	assert_int_equal(ss_init(&partition.space, &ss_format_npt, &host_pages, SS_1G_PAGES), 0);
 	assert_int_equal(ss_map(&partition.space, GPA(0), HPA(0), RAM_BYTES, SS_RWX, 0), 0);
 	overlay_space_init(&partition, GPA_BITS, identity, map_beneath);
 	deposited = beneath_fails = false;

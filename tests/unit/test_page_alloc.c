@@ -218,38 +218,6 @@ static void order_for_bytes(void **state)
 	assert_int_equal(page_order_for(SIZE_2M), 9);
 }
 
-static void links_chain_allocated_blocks(void **state)
-{
-	struct page_pool pool;
-	uint8_t *a, *b;
-	void *pages[65];
-	unsigned count;
-
-	(void)state;
-	assert_int_equal(page_pool_init(&pool, arena, 64), 0);
-	a = page_alloc(&pool, 0);
-	b = page_alloc(&pool, 2);
-	assert_null(page_link_get(&pool, a));
-	page_link_set(&pool, a, b);
-	assert_ptr_equal(page_link_get(&pool, a), b);
-	assert_null(page_link_get(&pool, b));
-	assert_true(is_zero(a, PAGE_SIZE) && is_zero(b, 4 * PAGE_SIZE));
-	page_link_set(&pool, a, NULL);
-	assert_null(page_link_get(&pool, a));
-	page_link_set(&pool, b, a);
-	page_link_set(&pool, a, b);
-	page_free(&pool, b, 2);
-	page_free(&pool, a, 0);
-	page_pool_check(&pool);
-	/* A new block never carries a link left by the free list or its last owner. */
-	for (count = 0; (pages[count] = page_alloc(&pool, 0)) != NULL; count++)
-		assert_null(page_link_get(&pool, pages[count]));
-	for (unsigned i = 0; i < count; i += 2)
-		page_free(&pool, pages[i], 0);
-	for (a = page_alloc(&pool, 0); a; a = page_alloc(&pool, 0))
-		assert_null(page_link_get(&pool, a));
-}
-
 static void the_nth_allocation_fails_once(void **state)
 {
 	struct page_pool pool;
@@ -353,15 +321,6 @@ static void allocation_of_too_large_order(struct page_pool *pool)
 	(void)page_alloc(pool, PAGE_ORDER_MAX + 1);
 }
 
-static void link_to_a_free_page(struct page_pool *pool)
-{
-	uint8_t *p = page_alloc(pool, 0);
-	uint8_t *gone = page_alloc(pool, 0);
-
-	page_free(pool, gone, 0);
-	page_link_set(pool, p, gone);
-}
-
 static void bugs_of_the_caller_are_caught(void **state)
 {
 	(void)state;
@@ -376,7 +335,6 @@ static void bugs_of_the_caller_are_caught(void **state)
 	assert_true(aborts(free_behind_the_pool));
 	assert_true(aborts(free_of_null));
 	assert_true(aborts(allocation_of_too_large_order));
-	assert_true(aborts(link_to_a_free_page));
 }
 
 struct block {
@@ -458,7 +416,6 @@ int main(void)
 		cmocka_unit_test(out_of_memory_is_null_and_leaves_the_pool_whole),
 		cmocka_unit_test(low_water_mark_is_kept),
 		cmocka_unit_test(order_for_bytes),
-		cmocka_unit_test(links_chain_allocated_blocks),
 		cmocka_unit_test(the_nth_allocation_fails_once),
 		cmocka_unit_test(bugs_of_the_caller_are_caught),
 		cmocka_unit_test(random_operations_never_overlap_or_leak),

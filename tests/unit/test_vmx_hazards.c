@@ -12,7 +12,7 @@
 #include <trivet/io.h>
 #include <trivet/safe_msr.h>
 
-#include "../../vmx/vmx.h"
+#include "../../vmx/switch.h"
 
 #define OUR_BASE 0x7f000000ull
 #define OUR_SIZE 0x400000ull
@@ -25,6 +25,7 @@ static uint64_t msrs[0x2000], fields[0x8000];
 static bool counters_hold, counters_fault;
 static uint32_t leaves, ebx7, ecx7, eax6, edx6, eaxa;
 static struct vp vp;
+static struct vmx_vp_page vp_page;
 
 struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 {
@@ -98,6 +99,7 @@ static void power_on(void)
 	memset(fields, 0, sizeof(fields));
 	memset(&vmx, 0, sizeof(vmx));
 	memset(&vp, 0, sizeof(vp));
+	vmx_of(&vp)->page = &vp_page;
 	counters_hold = true;
 	counters_fault = false;
 	leaves = 0x1f;

@@ -12,7 +12,7 @@
 #include <trivet/host_memory.h>
 
 #include "../../vmx/mtrr.h"
-#include "../../vmx/vmx.h"
+#include "../../vmx/switch.h"
 
 struct vmx_machine vmx;
 struct page_pool host_pool;
@@ -85,6 +85,7 @@ static void check_x2apic_map(uint32_t controls, bool only_tpr)
 	}
 	free(vmx.io_map);
 	free(vmx.msr_map);
+	free(vmx.child_msr_map);
 	free(vmx.x2apic_msr_map);
 	vmx.apic_controls = 0;
 }
@@ -109,6 +110,35 @@ static void msrs(void **state)
 	}
 	free(vmx.io_map);
 	free(vmx.msr_map);
+	free(vmx.child_msr_map);
+}
+
+static bool child_access_passes(uint32_t msr, bool is_write)
+{
+	static const uint32_t own[] = { 0x174,	    0x175,	0x176,	    0x277,	0xc0000080, 0xc0000081,
+					0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		if (msr == own[i])
+			return true;
+	return msr == 0x10 && !is_write;
+}
+
+static void child_msrs(void **state)
+{
+	(void)state;
+	fail_at = 0;
+	assert_int_equal(vmx_permission_maps_init(), 0);
+	for (uint32_t i = 0; i < 0x4000; i++) {
+		uint32_t msr = i < 0x2000 ? i : 0xc0000000 + i - 0x2000;
+
+		if (bit(vmx.child_msr_map, i) == child_access_passes(msr, false) ||
+		    bit(vmx.child_msr_map + 0x800, i) == child_access_passes(msr, true))
+			fail_msg("MSR 0x%x", msr);
+	}
+	free(vmx.io_map);
+	free(vmx.msr_map);
+	free(vmx.child_msr_map);
 }
 
 static void ports(void **state)
@@ -128,16 +158,19 @@ static void ports(void **state)
 		assert_int_equal(bit(vmx.io_map, p), p == 0x2f8 || p == 0x2ff || p == 0x7fff);
 	free(vmx.io_map);
 	free(vmx.msr_map);
+	free(vmx.child_msr_map);
 }
 
 static void out_of_pages(void **state)
 {
 	(void)state;
-	for (fail_at = 1; fail_at <= 2; fail_at++) {
+	for (fail_at = 1; fail_at <= 3; fail_at++) {
 		allocations = 0;
+		vmx.child_msr_map = NULL;
 		assert_int_equal(vmx_permission_maps_init(), -ENOMEM);
 		free(vmx.io_map);
 		free(vmx.msr_map);
+	free(vmx.child_msr_map);
 	}
 }
 
@@ -145,6 +178,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(msrs),
+		cmocka_unit_test(child_msrs),
 		cmocka_unit_test(x2apic_msrs),
 		cmocka_unit_test(ports),
 		cmocka_unit_test(out_of_pages),

@@ -5,7 +5,7 @@
  * is another module's (test_vmx_check.c): here it says what the test wants.
  */
 #include "vmx/mtrr.h"
-#include "vmx/vmx.h"
+#include "vmx/switch.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -26,7 +26,9 @@ static struct vp *vp;
 static uint64_t cr2, dr[8];
 static uint32_t read_msr, written_msr, mtrr_msr, checked_msr;
 static uint64_t written_value;
-static unsigned int takeovers, pdpte_loads;
+static unsigned int takeovers, pdpte_loads, tsc_updates;
+static struct vmx_vp_page page;
+static struct vp_child *const some_child = (struct vp_child *)&page;
 static bool write_fails, pdptes_are_there, entry_is_fine;
 
 uint64_t vmread(uint32_t field)
@@ -61,20 +63,58 @@ void write_dr(unsigned int index, uint64_t value)
 	dr[index] = value;
 }
 
-void vmx_set_guest_cr0(uint64_t value)
+void vmx_set_guest_cr0(struct vp *of, uint64_t value)
 {
+	assert_ptr_equal(of, vp);
 	vmcs[VMCS_GUEST_CR0] = value | CR0_NE;
 	vmcs[VMCS_CR0_SHADOW] = value;
 }
 
-uint64_t vmx_guest_cr0(void)
+uint64_t vmx_guest_cr0(const struct vp *of)
 {
+	assert_ptr_equal(of, vp);
 	return vmcs[VMCS_CR0_SHADOW];
 }
 
-uint64_t vmx_guest_cr4(void)
+uint64_t vmx_guest_cr4(const struct vp *of)
 {
+	assert_ptr_equal(of, vp);
 	return vmcs[VMCS_GUEST_CR4] & ~CR4_VMXE;
+}
+
+void vmx_set_guest_cr4(struct vp *of, uint64_t value)
+{
+	assert_ptr_equal(of, vp);
+	vmcs[VMCS_GUEST_CR4] = value | CR4_VMXE;
+}
+
+uint64_t vmx_child_cr4_bits(void)
+{
+	return 0x7ff;
+}
+
+int vmx_switched_msr(uint32_t msr)
+{
+	return msr == MSR_LSTAR ? SWITCHED_LSTAR : -1;
+}
+
+uint64_t vmx_read_switched(struct vp *of, int index)
+{
+	return vmx_page_of(of)->msrs[index];
+}
+
+bool vmx_write_switched(struct vp *of, int index, uint64_t value)
+{
+	if (!write_fails)
+		vmx_page_of(of)->msrs[index] = value;
+	return !write_fails;
+}
+
+void vmx_update_tsc(struct vp *of)
+{
+	assert_ptr_equal(of, vp);
+	assert_true(vmx_is_loaded(of));
+	tsc_updates++;
 }
 
 void vmx_set_guest_efer(uint64_t value)
@@ -160,8 +200,11 @@ static int setup(void **state)
 	memset(vp, 0, sizeof(*vp));
 	memset(dr, 0, sizeof(dr));
 	vmx = (struct vmx_machine){ .cr4_fixed0 = CR4_VMXE, .cr4_fixed1 = 0x3727ff };
+	memset(&page, 0, sizeof(page));
+	vmx_of(vp)->page = &page;
+	vmx_of(vp)->loaded = true;
 	read_msr = written_msr = mtrr_msr = checked_msr = 0;
-	takeovers = pdpte_loads = 0;
+	takeovers = pdpte_loads = tsc_updates = 0;
 	write_fails = false;
 	pdptes_are_there = entry_is_fine = true;
 	cr2 = 0;
@@ -230,6 +273,84 @@ static void registers_in_the_processor(void **state)
 	assert_int_equal(set(VP_REGISTER_DR6, 0xffff0ff1), 0);
 	assert_int_equal(dr[6], 0xffff0ff1);
 	assert_int_equal(get(VP_REGISTER_DR6).reg64, 0xffff0ff1);
+}
+
+/* Of a VP that isn't loaded nothing is in the processor. */
+static void registers_of_a_borrowed_vp(void **state)
+{
+	(void)state;
+	vmx_of(vp)->loaded = false;
+	cr2 = dr[6] = 0x7777;
+	page.cr2 = 0x1111;
+	page.dr6 = 0xffff0ff0;
+	assert_int_equal(get(VP_REGISTER_CR2).reg64, 0x1111);
+	assert_int_equal(get(VP_REGISTER_DR6).reg64, 0xffff0ff0);
+	assert_int_equal(set(VP_REGISTER_CR2, 0x3333), 0);
+	assert_int_equal(set(VP_REGISTER_DR6, 0xffff0ff1), 0);
+	assert_int_equal(page.cr2, 0x3333);
+	assert_int_equal(page.dr6, 0xffff0ff1);
+	assert_int_equal(cr2, 0x7777);
+	assert_int_equal(dr[6], 0x7777);
+}
+
+/* None of the machine's. */
+static void msrs_of_a_child(void **state)
+{
+	uint64_t value;
+
+	(void)state;
+	vp->child = some_child;
+	assert_int_equal(vmx_set_msr(vp, MSR_LSTAR, 0x5000), 0);
+	assert_int_equal(page.msrs[SWITCHED_LSTAR], 0x5000);
+	assert_int_equal(vmx_get_msr(vp, MSR_LSTAR, &value), 0);
+	assert_int_equal(value, 0x5000);
+	write_fails = true;
+	assert_int_equal(vmx_set_msr(vp, MSR_LSTAR, 0x6000), -EINVAL);
+	write_fails = false;
+	assert_int_equal(read_msr | written_msr, 0);
+	assert_int_equal(vmx_set_msr(vp, MSR_MTRR_DEF_TYPE, 0xc06), 0);
+	assert_int_equal(vmx_set_msr(vp, MSR_MISC_ENABLE, 1), 0);
+	assert_int_equal(mtrr_msr | checked_msr, 0);
+	assert_int_equal(written_msr, MSR_MISC_ENABLE);
+	assert_int_equal(vmx_get_msr(vp, MSR_DS_AREA, &value), 0); /* whatever core says */
+	assert_int_equal(read_msr, MSR_DS_AREA);
+	assert_int_equal(vmx_set_msr(vp, MSR_DEBUGCTL, 2), 0);
+	assert_int_equal(vmcs[VMCS_GUEST_DEBUGCTL], 2);
+	assert_int_equal(vmx_set_msr(vp, MSR_DEBUGCTL, 1), -EINVAL);
+}
+
+static void tsc_of_a_child(void **state)
+{
+	(void)state;
+	vp->child = some_child;
+	assert_int_equal(vmx_set_msr(vp, MSR_TSC, 5), 0);
+	assert_int_equal(vmx_set_msr(vp, MSR_TSC_ADJUST, 5), 0);
+	assert_int_equal(tsc_updates, 2);
+	vmx_of(vp)->loaded = false;
+	assert_int_equal(vmx_set_msr(vp, MSR_TSC, 5), 0);
+	assert_int_equal(tsc_updates, 2);
+}
+
+static void cr4_of_a_child(void **state)
+{
+	(void)state;
+	vp->child = some_child;
+	assert_int_equal(set(VP_REGISTER_CR4, 0x6f0), 0);
+	assert_int_equal(set(VP_REGISTER_CR4, 0x1006f0), -EINVAL);
+}
+
+/* The guest finds no entries rather than old ones. */
+static void entries_that_are_not_there(void **state)
+{
+	(void)state;
+	vmcs[VMCS_GUEST_EFER] = 0;
+	vmcs[VMCS_GUEST_PDPTE0] = vmcs[VMCS_GUEST_PDPTE0 + 6] = 0x1001;
+	vmx_of(vp)->pdptes_stale = true;
+	vmcs[VMCS_GUEST_CR4] |= CR4_PAE;
+	pdptes_are_there = false;
+	vmx_settle_pdptes(vp);
+	assert_false(vmx_of(vp)->pdptes_stale);
+	assert_int_equal(vmcs[VMCS_GUEST_PDPTE0] | vmcs[VMCS_GUEST_PDPTE0 + 6], 0);
 }
 
 static void bits_that_are_fixed(void **state)
@@ -504,6 +625,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(plain_registers, setup),
 		cmocka_unit_test_setup(registers_in_the_processor, setup),
+		cmocka_unit_test_setup(registers_of_a_borrowed_vp, setup),
+		cmocka_unit_test_setup(msrs_of_a_child, setup),
+		cmocka_unit_test_setup(tsc_of_a_child, setup),
+		cmocka_unit_test_setup(cr4_of_a_child, setup),
+		cmocka_unit_test_setup(entries_that_are_not_there, setup),
 		cmocka_unit_test_setup(bits_that_are_fixed, setup),
 		cmocka_unit_test_setup(cr4_keeps_vmxe_underneath, setup),
 		cmocka_unit_test_setup(rip_ends_the_shadow, setup),

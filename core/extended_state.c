@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* Extended processor state when VPs are switched: XSAVE area, XCR0, debug addresses. */
+#include <string.h>
+#include <trivet/extended_state.h>
+#include <trivet/io.h>
+#include <trivet/live_registers.h>
+#include <trivet/vp.h>
+
+#define CPUID_1_ECX_XSAVE BIT(26)
+#define XCR0_X87 BIT(0)
+#define FCW_INITIAL 0x37fu /* FNINIT's */
+#define MXCSR_INITIAL 0x1f80u
+#define CPUID_RESTORES_POINTERS BIT(2) /* 80000008.EBX (APM3): FXRSTOR always loads FIP, FDP, FOP */
+
+static struct {
+	uint64_t mask; /* 0: there is no XSAVE */
+	size_t bytes;
+	bool leaks_pointers; /* x87's last pointers stay in the processor */
+} state = { .bytes = sizeof(struct fx_area) };
+
+void extended_state_init(void)
+{
+	bool is_amd = cpuid(0, 0).ecx == 0x444d4163; /* "cAMD" */
+	uint32_t ebx = cpuid(0x80000000, 0).eax >= 0x80000008 ? cpuid(0x80000008, 0).ebx : 0;
+	struct cpuid_regs leaf;
+
+	state.leaks_pointers = is_amd && !(ebx & CPUID_RESTORES_POINTERS);
+	if (!(cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE) || cpuid(0, 0).eax < 0xd)
+		return;
+	leaf = cpuid(0xd, 0);
+	state.mask = leaf.eax | (uint64_t)leaf.edx << 32;
+	state.bytes = leaf.ecx;
+}
+
+size_t extended_state_bytes(void)
+{
+	return state.bytes;
+}
+
+uint64_t extended_state_mask(void)
+{
+	return state.mask ? state.mask : XCR0_X87;
+}
+
+/* XSTATE_BV 0 means initial, but MXCSR is loaded all the same (SDM1 13.8.1). */
+void extended_state_reset(struct vp *vp)
+{
+	memset(vp->fpu, 0, state.bytes);
+	vp->fpu->fcw = FCW_INITIAL;
+	vp->fpu->mxcsr = MXCSR_INITIAL;
+	vp->xcr0 = XCR0_X87;
+}
+
+#ifndef TRIVET_HOST_TEST
+
+static inline void set_xcr0(uint64_t value)
+{
+	__asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
+}
+
+static inline uint64_t get_xcr0(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return low | (uint64_t)high << 32;
+}
+
+__attribute__((__noinline__)) void extended_state_save(struct vp *vp)
+{
+	if (!state.mask) {
+		__asm__ volatile("fxsave64 (%0)" ::"r"(vp->fpu) : "memory");
+		return;
+	}
+	vp->xcr0 = get_xcr0();
+	if (vp->xcr0 != state.mask)
+		set_xcr0(state.mask);
+	__asm__ volatile("xsave64 (%0)" ::"r"(vp->fpu), "a"((uint32_t)state.mask),
+			 "d"((uint32_t)(state.mask >> 32))
+			 : "memory");
+}
+
+/*
+ * Some AMD processors load x87's last pointers only with an exception pending: otherwise those of the VP before would be there to read.
+ * A load of anything sets them to something of ours.
+ */
+static inline void forget_pointers(void)
+{
+	static const int32_t nothing;
+
+	__asm__ volatile("fnclex\n\temms\n\tfildl %0" ::"m"(nothing));
+}
+
+__attribute__((__noinline__)) void extended_state_load(struct vp *vp)
+{
+	if (unlikely(state.leaks_pointers))
+		forget_pointers();
+	if (!state.mask) {
+		__asm__ volatile("fxrstor64 (%0)" ::"r"(vp->fpu) : "memory");
+		return;
+	}
+	__asm__ volatile("xrstor64 (%0)" ::"r"(vp->fpu), "a"((uint32_t)state.mask),
+			 "d"((uint32_t)(state.mask >> 32))
+			 : "memory");
+	if (vp->xcr0 != state.mask)
+		set_xcr0(vp->xcr0);
+}
+
+#endif
+
+void debug_registers_save(struct vp *vp)
+{
+	for (unsigned int i = 0; i < 4; i++)
+		vp->dr[i] = read_dr(i);
+}
+
+void debug_registers_load(struct vp *vp)
+{
+	for (unsigned int i = 0; i < 4; i++)
+		write_dr(i, vp->dr[i]);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * VPs into the processor and out of it. The VMCB has all but what VMRUN leaves alone: FS, GS, TR, LDTR and the system-call MSRs, which
+ * VMLOAD and VMSAVE move, and a few MSRs that each VP has its own value of.
+ */
+#include "svm.h"
+#include <trivet/io.h>
+#include <trivet/lp.h>
+#include <trivet/partition.h>
+
+#define MSR_TSC_AUX 0xc0000103u
+#define MSR_SPEC_CTRL 0x48u
+#define MSR_PRED_CMD 0x49u
+#define MSR_XSS 0xda0u
+#define PRED_CMD_IBPB BIT(0)
+
+#define CPUID_80000001_EDX_RDTSCP BIT(27)
+#define CPUID_80000008_EBX_IBPB BIT(12)
+#define CPUID_80000008_EBX_SPEC_CTRL (BIT(14) | BIT(15) | BIT(24)) /* IBRS, STIBP, SSBD */
+#define CPUID_D_1_EAX_XSAVES BIT(3)
+
+/* MSRs that no VMCB has, in the order of svm_vp.msrs, and what a VP of a child has after power-up: 0. */
+static const uint32_t switched_msrs[SVM_SWITCHED_MSRS] = { MSR_TSC_AUX, MSR_DEBUGCTL, MSR_SPEC_CTRL,
+							   MSR_XSS };
+
+void svm_find_switched_msrs(void)
+{
+	uint32_t ebx = cpuid(0x80000000, 0).eax >= 0x80000008 ? cpuid(0x80000008, 0).ebx : 0;
+
+	svm.switched = BIT(SVM_DEBUGCTL);
+	if (cpuid(0x80000001, 0).edx & CPUID_80000001_EDX_RDTSCP)
+		svm.switched |= BIT(SVM_TSC_AUX);
+	if (ebx & CPUID_80000008_EBX_SPEC_CTRL)
+		svm.switched |= BIT(SVM_SPEC_CTRL);
+	if (cpuid(0, 0).eax >= 0xd && (cpuid(0xd, 1).eax & CPUID_D_1_EAX_XSAVES))
+		svm.switched |= BIT(SVM_XSS);
+	svm.ibpb = ebx & CPUID_80000008_EBX_IBPB;
+}
+
+/* A child's VP, which is loaded or borrowed: its value, and the processor's when it is here. */
+void svm_set_switched_msr(struct vp *vp, unsigned int which, uint64_t value)
+{
+	svm_of(vp)->msrs[which] = value;
+	if (vp_is_loaded_here(vp))
+		wrmsr(switched_msrs[which], value);
+}
+
+int svm_switched_msr(uint32_t msr)
+{
+	for (unsigned int i = 0; i < SVM_SWITCHED_MSRS; i++)
+		if (switched_msrs[i] == msr && (svm.switched >> i & 1))
+			return (int)i;
+	return -1;
+}
+
+/* The root writes these without an exit, a child through the hypervisor. */
+static void save_msrs(struct vp *vp)
+{
+	struct svm_vp *own = svm_of(vp);
+
+	for (unsigned int i = 0; i < SVM_SWITCHED_MSRS; i++) {
+		if (!vp->child && (svm.switched >> i & 1))
+			own->msrs[i] = rdmsr(switched_msrs[i]);
+		vp->lp->switched_msrs[i] = own->msrs[i];
+	}
+}
+
+static void load_msrs(const struct svm_vp *own, struct lp *lp)
+{
+	for (unsigned int i = 0; i < SVM_SWITCHED_MSRS; i++)
+		if ((svm.switched >> i & 1) && lp->switched_msrs[i] != own->msrs[i])
+			wrmsr(switched_msrs[i], own->msrs[i]);
+}
+
+/*
+ * Translations carry the ASID. The root's VPs keep theirs; children's VPs get one when they come to an LP, and keep it there until the LP has
+ * given out all it has: then everything is flushed and they get new ones.
+ */
+static void tag(struct vp *vp)
+{
+	struct svm_vp *own = svm_of(vp);
+	struct lp *lp = vp->lp;
+
+	if (!vp->child || (own->asid_lp == lp && own->asid_generation == lp->tag_generation))
+		return;
+	if (!lp->tag_next || lp->tag_next >= svm.asids) {
+		lp->tag_generation++;
+		lp->tag_next = ASID_ROOT + 1;
+		own->flush_all = true;
+	}
+	own->asid_lp = lp;
+	own->asid_generation = lp->tag_generation;
+	vmcb_of(vp)->asid = lp->tag_next++;
+	vp_post_self(vp, VP_PENDING_FLUSH);
+}
+
+void svm_vp_unload(struct vp *vp)
+{
+	svm_vmsave(vp->control_hpa);
+	save_msrs(vp);
+	vp->lp->last_partition_id = vp->partition->id;
+}
+
+void svm_vp_load(struct vp *vp)
+{
+	struct lp *lp = vp->lp;
+
+	load_msrs(svm_of(vp), lp);
+	/* What one partition taught the branch predictors isn't another's. */
+	if (svm.ibpb && lp->last_partition_id != vp->partition->id)
+		wrmsr(MSR_PRED_CMD, PRED_CMD_IBPB);
+	vmcb_of(vp)->tsc_offset = vp->tsc_delta;
+	tag(vp);
+	svm_vmload(vp->control_hpa);
+}
+
+/* All of it is in the VMCB already. */
+void svm_vp_borrow(struct vp *vp)
+{
+	(void)vp;
+}
+
+void svm_vp_return(struct vp *vp)
+{
+	(void)vp;
+}

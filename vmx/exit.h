@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* What the exits of roots' VPs (exit.c) and of children's (child_exit.c) share. */
+#ifndef VMX_EXIT_H
+#define VMX_EXIT_H
+
+#include "vmx.h"
+
+/* Where the instruction that exited ends. */
+static inline uint64_t vmx_next_rip(uint64_t rip)
+{
+	return rip + (uint32_t)vmread(VMCS_EXIT_INSTRUCTION_LENGTH);
+}
+
+/* EOI and ICR of a VP in x2APIC mode, when the value is in order. False: another MSR, or it is for the slow way. */
+static inline bool vmx_write_x2apic(struct vp *vp, uint32_t msr, uint64_t rip)
+{
+	struct apic *apic = &vp->apic;
+
+	if (msr == APIC_MSR_EOI && (uint32_t)vp->gpr[GPR_RAX] == 0 && (uint32_t)vp->gpr[GPR_RDX] == 0) {
+		vmx_know_apic(vp);
+		apic_eoi(apic);
+	} else if (msr != APIC_MSR_ICR ||
+		   apic_icr_write(apic, vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX]) != 0) {
+		return false;
+	}
+	if (apic_pending_vector(apic) >= 0)
+		vp_post_self(vp, VP_PENDING_EVENT);
+	vmx_complete(vp, vmx_next_rip(rip));
+	return true;
+}
+
+/* Synthetic MSRs, of a partition with the interface. */
+void vmx_handle_synthetic_rdmsr(struct vp *vp, uint64_t rip, uint32_t msr);
+void vmx_handle_synthetic_wrmsr(struct vp *vp, uint64_t rip, uint32_t msr);
+void vmx_handle_hypercall(struct vp *vp, uint64_t rip);
+void vmx_handle_hlt(struct vp *vp, uint64_t rip);
+/* An NMI of the machine's ended guest mode. */
+void vmx_handle_nmi(struct vp *vp);
+
+#endif
