@@ -111,6 +111,12 @@ void vp_notify(struct vp *vp)
 	lp_kick(vp->lp);
 }
 
+/* Each VP has its LP to itself. */
+bool vp_is_loaded_here(const struct vp *vp)
+{
+	return vp->lp == current;
+}
+
 bool intercept_is_dead(const struct synic_message *message)
 {
 	(void)message;
