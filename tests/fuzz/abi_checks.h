@@ -366,7 +366,7 @@ static void check_step(const struct vp *vp)
 static void check_all(void)
 {
 	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
-		CHECK(root_partition.vps[i]->lp->vp == root_partition.vps[i]);
+		CHECK(root_partition.vps[i]->lp->root_vp == root_partition.vps[i]);
 		check_vp(root_partition.vps[i]);
 		check_step(root_partition.vps[i]);
 	}
