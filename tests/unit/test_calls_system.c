@@ -1,4 +1,4 @@
-/* unit: core/calls_system.c core/calls_properties.c core/partition.c */
+/* unit: core/calls_system.c */
 /* SPDX-License-Identifier: MIT */
 /* System and partition properties and the sleep states of a root: values, and the exact status of every refusal. */
 #include <setjmp.h>
@@ -42,35 +42,6 @@ _Noreturn void machine_power_off(uint8_t pm1a_slp_typ, uint8_t pm1b_slp_typ)
 	types[0] = pm1a_slp_typ;
 	types[1] = pm1b_slp_typ;
 	longjmp(powered_off, 1);
-}
-
-uint64_t reference_time_100ns(const struct partition *of)
-{
-	(void)of;
-	return 123456789;
-}
-
-uint64_t lp_tsc_hz(void)
-{
-	return 2300000000;
-}
-
-static uint32_t vendor_ebx;
-
-struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
-{
-	assert_int_equal(subleaf, 0);
-	switch (leaf) {
-	case 0:
-		return (struct cpuid_regs){ .eax = 0xd, .ebx = vendor_ebx };
-	case 1:
-		return (struct cpuid_regs){ .ebx = 0x01020800 };
-	case 0xd:
-		return (struct cpuid_regs){ .eax = 0x207, .ebx = 832, .ecx = 2696, .edx = 0x40000000 };
-	default:
-		fail_msg("leaf 0x%x", leaf);
-		return (struct cpuid_regs){ 0 };
-	}
 }
 
 static unsigned int phys_bits(void)
@@ -187,92 +158,6 @@ static void own_id(void **state)
 	assert_int_equal(out.partition_id, 1);
 }
 
-static uint16_t get(uint64_t id, uint32_t code, uint64_t *value)
-{
-	const struct hv_input_get_partition_property in = { .partition_id = id, .property_code = code };
-	struct hv_output_get_partition_property out = { 0 };
-	uint16_t status = run(hypercall_get_partition_property, &in, &out);
-
-	*value = out.value;
-	return status;
-}
-
-static void partition_properties(void **state)
-{
-	static const struct {
-		uint32_t code;
-		uint64_t value;
-	} values[] = {
-		{ 0x00010000, HV_PRIVILEGE_VP_INDEX | HV_PRIVILEGE_CREATE_PARTITIONS },
-		{ 0x00010001, BIT(0) | BIT(1) | BIT(8) },
-		{ 0x00020005, 0 },
-		{ 0x00030005, 123456789 },
-		{ 0x00050005, 0 },
-		{ 0x00050010, 39 },
-		{ 0x00050017, 0 },
-		{ 0x00060003, 8 }, /* 64 bytes */
-		{ 0x00060005, 0x609 },
-		{ 0x00060006, 39 },
-		{ 0x00060007, 0x4000000000000207 },
-		{ 0x00060008, 2696 },
-		{ 0x00060009, 2300000000 },
-		{ 0x00070000, 0x8100ull << 48 },
-	};
-	static const uint32_t vendors[] = { 0x68747541, 0x756e6547, 0x6f677948 }; /* "Auth", "Genu", "Hygo" */
-	uint64_t value;
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-		assert_int_equal(get(HV_PARTITION_ID_SELF, values[i].code, &value), HV_STATUS_SUCCESS);
-		assert_int_equal(value, values[i].value);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(vendors); i++) {
-		vendor_ebx = vendors[i];
-		assert_int_equal(get(1, 0x00060000, &value), HV_STATUS_SUCCESS);
-		assert_int_equal(value, i);
-	}
-
-	assert_int_equal(get(1, 0x00010002, &value), HV_STATUS_UNKNOWN_PROPERTY);
-	assert_int_equal(get(1, UINT32_MAX, &value), HV_STATUS_UNKNOWN_PROPERTY);
-	assert_int_equal(value, 0);
-	assert_int_equal(get(2, 0x00010000, &value), HV_STATUS_INVALID_PARTITION_ID);
-	assert_int_equal(get(0, 0x00010000, &value), HV_STATUS_INVALID_PARTITION_ID);
-}
-
-static void only_a_parent_sets_properties(void **state)
-{
-	struct hv_input_set_partition_property in = { .partition_id = 1, .property_code = 0x00010000 };
-
-	(void)state;
-	assert_int_equal(run(hypercall_set_partition_property, &in, NULL), HV_STATUS_ACCESS_DENIED);
-	in.property_code = 0x7fffffff;
-	assert_int_equal(run(hypercall_set_partition_property, &in, NULL), HV_STATUS_UNKNOWN_PROPERTY);
-	in.partition_id = 5;
-	assert_int_equal(run(hypercall_set_partition_property, &in, NULL), HV_STATUS_INVALID_PARTITION_ID);
-}
-
-static void extended_properties(void **state)
-{
-	struct hv_input_get_partition_property_ex in = { .partition_id = HV_PARTITION_ID_SELF,
-							 .property_code = 0x00090007 };
-	union {
-		struct hv_vmm_capabilities capabilities;
-		uint64_t words[509];
-	} out = { 0 };
-
-	(void)state;
-	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_SUCCESS);
-	assert_int_equal(out.capabilities.bank_count, 1);
-	assert_int_equal(out.capabilities.bank[0], 0);
-	in.property_code = 0x00050010;
-	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_SUCCESS);
-	assert_int_equal(out.words[0], 39);
-	in.property_code = 0x00090008;
-	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_UNKNOWN_PROPERTY);
-	in.partition_id = 2;
-	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_INVALID_PARTITION_ID);
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, setup)
@@ -280,9 +165,6 @@ int main(void)
 		TEST(system_properties),
 		TEST(sleep_states),
 		TEST(own_id),
-		TEST(partition_properties),
-		TEST(only_a_parent_sets_properties),
-		TEST(extended_properties),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

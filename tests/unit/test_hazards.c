@@ -125,6 +125,12 @@ bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
 	abort();
 }
 
+bool vp_is_loaded_here(const struct vp *vp)
+{
+	(void)vp;
+	return true;
+}
+
 void lp_kick(struct lp *lp)
 {
 	(void)lp;
