@@ -40,6 +40,19 @@ static uint16_t read_info(const struct partition *partition, const struct hv_por
 	return HV_STATUS_SUCCESS;
 }
 
+/* The caller's own, or a child of its that isn't at its end. NULL with the status of the refusal. */
+static struct partition *find_partition(struct vp *caller, uint64_t id, uint16_t *status)
+{
+	struct partition *partition = partition_authority(caller, id, 0, status);
+
+	if (partition &&
+	    atomic_load_explicit(&partition->state, memory_order_acquire) == PARTITION_FINALIZED) {
+		*status = HV_STATUS_INVALID_PARTITION_STATE;
+		return NULL;
+	}
+	return partition;
+}
+
 uint16_t hypercall_create_port(struct hypercall *call)
 {
 	const struct hv_input_create_port *input = call->input;
@@ -47,11 +60,11 @@ uint16_t hypercall_create_port(struct hypercall *call)
 	struct port_target target;
 	uint16_t status;
 
-	partition = partition_authority(call->vp, input->port_partition_id, 0, &status);
+	partition = find_partition(call->vp, input->port_partition_id, &status);
 	if (!partition)
 		return status;
 	if (input->connection_partition_id) {
-		connector = partition_authority(call->vp, input->connection_partition_id, 0, &status);
+		connector = find_partition(call->vp, input->connection_partition_id, &status);
 		if (!connector)
 			return status;
 	}
@@ -83,10 +96,10 @@ uint16_t hypercall_connect_port(struct hypercall *call)
 	struct partition *partition, *owner;
 	uint16_t status;
 
-	partition = partition_authority(call->vp, input->connection_partition_id, 0, &status);
+	partition = find_partition(call->vp, input->connection_partition_id, &status);
 	if (!partition)
 		return status;
-	owner = partition_authority(call->vp, input->port_partition_id, 0, &status);
+	owner = find_partition(call->vp, input->port_partition_id, &status);
 	if (!owner)
 		return status;
 	if (input->connection_vtl || input->reserved0 || input->reserved1 || input->reserved2)

@@ -38,6 +38,8 @@ uint16_t hypercall_map_vp_state_page(struct hypercall *call)
 		return status;
 	if (input->flags)
 		return HV_STATUS_INVALID_PARAMETER;
+	if (atomic_load_explicit(&vp->partition->state, memory_order_acquire) == PARTITION_FINALIZED)
+		return HV_STATUS_INVALID_PARTITION_STATE; /* its end waits for who was here before, and then looks */
 	return intercept_map_page(vp, call->vp, input->type, &output->map_gpn);
 }
 

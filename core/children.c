@@ -181,9 +181,11 @@ static bool tear_down(struct partition *child, struct vp *caller)
 {
 	if (!stop_vps(child, caller))
 		return false;
-	port_space_disconnect(child, caller);
-	if (child->vps)
-		schedule_synchronize(caller); /* nobody sends to its VPs or ports any more */
+	port_space_disconnect(child);
+	/* After this nobody sends to its VPs or ports any more, or maps a page of theirs. */
+	schedule_synchronize(caller);
+	if (!stop_vps(child, caller)) /* but may have before */
+		return false;
 	if (!gpa_space_destroy(child, caller))
 		return false;
 	for (uint32_t i = 0; i < child->vp_count; i++) {
@@ -192,7 +194,7 @@ static bool tear_down(struct partition *child, struct vp *caller)
 		destroy_vp(child->vps[i], caller);
 		child->vps[i] = NULL;
 	}
-	port_space_destroy(child);
+	port_space_destroy(child); /* after the messages in the VPs' queues */
 	statistics_forget_partition(child, caller);
 	cpuid_policy_destroy(child);
 	destroy_pages(child);

@@ -58,6 +58,21 @@ static inline bool request(struct vp *vp, const struct vp *self)
 	return true;
 }
 
+/* Who waits is idle meanwhile. A VP that is borrowed is so anyway, and stays it. */
+static inline bool wait_begin(struct vp *self)
+{
+	if (is_idle(self))
+		return false;
+	flush_idle_begin(self);
+	return true;
+}
+
+static inline void wait_end(struct vp *self, bool began)
+{
+	if (began)
+		flush_idle_end(self);
+}
+
 static inline void wait_for(struct vp *vp, const struct vp *self, uint64_t ticket)
 {
 	uint32_t spins = 0;
@@ -119,10 +134,11 @@ void flush_vps(struct partition *partition, struct vp *self, const struct vp_set
 	for (cursor = vp_set_begin(set); (vp = vp_set_next(set, partition, &cursor));)
 		waits |= request(vp, self);
 	if (waits) {
-		flush_idle_begin(self);
+		bool began = wait_begin(self);
+
 		for (cursor = vp_set_begin(set); (vp = vp_set_next(set, partition, &cursor));)
 			wait_for(vp, self, ticket);
-		flush_idle_end(self);
+		wait_end(self, began);
 	}
 	walk_end(partition, walk);
 }
@@ -142,15 +158,18 @@ void flush_space(struct partition *partition, struct vp *self)
 			waits |= request(vp, self);
 	atomic_fetch_sub(&partition->flush.posting, 1);
 	if (waits) {
+		bool began;
+
 		ASSERT(self != NULL); /* at boot nobody runs */
 #ifdef TRIVET_DEBUG
-		ASSERT(self->lp->lock_ranks == 0); /* who waits for the lock would be waited for */
+		/* Who waits for the lock would be waited for. Only parents wait for those they borrow. */
+		ASSERT(!(self->lp->lock_ranks & ~BIT(LOCK_RANK_BORROW)));
 #endif
-		flush_idle_begin(self);
+		began = wait_begin(self);
 		for (uint32_t i = 0; i < partition->vp_count; i++)
 			if ((vp = vp_at(partition, i)))
 				wait_for(vp, self, ticket);
-		flush_idle_end(self);
+		wait_end(self, began);
 	}
 	walk_end(partition, walk);
 }

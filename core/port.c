@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <hv/port.h>
 #include <hv/status.h>
-#include <trivet/flush.h>
 #include <trivet/page_source.h>
 #include <trivet/partition.h>
 #include <trivet/port.h>
@@ -71,8 +70,7 @@ static void free_buffers(struct partition *partition, const struct port_buffers 
 		free_page(partition, buffers->page[i]);
 }
 
-/* In both directions, of which one is the other's parent. */
-void port_space_disconnect(struct partition *partition, struct vp *self)
+void port_space_disconnect(struct partition *partition)
 {
 	struct port_space *parents = &partition->parent->ports;
 
@@ -90,8 +88,6 @@ void port_space_disconnect(struct partition *partition, struct vp *self)
 		}
 	}
 	spin_unlock(&parents->lock);
-	/* Who has looked one up uses it no longer than its hypercall lasts. */
-	flush_space(partition->parent, self);
 }
 
 void port_space_destroy(struct partition *partition)

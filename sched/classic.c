@@ -120,6 +120,12 @@ static void admit(struct sched_lp *lp, struct sched_vp *vp, uint64_t credit_tick
 	put_in(lp, vp, now);
 }
 
+/* A little less than a request: of VPs that come back together, those with more weight are first. */
+static uint64_t most_credit(void)
+{
+	return sched_durations.request_ticks / 16 * 15;
+}
+
 /* Those whose time in `refill` is over: a capped VP runs again, one with a reserve goes first. */
 static void take_refilled(struct sched_lp *lp, uint64_t now)
 {
@@ -130,8 +136,8 @@ static void take_refilled(struct sched_lp *lp, uint64_t now)
 
 		if (vp->state == SCHED_THROTTLED) {
 			heap_remove(&lp->refill, node);
-			/* What it missed while it wasn't allowed to run it may catch up on, up to its cap. */
-			admit(lp, vp, sched_durations.period_ticks, now);
+			/* What it missed while it wasn't allowed to run it may catch up on. */
+			admit(lp, vp, most_credit(), now);
 		} else {
 			dequeue(lp, vp);
 			budget_advance(vp, now, 0);
@@ -251,8 +257,8 @@ bool sched_wake(struct sched_lp *lp, struct sched_vp *vp, uint64_t now)
 	ASSERT(is_off(vp));
 	sched_charge(lp, now);
 
-	/* A little less than a request: of VPs that wake together, those with more weight come first. */
-	uint64_t credit = fair_slice(vp, sched_load(lp) + vp->weight) / 16 * 15;
+	/* A sleeper is owed its last slice at most, less in a crowd. */
+	uint64_t credit = earlier(fair_slice(vp, sched_load(lp) + vp->weight), most_credit());
 
 	/* Who has waited is owed all of that elsewhere, too. */
 	admit(lp, vp, vp->state == SCHED_MOVING ? sched_durations.lag_max_ticks : credit, now);

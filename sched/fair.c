@@ -44,7 +44,7 @@ uint64_t fair_slice(const struct sched_vp *vp, uint64_t load)
 
 /*
  * Who moves while it waits keeps what it is owed. Its joining takes the average along a little, which would cost it that part of it each
- * time: so it is put as much further back.
+ * time: so it is put as much further back, but where it outweighs all others, only as far again: they wait for that meanwhile.
  */
 static uint64_t moved(const struct sched_lp *lp, const struct sched_vp *vp)
 {
@@ -53,7 +53,7 @@ static uint64_t moved(const struct sched_lp *lp, const struct sched_vp *vp)
 	int64_t lag = later_by(vp->vtime, vp->left_vtime);
 
 	lag = lag > bound ? bound : lag < -bound ? -bound : lag;
-	return lp->average + (uint64_t)(load ? lag + lag * vp->weight / load : lag);
+	return lp->average + (uint64_t)(load > vp->weight ? lag + lag * vp->weight / load : 2 * lag);
 }
 
 /* The VP's virtual time on this LP's scale. */

@@ -349,7 +349,7 @@ run: efi $(RUN_NEEDS) $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel)
 	@: > $(RUN)/trivet.log
 	@echo "  The hypervisor's log: tail -f $(RUN)/trivet.log"
 	@$(if $(RUN_FIRST),echo "  Bochs interprets each instruction: some 10 s to the kernel and a minute to its shell.")
-	@echo "  The root's console follows; Ctrl-A x leaves."
+	@echo "  The root's console follows; Ctrl-A x leaves.$(if $(VM_DISK), In its shell, vm starts a guest.)"
 	@SMP='$(SMP)' MEM='$(MEM)' VM_DISK='$(VM_DISK)' $(run_machine) $(RUN)/disk.img $(RUN)/trivet.log
 
 #: make image               build/trivet.img, a disk image with the same content

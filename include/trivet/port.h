@@ -17,7 +17,6 @@
 struct doorbell;
 struct partition;
 struct port;
-struct vp;
 
 /* Messages a message port can have under way (TLFS "Guest Message Buffers"). */
 #define PORT_BUFFERS 16u
@@ -86,10 +85,10 @@ struct port_space {
 };
 
 /*
- * No connection of its parent's leads to the partition's ports any more; nobody makes new ones. `self` runs on this LP. It waits for other
- * processors, as flush_space().
+ * No connection of its parent's leads to the partition's ports any more; nobody makes new ones. Who has looked one up uses it no longer than its
+ * hypercall lasts: the caller waits for that.
  */
-void port_space_disconnect(struct partition *partition, struct vp *self);
+void port_space_disconnect(struct partition *partition);
 
 /* Gives all pages back; nobody uses the partition any more, its VPs' queues are empty. A child's is disconnected. */
 void port_space_destroy(struct partition *partition);

@@ -36,7 +36,7 @@ def boot_s(machine, accelerator):
     machine.expect(READY, 180)
     spent = time.monotonic() - start
     machine.expect(rb"# ", 60)
-    machine.send("\x01x")
+    machine.send("\x1dx")
     machine.expect(rb"@@END", 60)
     return spent
 

@@ -2,6 +2,7 @@
 """Child partitions: stock QEMU with -accel mshv in the root partition runs stock Debian kernels, and guests that mean harm.
 All tests share one machine, in the order of this file. TRIVET_BARE=1: the same guests under KVM on the bare machine."""
 import re
+import time
 
 import pytest
 
@@ -44,7 +45,7 @@ def good(host):
     guest = at_work(host, "good", "-c 2")
     guest.wait_for("^WORK 1", BOOT_S)
     yield guest
-    if not host.dead:
+    if not host.dead and host.process.poll() is None:
         guest.stop()
 
 
@@ -64,8 +65,8 @@ def partitions(host):
 @pytest.mark.parametrize("version", [NEW, OLD])
 def test_boots(host, version, processors, firmware):
     """To its shell, which sees what it was given and the hypervisor, without a complaint; and off"""
-    if SHARED == OLD and version == NEW:
-        pytest.skip("this emulator's KVM does not run Linux 7.2")
+    if SHARED == OLD and (version == NEW or firmware):
+        pytest.skip("KVM does not run it on this emulator, which aborts when KVM runs OVMF")
     with Guest(host, f"-k {version} -c {processors} {firmware}") as guest:
         cpus, release, _ = guest.expect_ready(BOOT_S)
         assert cpus == processors
@@ -87,7 +88,8 @@ def test_disk_and_network(host):
                       f"head -c {8 * MIB} /dev/urandom >/tmp/www/file; head -c {8 * MIB} /tmp/disk | sha256sum; "
                       "sha256sum </tmp/www/file").split()
     written, served = sums[0], sums[2]
-    host.check("httpd -p 127.0.0.1:80 -h /tmp/www; (nc -l -p 9000 >/tmp/received; touch /tmp/all) </dev/null & true")
+    # nc would close its side at the end of its input, and the guest's end at that.
+    host.check("httpd -p 127.0.0.1:80 -h /tmp/www; (sleep 500 | (nc -l -p 9000 >/tmp/received; touch /tmp/all)) & true")
     with Guest(host, f"-k {SHARED} -c 2 -e -d /tmp/disk") as guest:
         guest.expect_ready(BOOT_S)
         guest.check("ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ping -q -c 2 -i 0.2 10.0.2.2")
@@ -101,7 +103,7 @@ def test_disk_and_network(host):
         assert guest.power_off() == 0
     assert host.check("tail -c 8388608 /tmp/disk | sha256sum").split()[0] == made
     assert host.check("while [ ! -e /tmp/all ]; do usleep 50000; done; sha256sum </tmp/received", 30).split()[0] == made
-    host.check("rm -r /tmp/disk /tmp/www /tmp/received; killall httpd")
+    host.check("rm -r /tmp/disk /tmp/www /tmp/received; killall httpd sleep")
 
 
 def test_two_guests_at_once(host, good):
@@ -109,7 +111,7 @@ def test_two_guests_at_once(host, good):
     other.wait_for("^WORK 2", BOOT_S)
     works_on(good)
     works_on(other)
-    assert not BARE and partitions(host) == 3 or BARE
+    assert BARE or partitions(host) == 3
     other.stop()
     works_on(good)
 
@@ -140,26 +142,37 @@ def test_guest_that_panics(host, good):
     works_on(good, 1)
 
 
-def left(host):
-    """What the root has free, in KiB, and what the hypervisor says that it holds, when nothing runs"""
-    free = int(host.check("sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; awk '$1 == \"MemFree:\" { print $2 }' /proc/meminfo"))
+def memory_kib(host):
+    """/proc/meminfo without what is only cached"""
+    text = host.check("sync; echo 3 >/proc/sys/vm/drop_caches; sleep 0.5; echo 3 >/proc/sys/vm/drop_caches; cat /proc/meminfo")
+    return {name: int(value) for name, value in re.findall(r"(?m)^(\w+): +(\d+) kB", text)}
+
+
+def held(host):
+    """What the hypervisor says that it and the root's partition hold"""
     if BARE:
-        return free, {}
+        return {}
     now = counters(host)
-    return free, {**{name: now["hv"].get(name) for name in ("HvPartitions", "HvVirtualProcessors", "HvTotalPages")},
-                  "PtDepositedPages": now["partition"].get("PtDepositedPages")}
+    return {**{name: now["hv"].get(name) for name in ("HvPartitions", "HvVirtualProcessors", "HvTotalPages")},
+            "PtDepositedPages": now["partition"].get("PtDepositedPages")}
 
 
 def test_qemu_killed(host, good):
     """A hundred times, at all moments: every page comes back."""
     good.stop()
     kind = "kvm" if BARE else "mshv"
-    host.check(f"/tmp/guest/kills 3 {kind}", 120)  # the root keeps what the first ones made it allocate
-    free, held = left(host)
+    host.check(f"/tmp/guest/kills 5 {kind}", 120)  # the root keeps what the first ones made it allocate
+    before, held_before = memory_kib(host), held(host)
     assert f"killed {KILLS}" in host.check(f"/tmp/guest/kills {KILLS // 2} {kind}", 600)
-    free_after, held_after = left(host)
-    assert held_after == held
-    assert free - free_after < SLACK_KIB, f"{free} KiB free before, {free_after} after"
+    end = time.monotonic() + 20
+    while True:  # the root frees some of it later
+        after, held_after = memory_kib(host), held(host)
+        lost = before["MemFree"] - after["MemFree"]
+        if lost < SLACK_KIB and held_after == held_before or time.monotonic() > end:
+            break
+    assert held_after == held_before
+    changed = {name: (before[name], after[name]) for name in before if abs(before[name] - after[name]) > 500}
+    assert lost < SLACK_KIB, f"{lost} KiB less are free; before, after: {changed}"
 
 
 def test_root_says_nothing(host):

@@ -60,9 +60,9 @@ class Guest:
         return self.console.match
 
     def leave(self):
-        """As a user does: Ctrl-A x"""
-        self.send("\x01x")
-        self.host.expect(END, 30, f"end of vm {self.options} by Ctrl-A x")
+        """As a user does: Ctrl-] x"""
+        self.send("\x1dx")
+        self.host.expect(END, 30, f"end of vm {self.options} by Ctrl-] x")
         self.over = True
 
     def power_off(self):

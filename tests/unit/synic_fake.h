@@ -145,14 +145,6 @@ uint64_t tsc_from_100ns(const struct reference_time *time, uint64_t duration_100
 	return duration_100ns * TICKS_PER_100NS + ratio_is_rounded_up;
 }
 
-static struct partition *flushed_space;
-
-void flush_space(struct partition *partition, struct vp *self)
-{
-	(void)self;
-	flushed_space = partition;
-}
-
 /* ---- Overlays: a page, and an MSR ---- */
 
 static bool overlay_refuses;

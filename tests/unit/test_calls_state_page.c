@@ -123,17 +123,31 @@ static void refusals(void **state)
 	}
 }
 
+static void a_finalized_child_gets_none(void **state)
+{
+	uint64_t page;
+
+	(void)state;
+	child.state = PARTITION_FINALIZED;
+	assert_int_equal(map((struct hv_input_map_vp_state_page)MAP(7, 2, 1, 0, 0), &page),
+			 HV_STATUS_INVALID_PARTITION_STATE);
+	assert_int_equal(unmap((struct hv_input_unmap_vp_state_page){ .partition_id = 7, .vp_index = 2 }), 0);
+	child.state = PARTITION_CREATED;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(maps),
 		cmocka_unit_test(refusals),
+		cmocka_unit_test(a_finalized_child_gets_none),
 	};
 	size_t size = ALIGN_UP(sizeof(struct vp), PAGE_SIZE);
 	int failed;
 
 	caller = aligned_alloc(PAGE_SIZE, size);
 	child_vp = aligned_alloc(PAGE_SIZE, size);
+	child_vp->partition = &child;
 	vps[2] = child_vp;
 	child.vps = vps;
 	failed = cmocka_run_group_tests_name("state page hypercalls", tests, NULL, NULL);

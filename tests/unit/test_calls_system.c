@@ -1,6 +1,9 @@
-/* unit: core/calls_system.c */
+/* unit: core/calls_system.c core/calls_properties.c core/hv_cpuid.c core/cpuid_policy.c core/cpuid_overrides.c core/partition.c */
 /* SPDX-License-Identifier: MIT */
-/* System and partition properties and the sleep states of a root: values, and the exact status of every refusal. */
+/*
+ * System and partition properties and the sleep states of a root: values, and the exact status of every refusal. What a parent sets of
+ * its children: test_calls_properties.c.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,17 +17,21 @@
 #include <hv/root.h>
 #include <hv/status.h>
 #include <trivet/backend.h>
+#include <trivet/gpa_space.h>
+#include <trivet/hv_cpuid.h>
+#include <trivet/hv_msr.h>
 #include <trivet/hypercall.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
 #include <trivet/reference_time.h>
+#include <trivet/schedule.h>
 #include <trivet/vp.h>
 
 #include "../../core/reset.h"
 
-static struct partition partition;
+struct partition root_partition;
 static struct vp vp;
 static jmp_buf powered_off;
 static uint8_t types[2];
@@ -44,6 +51,85 @@ _Noreturn void machine_power_off(uint8_t pm1a_slp_typ, uint8_t pm1b_slp_typ)
 	longjmp(powered_off, 1);
 }
 
+uint64_t reference_time_100ns(const struct partition *of)
+{
+	(void)of;
+	return 123456789;
+}
+
+/* ---- For children, of which there are none here ---- */
+
+void hv_msr_offer(struct partition *of)
+{
+	(void)of;
+	abort();
+}
+
+void reference_time_freeze(struct partition *of, bool freeze)
+{
+	(void)of;
+	(void)freeze;
+	abort();
+}
+
+void reference_time_set(struct partition *of, uint64_t time_100ns)
+{
+	(void)of;
+	(void)time_100ns;
+	abort();
+}
+
+void partition_params_changed(struct partition *of)
+{
+	(void)of;
+	abort();
+}
+
+void gpa_space_track(struct partition *of, bool tracks)
+{
+	(void)of;
+	(void)tracks;
+	abort();
+}
+
+void vp_notify(struct vp *of)
+{
+	(void)of;
+	abort();
+}
+
+/* ---- The processor ---- */
+
+uint64_t lp_tsc_hz(void)
+{
+	return 2300000000;
+}
+
+static uint32_t vendor_ebx;
+
+struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
+{
+	switch (leaf) {
+	case 0:
+		return (struct cpuid_regs){ .eax = 0xd, .ebx = vendor_ebx };
+	case 1:
+		return (struct cpuid_regs){ .ebx = 0x01020800, .ecx = BIT(26) | BIT(28) }; /* XSAVE, AVX */
+	case 0xd:
+		return subleaf == 0 ? (struct cpuid_regs){ 0x207, 832, 2696, 0x40000000 } :
+		       subleaf == 2 ? (struct cpuid_regs){ 256, 576, 0, 0 } :
+		       subleaf == 9 ? (struct cpuid_regs){ 8, 2688, 0, 0 } :
+				      (struct cpuid_regs){ 0 };
+	default:
+		return (struct cpuid_regs){ 0 };
+	}
+}
+
+bool read_xcr0(uint64_t *value)
+{
+	*value = 7;
+	return true;
+}
+
 static unsigned int phys_bits(void)
 {
 	return 39;
@@ -55,18 +141,18 @@ const struct backend *backend = &fake;
 static int setup(void **state)
 {
 	(void)state;
-	partition =
+	root_partition =
 		(struct partition){ .id = 1,
 				    .hv = true,
 				    .guest_os_id = 0x8100ull << 48,
 				    .privileges = HV_PRIVILEGE_VP_INDEX | HV_PRIVILEGE_CREATE_PARTITIONS };
-	vp = (struct vp){ .partition = &partition };
+	vp = (struct vp){ .partition = &root_partition };
 	return 0;
 }
 
 static uint16_t run(hypercall_handler handler, const void *input, void *output)
 {
-	struct hypercall call = { .vp = &vp, .partition = &partition, .input = input, .output = output };
+	struct hypercall call = { .vp = &vp, .partition = &root_partition, .input = input, .output = output };
 
 	return handler(&call);
 }
@@ -158,6 +244,92 @@ static void own_id(void **state)
 	assert_int_equal(out.partition_id, 1);
 }
 
+static uint16_t get(uint64_t id, uint32_t code, uint64_t *value)
+{
+	const struct hv_input_get_partition_property in = { .partition_id = id, .property_code = code };
+	struct hv_output_get_partition_property out = { 0 };
+	uint16_t status = run(hypercall_get_partition_property, &in, &out);
+
+	*value = out.value;
+	return status;
+}
+
+static void partition_properties(void **state)
+{
+	static const struct {
+		uint32_t code;
+		uint64_t value;
+	} values[] = {
+		{ 0x00010000, HV_PRIVILEGE_VP_INDEX | HV_PRIVILEGE_CREATE_PARTITIONS },
+		{ 0x00010001, BIT(0) | BIT(1) | BIT(8) },
+		{ 0x00020005, 0 },
+		{ 0x00030005, 123456789 },
+		{ 0x00050005, 0 },
+		{ 0x00050010, 39 },
+		{ 0x00050017, 0 },
+		{ 0x00060003, 8 }, /* 64 bytes */
+		{ 0x00060005, 0x609 },
+		{ 0x00060006, 39 },
+		{ 0x00060007, 0x207 }, /* a child gets no LWP (bit 62) */
+		{ 0x00060008, 840 }, /* compacted: 576, 256 for AVX, 8 for PKRU */
+		{ 0x00060009, 2300000000 },
+		{ 0x00070000, 0x8100ull << 48 },
+	};
+	static const uint32_t vendors[] = { 0x68747541, 0x756e6547, 0x6f677948 }; /* "Auth", "Genu", "Hygo" */
+	uint64_t value;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+		assert_int_equal(get(HV_PARTITION_ID_SELF, values[i].code, &value), HV_STATUS_SUCCESS);
+		assert_int_equal(value, values[i].value);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(vendors); i++) {
+		vendor_ebx = vendors[i];
+		assert_int_equal(get(1, 0x00060000, &value), HV_STATUS_SUCCESS);
+		assert_int_equal(value, i);
+	}
+
+	assert_int_equal(get(1, 0x00010002, &value), HV_STATUS_UNKNOWN_PROPERTY);
+	assert_int_equal(get(1, UINT32_MAX, &value), HV_STATUS_UNKNOWN_PROPERTY);
+	assert_int_equal(value, 0);
+	assert_int_equal(get(2, 0x00010000, &value), HV_STATUS_INVALID_PARTITION_ID);
+	assert_int_equal(get(0, 0x00010000, &value), HV_STATUS_INVALID_PARTITION_ID);
+}
+
+static void only_a_parent_sets_properties(void **state)
+{
+	struct hv_input_set_partition_property in = { .partition_id = 1, .property_code = 0x00010000 };
+
+	(void)state;
+	assert_int_equal(run(hypercall_set_partition_property, &in, NULL), HV_STATUS_ACCESS_DENIED);
+	in.property_code = 0x7fffffff;
+	assert_int_equal(run(hypercall_set_partition_property, &in, NULL), HV_STATUS_UNKNOWN_PROPERTY);
+	in.partition_id = 5;
+	assert_int_equal(run(hypercall_set_partition_property, &in, NULL), HV_STATUS_INVALID_PARTITION_ID);
+}
+
+static void extended_properties(void **state)
+{
+	struct hv_input_get_partition_property_ex in = { .partition_id = HV_PARTITION_ID_SELF,
+							 .property_code = 0x00090007 };
+	union {
+		struct hv_vmm_capabilities capabilities;
+		uint64_t words[509];
+	} out = { 0 };
+
+	(void)state;
+	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_SUCCESS);
+	assert_int_equal(out.capabilities.bank_count, 1);
+	assert_int_equal(out.capabilities.bank[0], BIT(4)); /* synthetic features can be assigned */
+	in.property_code = 0x00050010;
+	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_SUCCESS);
+	assert_int_equal(out.words[0], 39);
+	in.property_code = 0x00090008;
+	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_UNKNOWN_PROPERTY);
+	in.partition_id = 2;
+	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_INVALID_PARTITION_ID);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, setup)
@@ -165,6 +337,9 @@ int main(void)
 		TEST(system_properties),
 		TEST(sleep_states),
 		TEST(own_id),
+		TEST(partition_properties),
+		TEST(only_a_parent_sets_properties),
+		TEST(extended_properties),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -200,6 +200,21 @@ static void refusals(void **state)
 	assert_int_equal(event_ring(1)->port_id[0], 0);
 }
 
+/* Its end has begun: nothing new is to be found in its tables. */
+static void a_finalized_child(void **state)
+{
+	(void)state;
+	child.state = PARTITION_FINALIZED;
+	assert_int_equal(connect_bell(33, BELL_GPA, 0, 0), HV_STATUS_INVALID_PARTITION_STATE);
+	message_port(41);
+	create.port_partition_id = 7;
+	assert_int_equal(call(hypercall_create_port, &create), HV_STATUS_INVALID_PARTITION_STATE);
+	connection(0x21, 41, HV_PORT_TYPE_MESSAGE);
+	connect_input.port_partition_id = 7;
+	assert_int_equal(call(hypercall_connect_port, &connect_input), HV_STATUS_INVALID_PARTITION_STATE);
+	assert_int_equal(disconnect_bell(33), HV_STATUS_INVALID_CONNECTION_ID);
+}
+
 static void a_child_without_pages_is_given_some(void **state)
 {
 	(void)state;
@@ -494,6 +509,7 @@ int main(void)
 		T(a_store_rings),
 		T(only_the_store_that_was_meant),
 		T(refusals),
+		T(a_finalized_child),
 		T(a_child_without_pages_is_given_some),
 		T(searched_for_among_others),
 		T(a_full_ring),

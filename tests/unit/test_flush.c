@@ -209,6 +209,18 @@ static void waiter_is_idle_itself(void **state)
 	assert_int_equal(kicks[1], 2);
 }
 
+/* One that is borrowed runs nowhere: should it count as running again, the next flush would wait for it for ever. */
+static void a_borrowed_waiter_stays_idle(void **state)
+{
+	(void)state;
+	on_kick = obey;
+	flush_idle_begin(&cpus[0].vp);
+	flush_space(&partition, &cpus[0].vp);
+	assert_true(atomic_load(&cpus[0].vp.idle));
+	assert_true(kicks[1] > 0);
+	flush_idle_end(&cpus[0].vp);
+}
+
 static void go_to_sleep(struct cpu *cpu)
 {
 	flush_idle_begin(&cpu->vp);
@@ -565,6 +577,7 @@ int main(void)
 		TEST(caller_outside_the_set_is_not_flushed),
 		TEST(idle_targets_are_neither_kicked_nor_waited_for),
 		TEST(waiter_is_idle_itself),
+		TEST(a_borrowed_waiter_stays_idle),
 		TEST(target_that_goes_to_sleep_ends_the_wait),
 		TEST(earlier_flush_does_not_count),
 		TEST(flush_by_another_partitions_vp),

@@ -100,9 +100,21 @@ uint64_t lp_tsc_now(uint64_t *moved)
 }
 
 /* The target looks by itself, in enter(). */
+bool vp_is_loaded_here(const struct vp *vp)
+{
+	(void)vp;
+	return true;
+}
+
 void vp_notify(struct vp *vp)
 {
 	lp_kick(vp->lp);
+}
+
+/* Each VP has its LP to itself. */
+bool vp_is_loaded_here(const struct vp *vp)
+{
+	return vp->lp == current;
 }
 
 bool intercept_is_dead(const struct synic_message *message)
@@ -123,12 +135,6 @@ bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
 	(void)vp;
 	(void)sints;
 	abort();
-}
-
-bool vp_is_loaded_here(const struct vp *vp)
-{
-	(void)vp;
-	return true;
 }
 
 void lp_kick(struct lp *lp)
