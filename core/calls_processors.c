@@ -136,6 +136,8 @@ uint16_t hypercall_create_vp(struct hypercall *call)
 	partition = partition_authority(call->vp, in->partition_id, HV_PRIVILEGE_CPU_MANAGEMENT, &status);
 	if (!partition)
 		return status;
+	if (!partition_is_root(partition))
+		return partition_create_vp(partition, in->vp_index);
 	if (in->vp_index >= partition->vp_count || in->vp_index == 0)
 		return HV_STATUS_INVALID_VP_INDEX;
 	vp = added_vp(partition, in->vp_index);
@@ -154,8 +156,12 @@ uint16_t hypercall_delete_vp(struct hypercall *call)
 {
 	const struct hv_input_delete_vp *in = call->input;
 	uint16_t status;
+	struct partition *partition = partition_authority(call->vp, in->partition_id, 0, &status);
 
-	return partition_authority(call->vp, in->partition_id, 0, &status) ? HV_STATUS_ACCESS_DENIED : status;
+	if (!partition)
+		return status;
+	return partition_is_root(partition) ? HV_STATUS_ACCESS_DENIED :
+					      partition_delete_vp(partition, call->vp, in->vp_index);
 }
 
 uint16_t hypercall_notify_partition_event(struct hypercall *call)

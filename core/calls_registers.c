@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hypercalls about the registers of a VP: get, set, and translate an address with them. A VP's registers are touched on its LP only, so
- * for now a VP can name itself and nobody else.
+ * Hypercalls about the registers of a VP: get, set, and translate an address with them. A VP can name itself, or one of a child of its partition's,
+ * which is stopped for as long as it is looked at. Not another of its own partition, whose registers are in another processor.
  */
 #include <errno.h>
 #include <hv/cpuid.h>
@@ -14,6 +14,7 @@
 #include <trivet/guest_walk.h>
 #include <trivet/host_memory.h>
 #include <trivet/hypercall.h>
+#include <trivet/intercept.h>
 #include <trivet/overlay.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
@@ -40,22 +41,44 @@ static struct vp *find_target(const struct hypercall *call, uint64_t partition_i
 {
 	struct partition *partition =
 		partition_authority(call->vp, partition_id, HV_PRIVILEGE_ACCESS_VP_REGISTERS, status);
-	struct vp *vp = call->vp;
-
 	if (!partition)
 		return NULL;
-	if (vp_index != HV_VP_INDEX_SELF) {
-		if (vp_index >= partition->vp_count) {
-			*status = HV_STATUS_INVALID_VP_INDEX;
-			return NULL;
-		}
-		vp = partition->vps[vp_index];
+	if (partition == call->partition && (vp_index == HV_VP_INDEX_SELF || vp_index == call->vp->index))
+		return call->vp;
+	if (vp_index >= partition->vp_count || !partition->vps[vp_index])
+		*status = HV_STATUS_INVALID_VP_INDEX;
+	else if (partition == call->partition)
+		*status = HV_STATUS_INVALID_VP_STATE;
+	else
+		return partition->vps[vp_index];
+	return NULL;
+}
+
+/* A call's hold on the VP that it is about. Suspend registers need none, and are mostly all that a call is about. */
+struct access {
+	struct vp *vp, *caller;
+	bool borrowed;
+};
+
+static void begin_access(struct access *access, uint32_t name)
+{
+	struct vp *vp = access->vp;
+
+	if (vp == access->caller || access->borrowed || vp_register_is_hold(name))
+		return;
+	vp_borrow(vp, access->caller);
+	access->borrowed = true;
+	/* What its parent answered last comes before what it asks now. */
+	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_RESUME) {
+		vp_clear_pending(vp, VP_PENDING_RESUME);
+		intercept_resume(vp);
 	}
-	if (vp != call->vp) {
-		*status = HV_STATUS_INVALID_VP_STATE; /* it may run: its registers are in another processor */
-		return NULL;
-	}
-	return vp;
+}
+
+static void end_access(const struct access *access)
+{
+	if (access->borrowed)
+		vp_return(access->vp);
 }
 
 static struct vp *registers_target(const struct hypercall *call, uint16_t *status)
@@ -73,25 +96,35 @@ uint16_t hypercall_get_vp_registers(struct hypercall *call)
 {
 	const uint32_t *names = call->rep_input;
 	union hv_register_value *values = call->rep_output;
+	struct access access = { .caller = call->vp };
 	uint16_t status;
-	struct vp *vp = registers_target(call, &status);
 
-	if (!vp)
+	access.vp = registers_target(call, &status);
+	if (!access.vp)
 		return status;
 	for (; call->reps_done < call->rep_count; call->reps_done++) {
-		status =
-			vp_register_get(vp, vp == call->vp, names[call->reps_done], &values[call->reps_done]);
+		uint32_t name = names[call->reps_done];
+
+		begin_access(&access, name);
+		status = vp_register_get(access.vp, access.vp == call->vp, name, &values[call->reps_done]);
 		if (status != HV_STATUS_SUCCESS)
-			return status;
+			break;
 	}
-	return HV_STATUS_SUCCESS;
+	end_access(&access);
+	return status;
 }
 
-static uint16_t set_one(struct vp *vp, bool self, const struct hv_register_assoc *element)
+static uint16_t set_one(struct access *access, const struct hv_register_assoc *element)
 {
+	uint16_t status;
+
 	if (element->reserved1 || element->reserved2)
 		return HV_STATUS_INVALID_PARAMETER;
-	return vp_register_set(vp, self, element->name, &element->value);
+	begin_access(access, element->name);
+	status = vp_register_set(access->vp, access->vp == access->caller, element->name, &element->value);
+	if (!status && access->borrowed && !vp_register_is_hold(element->name))
+		intercept_note_register(access->vp, element->name, &element->value);
+	return status;
 }
 
 /*
@@ -101,17 +134,19 @@ static uint16_t set_one(struct vp *vp, bool self, const struct hv_register_assoc
 uint16_t hypercall_set_vp_registers(struct hypercall *call)
 {
 	const struct hv_register_assoc *elements = call->rep_input;
+	struct access access = { .caller = call->vp };
 	uint16_t status;
-	struct vp *vp = registers_target(call, &status);
 
-	if (!vp)
+	access.vp = registers_target(call, &status);
+	if (!access.vp)
 		return status;
 	for (; call->reps_done < call->rep_count; call->reps_done++) {
-		status = set_one(vp, vp == call->vp, &elements[call->reps_done]);
+		status = set_one(&access, &elements[call->reps_done]);
 		if (status != HV_STATUS_SUCCESS)
-			return status;
+			break;
 	}
-	return HV_STATUS_SUCCESS;
+	end_access(&access);
+	return status;
 }
 
 /* The kind of access that the flags describe, but for what is done to the memory. */
@@ -194,13 +229,17 @@ static bool flags_are_valid(uint64_t flags)
 	       is_level_0((hv_input_vtl)(flags >> HV_TRANSLATE_INPUT_VTL_SHIFT));
 }
 
-/* The hypervisor's own memory isn't there for the root but where an overlay shows it; nor is what was deposited. */
+/*
+ * The hypervisor's own memory isn't there for the root but where an overlay shows it; nor is what was deposited. What a child has where nothing is
+ * mapped its parent knows better: a device.
+ */
 static void describe_page(const struct partition *partition, gpa_t gpa,
 			  struct hv_output_translate_virtual_address *output)
 {
 	bool overlay = overlay_at(partition, gpa, false);
 
-	if (!overlay && (host_memory_is_ours(HPA(gpa.v), PAGE_SIZE) || deposit_holds(gpa.v >> PAGE_SHIFT))) {
+	if (!overlay && partition_is_root(partition) &&
+	    (host_memory_is_ours(HPA(gpa.v), PAGE_SIZE) || deposit_holds(gpa.v >> PAGE_SHIFT))) {
 		output->result_code = HV_TRANSLATE_GPA_UNMAPPED;
 		return;
 	}
@@ -208,22 +247,12 @@ static void describe_page(const struct partition *partition, gpa_t gpa,
 	output->gpn = gpa.v >> PAGE_SHIFT;
 }
 
-uint16_t hypercall_translate_virtual_address(struct hypercall *call)
+static void translate_for(struct vp *vp, uint64_t flags, gva_t gva,
+			  struct hv_output_translate_virtual_address *output)
 {
-	const struct hv_input_translate_virtual_address *input = call->input;
-	struct hv_output_translate_virtual_address *output = call->output;
-	uint64_t flags = input->control_flags;
 	struct vp_context context;
-	uint16_t status;
-	struct vp *vp;
 	gpa_t gpa = GPA(0);
-	gva_t gva = GVA(input->gva_page << PAGE_SHIFT);
 
-	if (input->padding || !flags_are_valid(flags) || input->gva_page >> (64 - PAGE_SHIFT))
-		return HV_STATUS_INVALID_PARAMETER;
-	vp = find_target(call, input->partition_id, input->vp_index, &status);
-	if (!vp)
-		return status;
 	backend->get_context(vp, &context);
 	if (flags & HV_TRANSLATE_ENFORCE_SMAP)
 		context.paging.rflags &= ~RFLAGS_AC;
@@ -233,6 +262,23 @@ uint16_t hypercall_translate_virtual_address(struct hypercall *call)
 	if (output->result_code == HV_TRANSLATE_SUCCESS && (flags & HV_TRANSLATE_SET_PAGE_TABLE_BITS))
 		output->result_code = set_page_table_bits(vp, &context, flags, gva);
 	if (output->result_code == HV_TRANSLATE_SUCCESS)
-		describe_page(call->partition, gpa, output);
+		describe_page(vp->partition, gpa, output);
+}
+
+uint16_t hypercall_translate_virtual_address(struct hypercall *call)
+{
+	const struct hv_input_translate_virtual_address *input = call->input;
+	struct access access = { .caller = call->vp };
+	uint64_t flags = input->control_flags;
+	uint16_t status;
+
+	if (input->padding || !flags_are_valid(flags) || input->gva_page >> (64 - PAGE_SHIFT))
+		return HV_STATUS_INVALID_PARAMETER;
+	access.vp = find_target(call, input->partition_id, input->vp_index, &status);
+	if (!access.vp)
+		return status;
+	begin_access(&access, HV_REGISTER_X64_CR3);
+	translate_for(access.vp, flags, GVA(input->gva_page << PAGE_SHIFT), call->output);
+	end_access(&access);
 	return HV_STATUS_SUCCESS;
 }

@@ -20,48 +20,77 @@ static bool is_zero(const uint8_t *bytes, size_t count)
 	return any == 0;
 }
 
+struct found {
+	enum statistics_kind kind;
+	struct statistics_object *object;
+};
+
 static uint16_t find_lp(const struct hypercall *call, const struct hv_stats_identity_lp *identity,
-			uint32_t *object)
+			struct found *found)
 {
 	if (!is_zero(identity->reserved, sizeof(identity->reserved)) || identity->area != HV_STATS_AREA_SELF)
 		return HV_STATUS_INVALID_PARAMETER;
 	if (!partition_has_lp(call->partition, identity->lp_index))
 		return HV_STATUS_INVALID_LP_INDEX;
-	*object = STATISTICS_LP(identity->lp_index);
+	*found = (struct found){ STATISTICS_LP, &call->partition->vps[identity->lp_index]->lp->statistics };
 	return HV_STATUS_SUCCESS;
 }
 
-static uint16_t find_partition(const struct hypercall *call,
-			       const struct hv_stats_identity_partition *identity, uint32_t *object)
+/* The caller's own, or a child that has what is counted: before and after that there is nothing to see. */
+static struct partition *find_owner(const struct hypercall *call, uint64_t id, uint16_t *status)
 {
+	struct partition *partition = partition_authority(call->vp, id, HV_PRIVILEGE_ACCESS_STATS, status);
+
+	if (!partition || partition == call->partition || atomic_load(&partition->state) == PARTITION_ACTIVE)
+		return partition;
+	*status = HV_STATUS_INVALID_PARTITION_STATE;
+	return NULL;
+}
+
+static uint16_t find_partition(const struct hypercall *call,
+			       const struct hv_stats_identity_partition *identity, struct found *found)
+{
+	struct partition *partition;
 	uint16_t status;
 
-	if (!partition_authority(call->vp, identity->partition_id, HV_PRIVILEGE_ACCESS_STATS, &status))
+	partition = find_owner(call, identity->partition_id, &status);
+	if (!partition)
 		return status;
 	if (!is_zero(identity->reserved, sizeof(identity->reserved)) || identity->area != HV_STATS_AREA_SELF)
 		return HV_STATUS_INVALID_PARAMETER;
-	*object = STATISTICS_PARTITION;
+	*found = (struct found){ STATISTICS_PARTITION, &partition->statistics.object };
 	return HV_STATUS_SUCCESS;
 }
 
 static uint16_t find_vp(const struct hypercall *call, const struct hv_stats_identity_vp *identity,
-			uint32_t *object)
+			struct found *found)
 {
 	const struct partition *partition;
+	struct vp *vp = NULL;
 	uint16_t status;
 
-	partition = partition_authority(call->vp, identity->partition_id, HV_PRIVILEGE_ACCESS_STATS, &status);
+	partition = find_owner(call, identity->partition_id, &status);
 	if (!partition)
 		return status;
 	if (identity->flags || identity->reserved || identity->area != HV_STATS_AREA_SELF)
 		return HV_STATUS_INVALID_PARAMETER;
-	if (identity->vp_index >= partition->vp_count)
+	if (identity->vp_index < __atomic_load_n(&partition->vp_count, __ATOMIC_ACQUIRE))
+		vp = __atomic_load_n(&partition->vps[identity->vp_index], __ATOMIC_ACQUIRE);
+	if (!vp)
 		return HV_STATUS_INVALID_VP_INDEX;
-	*object = STATISTICS_VP(identity->vp_index);
+	*found = (struct found){ STATISTICS_VP, &vp->statistics };
 	return HV_STATUS_SUCCESS;
 }
 
-static uint16_t find_object(const struct hypercall *call, uint32_t *object)
+static uint16_t find_hypervisor(const struct hv_stats_identity_hypervisor *identity, struct found *found)
+{
+	if (!is_zero(identity->reserved, sizeof(identity->reserved)) || identity->area != HV_STATS_AREA_SELF)
+		return HV_STATUS_INVALID_PARAMETER;
+	*found = (struct found){ STATISTICS_HYPERVISOR, &statistics_hypervisor };
+	return HV_STATUS_SUCCESS;
+}
+
+static uint16_t find_object(const struct hypercall *call, struct found *found)
 {
 	const struct hv_input_map_stats_page *in = call->input; /* both calls have it */
 	const union hv_stats_identity *identity = &in->identity;
@@ -72,17 +101,13 @@ static uint16_t find_object(const struct hypercall *call, uint32_t *object)
 		return HV_STATUS_ACCESS_DENIED;
 	switch (in->object_type) {
 	case HV_STATS_OBJECT_HYPERVISOR:
-		*object = STATISTICS_HYPERVISOR;
-		return is_zero(identity->hypervisor.reserved, sizeof(identity->hypervisor.reserved)) &&
-				       identity->hypervisor.area == HV_STATS_AREA_SELF ?
-			       HV_STATUS_SUCCESS :
-			       HV_STATUS_INVALID_PARAMETER;
+		return find_hypervisor(&identity->hypervisor, found);
 	case HV_STATS_OBJECT_LOGICAL_PROCESSOR:
-		return find_lp(call, &identity->lp, object);
+		return find_lp(call, &identity->lp, found);
 	case HV_STATS_OBJECT_PARTITION:
-		return find_partition(call, &identity->partition, object);
+		return find_partition(call, &identity->partition, found);
 	case HV_STATS_OBJECT_VP:
-		return find_vp(call, &identity->vp, object);
+		return find_vp(call, &identity->vp, found);
 	default:
 		return HV_STATUS_INVALID_PARAMETER;
 	}
@@ -91,16 +116,16 @@ static uint16_t find_object(const struct hypercall *call, uint32_t *object)
 uint16_t hypercall_map_stats_page(struct hypercall *call)
 {
 	struct hv_output_map_stats_page *out = call->output;
-	uint32_t object;
-	uint16_t status = find_object(call, &object);
+	struct found found;
+	uint16_t status = find_object(call, &found);
 
-	return status ? status : statistics_map(call->vp, object, &out->map_gpn);
+	return status ? status : statistics_map(call->vp, found.kind, found.object, &out->map_gpn);
 }
 
 uint16_t hypercall_unmap_stats_page(struct hypercall *call)
 {
-	uint32_t object;
-	uint16_t status = find_object(call, &object);
+	struct found found;
+	uint16_t status = find_object(call, &found);
 
-	return status ? status : statistics_unmap(call->vp, object);
+	return status ? status : statistics_unmap(call->vp, found.object);
 }

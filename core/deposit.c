@@ -171,6 +171,8 @@ uint32_t deposit_withdraw(struct partition *target, struct vp *caller, uint64_t 
 	while (popped < count && pop(&target->deposits, &pages[popped]))
 		popped++;
 	spin_unlock(&target->deposits.lock);
+	for (uint32_t i = 0; i < popped; i++) /* the stack's links are ours */
+		memset(deposit_page_pointer(pages[i]), 0, PAGE_SIZE);
 	spin_lock(&to->space_lock);
 	for (; returned < popped; returned += run) {
 		run = run_length(pages + returned, popped - returned);
@@ -243,14 +245,15 @@ void deposit_source_init(struct partition *partition)
 	partition->pages = &partition->deposits.source;
 }
 
-int deposit_show(struct vp *caller, uint64_t page)
+int deposit_show(struct vp *caller, uint64_t page, bool writable)
 {
 	struct partition *to = caller->partition;
 	uint64_t gpa = page << PAGE_SHIFT, end = gpa + PAGE_SIZE;
 	int err;
 
 	spin_lock(&to->space_lock);
-	err = ss_map(&to->space, GPA(gpa), HPA(gpa), PAGE_SIZE, SS_READ, backend->memory_type(gpa, &end));
+	err = ss_map(&to->space, GPA(gpa), HPA(gpa), PAGE_SIZE, SS_READ | (writable ? SS_WRITE : 0),
+		     backend->memory_type(gpa, &end));
 	spin_unlock(&to->space_lock);
 	flush_and_reclaim(to, caller);
 	return err;

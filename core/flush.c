@@ -58,6 +58,21 @@ static inline bool request(struct vp *vp, const struct vp *self)
 	return true;
 }
 
+/* Who waits is idle meanwhile. A VP that is borrowed is so anyway, and stays it. */
+static inline bool wait_begin(struct vp *self)
+{
+	if (is_idle(self))
+		return false;
+	flush_idle_begin(self);
+	return true;
+}
+
+static inline void wait_end(struct vp *self, bool began)
+{
+	if (began)
+		flush_idle_end(self);
+}
+
 static inline void wait_for(struct vp *vp, const struct vp *self, uint64_t ticket)
 {
 	uint32_t spins = 0;
@@ -71,8 +86,46 @@ static inline void wait_for(struct vp *vp, const struct vp *self, uint64_t ticke
 	}
 }
 
+/* VPs of a child come and go; the root's stay. Returns what walk_end() needs. */
+static inline uint32_t walk_begin(struct partition *partition)
+{
+	uint32_t parity;
+
+	if (partition_is_root(partition))
+		return 0;
+	parity = atomic_load(&partition->flush.epoch) & 1;
+	atomic_fetch_add(&partition->flush.walks[parity], 1);
+	return parity;
+}
+
+static inline void walk_end(struct partition *partition, uint32_t parity)
+{
+	if (!partition_is_root(partition))
+		atomic_fetch_sub(&partition->flush.walks[parity], 1);
+}
+
+/*
+ * Who counted itself in before the epoch changed is waited for; who does it afterwards, with whatever parity, looks at the table of VPs only then,
+ * and finds the VP gone.
+ */
+void flush_forget_vp(struct partition *partition, struct vp *self)
+{
+	uint32_t parity = atomic_fetch_add(&partition->flush.epoch, 1) & 1;
+
+	flush_idle_begin(self);
+	while (atomic_load(&partition->flush.walks[parity]))
+		cpu_relax();
+	flush_idle_end(self);
+}
+
+static inline struct vp *vp_at(const struct partition *partition, uint32_t index)
+{
+	return __atomic_load_n(&partition->vps[index], __ATOMIC_SEQ_CST);
+}
+
 void flush_vps(struct partition *partition, struct vp *self, const struct vp_set *set)
 {
+	uint32_t walk = walk_begin(partition);
 	uint64_t ticket = draw_ticket(partition);
 	struct vp_set_cursor cursor;
 	struct vp *vp;
@@ -80,37 +133,45 @@ void flush_vps(struct partition *partition, struct vp *self, const struct vp_set
 
 	for (cursor = vp_set_begin(set); (vp = vp_set_next(set, partition, &cursor));)
 		waits |= request(vp, self);
-	if (!waits)
-		return;
-	flush_idle_begin(self);
-	for (cursor = vp_set_begin(set); (vp = vp_set_next(set, partition, &cursor));)
-		wait_for(vp, self, ticket);
-	flush_idle_end(self);
+	if (waits) {
+		bool began = wait_begin(self);
+
+		for (cursor = vp_set_begin(set); (vp = vp_set_next(set, partition, &cursor));)
+			wait_for(vp, self, ticket);
+		wait_end(self, began);
+	}
+	walk_end(partition, walk);
 }
 
 void flush_space(struct partition *partition, struct vp *self)
 {
+	uint32_t walk = walk_begin(partition);
 	uint64_t ticket;
 	bool waits = false;
+	struct vp *vp;
 
 	atomic_fetch_add(&partition->flush.posting, 1);
 	ticket = draw_ticket(partition);
 	atomic_store(&partition->flush.space_ticket, ticket);
 	for (uint32_t i = 0; i < partition->vp_count; i++)
-		if (partition->vps[i])
-			waits |= request(partition->vps[i], self);
+		if ((vp = vp_at(partition, i)))
+			waits |= request(vp, self);
 	atomic_fetch_sub(&partition->flush.posting, 1);
-	if (!waits)
-		return;
-	ASSERT(self != NULL); /* at boot nobody runs */
+	if (waits) {
+		bool began;
+
+		ASSERT(self != NULL); /* at boot nobody runs */
 #ifdef TRIVET_DEBUG
-	ASSERT(self->lp->lock_ranks == 0); /* who waits for the lock would be waited for */
+		/* Who waits for the lock would be waited for. Only parents wait for those they borrow. */
+		ASSERT(!(self->lp->lock_ranks & ~BIT(LOCK_RANK_BORROW)));
 #endif
-	flush_idle_begin(self);
-	for (uint32_t i = 0; i < partition->vp_count; i++)
-		if (partition->vps[i])
-			wait_for(partition->vps[i], self, ticket);
-	flush_idle_end(self);
+		began = wait_begin(self);
+		for (uint32_t i = 0; i < partition->vp_count; i++)
+			if ((vp = vp_at(partition, i)))
+				wait_for(vp, self, ticket);
+		wait_end(self, began);
+	}
+	walk_end(partition, walk);
 }
 
 void flush_and_reclaim(struct partition *partition, struct vp *self)

@@ -90,11 +90,10 @@ static void log_text(struct vp *vp, uint64_t gpa, uint64_t bytes)
 
 int hv_msr_write_crash_control(struct vp *vp, uint32_t msr, uint64_t value)
 {
-	static struct log_ratelimit bucket;
 	uint64_t p[GUEST_CRASH_PARAMETERS];
 
 	(void)msr;
-	if (!(value & HV_CRASH_CTL_NOTIFY) || !log_ratelimit_allow(&bucket))
+	if (!(value & HV_CRASH_CTL_NOTIFY) || !log_ratelimit_allow(&vp->partition->crash.bucket))
 		return 0;
 	for (uint32_t i = 0; i < GUEST_CRASH_PARAMETERS; i++)
 		p[i] = atomic_load_explicit(&vp->partition->crash.parameters[i], memory_order_relaxed);

@@ -170,6 +170,7 @@ static bool was_kicked(struct lp *lp)
 /* True when the VP may have an interrupt to take now. */
 static bool handle_vector(struct lp *lp, uint8_t vector)
 {
+	lp->interrupts++;
 	if (vector == HV_VECTOR_TIMER && timer_fired(lp)) {
 		end_edge(lp, vector);
 		handle_timer(lp);

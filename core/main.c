@@ -197,10 +197,12 @@ _Noreturn void lp_main(struct lp *lp)
 	atomic_store(&lp->kicked, 0);
 	lp_tsc_start(lp);
 	atomic_exchange(&lp->state, LP_ONLINE);
+	lp_run_time_start(lp);
 	vp_run_time_start(lp->root_vp);
 	reference_time_tsc_moved(lp->root_vp->partition);
 	schedule_start(lp->root_vp);
-	flush_idle_end(lp->root_vp); /* from here on kicks arrive; the back end looks at what is pending first */
+	flush_idle_end(
+		lp->root_vp); /* from here on kicks arrive; the back end looks at what is pending first */
 	backend->vp_run(lp->root_vp);
 }
 

@@ -23,7 +23,7 @@ static const uint8_t permissions[OVERLAY_KIND_COUNT] = {
 };
 
 void overlay_space_init(struct partition *partition, unsigned int gpa_bits, bool identity,
-			int (*map_beneath)(struct partition *partition, uint64_t gpn))
+			int (*map_beneath)(struct partition *partition, uint64_t gpn, uint64_t beneath))
 {
 	partition->overlays = (struct overlay_space){
 		.gpa_bits = (uint8_t)(gpa_bits < SS_GPA_BITS ? gpa_bits : SS_GPA_BITS),
@@ -44,9 +44,10 @@ static uint64_t reset_value(const struct partition *partition, const struct over
 
 int overlay_init(struct partition *partition, struct overlay *overlay, enum overlay_kind kind)
 {
-	overlay->content = page_alloc(&host_pool, 0);
+	overlay->content = partition->pages->alloc(partition->pages);
 	if (!overlay->content)
 		return -ENOMEM;
+	overlay->partition = partition;
 	overlay->kind = (uint8_t)kind;
 	atomic_store_explicit(&overlay->msr, reset_value(partition, overlay), memory_order_relaxed);
 	return 0;
@@ -55,7 +56,7 @@ int overlay_init(struct partition *partition, struct overlay *overlay, enum over
 void overlay_destroy(struct overlay *overlay)
 {
 	if (overlay->content)
-		page_free(&host_pool, overlay->content, 0);
+		overlay->partition->pages->free(overlay->partition->pages, overlay->content);
 	*overlay = (struct overlay){ 0 };
 }
 
@@ -80,11 +81,13 @@ static void count_displaced(struct partition *partition, const struct overlay *o
 		atomic_fetch_add_explicit(&partition->overlays.displaced, change, memory_order_relaxed);
 }
 
-static void link_on_top(struct partition *partition, struct overlay *overlay, uint64_t gpn)
+static void link_on_top(struct partition *partition, struct overlay *overlay, uint64_t gpn, uint64_t beneath)
 {
 	struct overlay **head = bucket_of(partition, gpn);
 
+	partition->overlays.mapped++;
 	overlay->gpn = gpn;
+	overlay->beneath = beneath;
 	overlay->mapped = true;
 	overlay->next = *head;
 	*head = overlay;
@@ -98,13 +101,14 @@ static void unlink_from(struct partition *partition, struct overlay *overlay)
 	while (*at != overlay)
 		at = &(*at)->next;
 	*at = overlay->next;
+	partition->overlays.mapped--;
 	overlay->next = NULL;
 	overlay->mapped = false;
 	count_displaced(partition, overlay, UINT32_MAX);
 }
 
-/* Lets the VPs see `overlay` at `gpn`, or with NULL what is there without overlays. */
-static int show(struct partition *partition, const struct overlay *overlay, uint64_t gpn)
+/* Lets the VPs see `overlay` at `gpn`, or with NULL what is there without overlays: in a child, `beneath`. */
+static int show(struct partition *partition, const struct overlay *overlay, uint64_t gpn, uint64_t beneath)
 {
 	hpa_t hpa;
 	uint64_t end;
@@ -112,7 +116,7 @@ static int show(struct partition *partition, const struct overlay *overlay, uint
 	if (gpn == APIC_BASE_DEFAULT >> PAGE_SHIFT)
 		return 0;
 	if (!overlay)
-		return partition->overlays.map_beneath(partition, gpn);
+		return partition->overlays.map_beneath(partition, gpn, beneath);
 	hpa = hv_virt_to_phys(overlay->content);
 	end = hpa.v + PAGE_SIZE;
 	return ss_map(&partition->space, GPA(gpn << PAGE_SHIFT), hpa, PAGE_SIZE, permissions[overlay->kind],
@@ -122,34 +126,37 @@ static int show(struct partition *partition, const struct overlay *overlay, uint
 /* Takes `overlay` away from where it lies. */
 static int lift(struct partition *partition, struct overlay *overlay)
 {
-	uint64_t gpn = overlay->gpn;
+	uint64_t gpn = overlay->gpn, beneath = overlay->beneath;
 	bool seen = top_at(partition, gpn) == overlay;
 	int err;
 
 	unlink_from(partition, overlay);
 	if (!seen)
 		return 0;
-	err = show(partition, top_at(partition, gpn), gpn);
+	err = show(partition, top_at(partition, gpn), gpn, beneath);
 	if (err)
-		link_on_top(partition, overlay, gpn); /* where it was */
+		link_on_top(partition, overlay, gpn, beneath); /* where it was */
 	return err;
 }
 
 /* To `gpn`, from wherever it is. Nothing has changed after an error. */
 static int lay(struct partition *partition, struct overlay *overlay, uint64_t gpn)
 {
+	uint64_t beneath = 0;
 	int err;
 
 	if (overlay->mapped && overlay->gpn == gpn)
 		return 0;
-	err = show(partition, overlay, gpn);
+	if (partition->overlays.read_beneath)
+		beneath = partition->overlays.read_beneath(partition, gpn);
+	err = show(partition, overlay, gpn, beneath);
 	if (!err && overlay->mapped) {
 		err = lift(partition, overlay);
 		if (err)
-			show(partition, top_at(partition, gpn), gpn); /* its tables are there */
+			show(partition, top_at(partition, gpn), gpn, beneath); /* its tables are there */
 	}
 	if (!err)
-		link_on_top(partition, overlay, gpn);
+		link_on_top(partition, overlay, gpn, beneath);
 	return err;
 }
 
@@ -157,10 +164,11 @@ static void log_no_page(const struct partition *partition, const struct vp *self
 {
 	static struct log_ratelimit bucket;
 
-	log_vp_ratelimited(
-		&bucket, LOG_ERROR, partition->id, self ? self->index : 0,
-		"no page left for the tables of an overlay page: #GP. Give the hypervisor more memory "
-		"(memory = in trivet.conf)");
+	log_vp_ratelimited(&bucket, LOG_ERROR, partition->id, self ? self->index : 0,
+			   "no page left for the tables of an overlay page: #GP. %s",
+			   partition->overlays.identity ?
+				   "Give the hypervisor more memory (memory = in trivet.conf)" :
+				   "Its parent has deposited too little");
 }
 
 int overlay_change(struct partition *partition, const struct vp *self, struct overlay *overlay,
@@ -199,6 +207,53 @@ void overlay_reset(struct partition *partition, struct vp *self, struct overlay 
 	overlay_write_msr(partition, self, overlay, reset_value(partition, overlay));
 	if (clear)
 		memset(overlay->content, 0, PAGE_SIZE);
+}
+
+uint64_t overlay_first_in(const struct partition *partition, uint64_t gpn, uint64_t end)
+{
+	const struct overlay_space *space = &partition->overlays;
+
+	if (!space->mapped)
+		return end;
+	if (end - gpn < OVERLAY_BUCKETS) {
+		while (gpn < end && !top_at(partition, gpn))
+			gpn++;
+		return gpn;
+	}
+	for (uint32_t i = 0; i < OVERLAY_BUCKETS; i++)
+		for (const struct overlay *at = space->bucket[i]; at; at = at->next)
+			if (at->gpn >= gpn && at->gpn < end)
+				end = at->gpn;
+	return end;
+}
+
+uint64_t overlay_beneath(const struct partition *partition, uint64_t gpn)
+{
+	return top_at(partition, gpn)->beneath;
+}
+
+void overlay_set_beneath(struct partition *partition, uint64_t gpn, uint64_t beneath)
+{
+	for (struct overlay *at = *bucket_of(partition, gpn); at; at = at->next)
+		if (at->gpn == gpn)
+			at->beneath = beneath;
+}
+
+bool overlay_forget_one(struct partition *partition, uint64_t *gpn, uint64_t *beneath, bool *bare)
+{
+	struct overlay **bucket = partition->overlays.bucket;
+	struct overlay *overlay;
+
+	if (!partition->overlays.mapped)
+		return false;
+	while (!*bucket)
+		bucket++;
+	overlay = *bucket;
+	*gpn = overlay->gpn;
+	*beneath = overlay->beneath;
+	unlink_from(partition, overlay);
+	*bare = !top_at(partition, *gpn);
+	return true;
 }
 
 bool overlay_in_range(const struct partition *partition, uint64_t start, uint64_t end)

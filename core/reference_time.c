@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Partition reference time. The formula is the reference TSC page's own, in the page's own numbers, so that MSR and page can't
- * differ (TLFS "Timers"). What a root writes to its TSCs is taken out again by lp->tsc_moved; while that is the same
- * everywhere it may as well be part of the page's offset.
+ * differ (TLFS "Timers"). What is written to its VPs' TSCs is taken out again by how far they are ahead of lp_clock(); while that is the
+ * same everywhere it may as well be part of the page's offset.
  */
 #include <errno.h>
 
@@ -84,10 +84,11 @@ int reference_time_init(struct partition *partition, uint64_t tsc_hz, uint64_t t
 }
 
 struct clock {
-	uint64_t offset_100ns, moved_tsc;
+	uint64_t offset_100ns, moved_tsc, frozen_100ns;
+	bool frozen;
 };
 
-/* The writer holds nobody up: it changes two words. */
+/* The writer holds nobody up: it changes some words. */
 static struct clock read_clock(const struct reference_time *time)
 {
 	struct clock clock;
@@ -97,6 +98,8 @@ static struct clock read_clock(const struct reference_time *time)
 		version = atomic_load_explicit(&time->version, memory_order_acquire);
 		clock.offset_100ns = atomic_load_explicit(&time->offset_100ns, memory_order_relaxed);
 		clock.moved_tsc = atomic_load_explicit(&time->moved_tsc, memory_order_relaxed);
+		clock.frozen_100ns = atomic_load_explicit(&time->frozen_100ns, memory_order_relaxed);
+		clock.frozen = atomic_load_explicit(&time->frozen, memory_order_relaxed);
 		atomic_thread_fence(memory_order_acquire);
 	} while (unlikely((version & 1) ||
 			  version != atomic_load_explicit(&time->version, memory_order_relaxed)));
@@ -107,8 +110,11 @@ uint64_t reference_time_100ns(const struct partition *partition)
 {
 	const struct reference_time *time = &partition->reference_time;
 	struct clock clock = read_clock(time);
-	uint64_t moved, tsc = lp_tsc_now(&moved);
+	uint64_t moved, tsc;
 
+	if (unlikely(clock.frozen))
+		return clock.frozen_100ns;
+	tsc = lp_tsc_now(&moved);
 	return multiply_high(tsc - (moved - clock.moved_tsc), time->scale) + clock.offset_100ns;
 }
 
@@ -120,6 +126,8 @@ uint64_t reference_time_to_tsc(const struct partition *partition, uint64_t time_
 	uint64_t now = here - (moved - clock.moved_tsc); /* of the clock that the offset is for */
 	uint64_t then;
 
+	if (unlikely(clock.frozen))
+		return time_100ns <= clock.frozen_100ns ? here : UINT64_MAX;
 	/* Times are far below 2^63, and so is the offset either way. */
 	if (time_100ns > INT64_MAX)
 		return UINT64_MAX;
@@ -134,56 +142,142 @@ uint64_t reference_time_to_tsc(const struct partition *partition, uint64_t time_
 	return then - now > UINT64_MAX - here ? UINT64_MAX : here + (then - now);
 }
 
-/* Do all VPs' LPs that run agree on how far the TSC was moved? */
+/* How far the VP's TSC is ahead of lp_clock(). False: it has none yet. */
+static bool moved_by(const struct vp *vp, uint64_t *moved)
+{
+	if (!vp)
+		return false;
+	if (!partition_is_root(vp->partition)) {
+		*moved = __atomic_load_n(&vp->tsc_offset, __ATOMIC_RELAXED);
+		return true;
+	}
+	*moved = atomic_load(&vp->lp->tsc_moved);
+	return atomic_load(&vp->lp->state) == LP_ONLINE;
+}
+
+/* Do all VPs that may read it agree on how far the TSC was moved? A child without VPs gets them where the partition is. */
 static bool all_moved_alike(const struct partition *partition, uint64_t *moved)
 {
 	bool found = false;
 
 	for (uint32_t i = 0; i < partition->vp_count; i++) {
-		const struct lp *lp = partition->vps[i]->lp;
-		uint64_t its = atomic_load(&lp->tsc_moved);
+		uint64_t its;
 
-		if (atomic_load(&lp->state) != LP_ONLINE)
+		if (!moved_by(partition->vps[i], &its))
 			continue;
 		if (found && its != *moved)
 			return false;
 		*moved = its;
 		found = true;
 	}
+	if (!found && !partition_is_root(partition)) {
+		*moved = partition->tsc_offset;
+		found = true;
+	}
 	return found;
+}
+
+static void set_clock(struct reference_time *time, const struct clock *clock)
+{
+	atomic_fetch_add(&time->version, 1);
+	atomic_store(&time->offset_100ns, clock->offset_100ns);
+	atomic_store(&time->moved_tsc, clock->moved_tsc);
+	atomic_store(&time->frozen_100ns, clock->frozen_100ns);
+	atomic_store(&time->frozen, clock->frozen);
+	atomic_fetch_add(&time->version, 1);
 }
 
 /* The move becomes part of the offset: rounded down, so that no clock goes back. */
 static void rebase(struct reference_time *time, uint64_t moved)
 {
-	uint64_t change = moved - atomic_load(&time->moved_tsc);
-	uint64_t offset = atomic_load(&time->offset_100ns);
+	struct clock clock = read_clock(time);
+	uint64_t change = moved - clock.moved_tsc;
 
 	if ((int64_t)change >= 0)
-		offset -= multiply_high(change, time->scale);
+		clock.offset_100ns -= multiply_high(change, time->scale);
 	else
-		offset += multiply_high(0 - change, time->scale) + 1;
-	atomic_fetch_add(&time->version, 1);
-	atomic_store(&time->offset_100ns, offset);
-	atomic_store(&time->moved_tsc, moved);
-	atomic_fetch_add(&time->version, 1);
+		clock.offset_100ns += multiply_high(0 - change, time->scale) + 1;
+	clock.moved_tsc = moved;
+	set_clock(time, &clock);
+}
+
+/* Under the lock: the page is what can be said now. */
+static void refresh_page(struct partition *partition)
+{
+	struct reference_time *time = &partition->reference_time;
+	uint64_t moved = 0;
+
+	invalidate_page(time);
+	if (!all_moved_alike(partition, &moved) || atomic_load(&time->frozen))
+		return;
+	if (moved != atomic_load(&time->moved_tsc))
+		rebase(time, moved);
+	publish_page(time);
 }
 
 void reference_time_tsc_moved(struct partition *partition)
 {
 	struct reference_time *time = &partition->reference_time;
-	uint64_t moved = 0;
 
 	if (!time->scale)
 		return;
 	spin_lock(&time->lock);
-	invalidate_page(time);
-	if (all_moved_alike(partition, &moved)) {
-		if (moved != atomic_load(&time->moved_tsc))
-			rebase(time, moved);
-		publish_page(time);
+	refresh_page(partition);
+	spin_unlock(&time->lock);
+}
+
+/* The offset with which it is `time_100ns` now. */
+static void set_offset(const struct reference_time *time, struct clock *clock, uint64_t time_100ns)
+{
+	uint64_t moved, tsc = lp_tsc_now(&moved);
+
+	clock->offset_100ns = time_100ns - multiply_high(tsc - (moved - clock->moved_tsc), time->scale);
+}
+
+void reference_time_freeze(struct partition *partition, bool freeze)
+{
+	struct reference_time *time = &partition->reference_time;
+	struct clock clock;
+
+	if (!time->scale)
+		return;
+	spin_lock(&time->lock);
+	clock = read_clock(time);
+	if (freeze != clock.frozen) {
+		if (freeze)
+			clock.frozen_100ns = reference_time_100ns(partition);
+		else
+			set_offset(time, &clock, clock.frozen_100ns);
+		clock.frozen = freeze;
+		invalidate_page(time);
+		set_clock(time, &clock);
+		refresh_page(partition);
 	}
 	spin_unlock(&time->lock);
+}
+
+void reference_time_set(struct partition *partition, uint64_t time_100ns)
+{
+	struct reference_time *time = &partition->reference_time;
+	struct clock clock;
+
+	if (!time->scale)
+		return;
+	spin_lock(&time->lock);
+	clock = read_clock(time);
+	if (clock.frozen)
+		clock.frozen_100ns = time_100ns;
+	else
+		set_offset(time, &clock, time_100ns);
+	invalidate_page(time);
+	set_clock(time, &clock);
+	refresh_page(partition);
+	spin_unlock(&time->lock);
+}
+
+bool reference_time_is_frozen(const struct partition *partition)
+{
+	return atomic_load_explicit(&partition->reference_time.frozen, memory_order_relaxed);
 }
 
 int hv_msr_read_time_ref_count(struct vp *vp, uint32_t msr, uint64_t *value)

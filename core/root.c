@@ -78,9 +78,11 @@ static int map_memory(const struct boot_handoff *handoff)
 }
 
 /* What the root has at a page without overlays. */
-static int map_beneath(struct partition *partition, uint64_t gpn)
+static int map_beneath(struct partition *partition, uint64_t gpn, uint64_t beneath)
 {
 	uint64_t start = gpn << PAGE_SHIFT;
+
+	(void)beneath;
 
 	if (host_memory_is_ours(HPA(start), PAGE_SIZE))
 		return ss_unmap(&partition->space, GPA(start), PAGE_SIZE);
@@ -144,7 +146,7 @@ int root_init(const struct boot_handoff *handoff)
 	}
 	root_partition.vp_count = lp_count;
 	if (!err && root_partition.hv)
-		err = statistics_init(&root_partition);
+		statistics_init(&root_partition);
 	return err;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VP's run time. Two clock readings per wait are all it costs: what runs on an LP besides its VP is the hypervisor on that VP's
+ * Run times. Two clock readings per wait are all they cost: what runs on an LP besides the VP that is loaded is the hypervisor on that VP's
  * behalf.
  */
 #include <trivet/hv_msr.h>
@@ -19,34 +19,85 @@ static void set(_Atomic uint64_t *ticks, uint64_t value)
 	atomic_store_explicit(ticks, value, memory_order_relaxed);
 }
 
-void vp_run_time_start(struct vp *vp)
+static void start(struct run_time *run)
 {
-	if (!get(&vp->run_time.started_tsc))
-		set(&vp->run_time.started_tsc, lp_clock());
+	if (!get(&run->started_tsc))
+		set(&run->started_tsc, lp_clock());
 }
 
-void vp_run_time_idle_begin(struct vp *vp)
+static void idle_begin(struct run_time *run)
 {
-	set(&vp->run_time.idle_since_tsc, lp_clock());
+	set(&run->idle_since_tsc, lp_clock());
 }
 
-void vp_run_time_idle_end(struct vp *vp)
+static void idle_end(struct run_time *run)
 {
-	struct vp_run_time *run = &vp->run_time;
+	uint64_t since = get(&run->idle_since_tsc);
 
-	set(&run->idle_tsc, get(&run->idle_tsc) + (lp_clock() - get(&run->idle_since_tsc)));
+	if (unlikely(!since)) {
+		start(run);
+		return;
+	}
+	set(&run->idle_tsc, get(&run->idle_tsc) + (lp_clock() - since));
 	set(&run->idle_since_tsc, 0);
+	set(&run->waits, get(&run->waits) + 1);
 }
 
-uint64_t vp_run_time_tsc(const struct vp *vp)
+static uint64_t run_tsc(const struct run_time *run)
 {
-	const struct vp_run_time *run = &vp->run_time;
 	uint64_t since = get(&run->idle_since_tsc);
 	uint64_t until = since ? since : lp_clock();
 	uint64_t before = get(&run->started_tsc) + get(&run->idle_tsc);
 
 	/* Read between the two stores that end a wait, a moment may be missing. */
 	return get(&run->started_tsc) && until > before ? until - before : 0;
+}
+
+void vp_run_time_start(struct vp *vp)
+{
+	start(&vp->run_time);
+}
+
+void vp_run_time_idle_begin(struct vp *vp)
+{
+	idle_begin(&vp->run_time);
+}
+
+void vp_run_time_idle_end(struct vp *vp)
+{
+	idle_end(&vp->run_time);
+}
+
+uint64_t vp_run_time_tsc(const struct vp *vp)
+{
+	return run_tsc(&vp->run_time);
+}
+
+void lp_run_time_start(struct lp *lp)
+{
+	start(&lp->run_time);
+}
+
+void lp_run_time_idle_begin(struct lp *lp)
+{
+	idle_begin(&lp->run_time);
+}
+
+void lp_run_time_idle_end(struct lp *lp)
+{
+	idle_end(&lp->run_time);
+}
+
+uint64_t lp_run_time_tsc(const struct lp *lp)
+{
+	return run_tsc(&lp->run_time);
+}
+
+uint64_t lp_idle_time_tsc(const struct lp *lp)
+{
+	uint64_t since = get(&lp->run_time.idle_since_tsc), now = lp_clock();
+
+	return get(&lp->run_time.idle_tsc) + (since && now > since ? now - since : 0);
 }
 
 uint64_t vp_run_time_100ns(const struct vp *vp)

@@ -220,11 +220,26 @@ static void apply_params(struct vp *vp)
 		sched_set_params(&vp->lp->sched, &vp->sched, &params, lp_clock());
 }
 
+/* It is about to be deleted; who set VP_HOLD_DEAD waits for this. Loaded, it will be looked at again when it isn't. */
+static void forget(struct vp *vp)
+{
+	if (vp->lp->vp == vp)
+		return;
+	leave_timer(vp);
+	if (vp->sched.state != SCHED_BLOCKED)
+		sched_block(&vp->lp->sched, &vp->sched, lp_clock());
+	atomic_store_explicit(&vp->forgotten, true, memory_order_release);
+}
+
 /* Somebody changed something about a VP of this LP's. */
 static void look_at(struct lp *lp, struct vp *vp)
 {
 	if (vp->lp != lp) {
 		vp_notify(vp);
+		return;
+	}
+	if (unlikely(atomic_load_explicit(&vp->holds, memory_order_seq_cst) & VP_HOLD_DEAD)) {
+		forget(vp);
 		return;
 	}
 	if (!partition_is_root(vp->partition))
@@ -340,8 +355,9 @@ static bool settle(struct vp *vp)
 
 	if (unlikely(is_held(vp)))
 		return false;
-	if (pending & (VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME))
-		vp_clear_pending(vp, VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME);
+	if (pending & (VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK))
+		vp_clear_pending(vp, VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME |
+					     VP_PENDING_CLOCK);
 	if (pending & VP_PENDING_RESUME)
 		intercept_resume(vp);
 	if (unlikely(pending & VP_PENDING_SHUTDOWN))
@@ -350,6 +366,8 @@ static bool settle(struct vp *vp)
 		vp_handle_startup(vp);
 	if (pending & VP_PENDING_SYNIC)
 		synic_handle_pending(vp);
+	if (unlikely(pending & VP_PENDING_CLOCK))
+		stimers_clock_changed(vp);
 	if (pending & VP_PENDING_TIMER)
 		expire_timers(vp);
 	return !is_held(vp) && vp->state == VP_RUNNING && !vp_sleeps(vp);
@@ -479,6 +497,25 @@ void vp_release(struct vp *vp, uint32_t bits)
 
 	if (old && !(old & ~bits))
 		vp_notify(vp);
+}
+
+/* A kick is taken at the start of an exit, so the handler of the exit before is over. */
+void schedule_synchronize(struct vp *self)
+{
+	flush_idle_begin(self);
+	for (uint32_t i = 0; i < lp_count; i++) {
+		struct lp *lp = lp_table[i];
+		uint64_t kicks = __atomic_load_n(&lp->kicks_taken, __ATOMIC_SEQ_CST);
+		uint32_t spins = 0;
+
+		while (lp != this_lp() && atomic_load(&lp->state) == LP_ONLINE &&
+		       __atomic_load_n(&lp->kicks_taken, __ATOMIC_SEQ_CST) == kicks) {
+			if (spins++ % SPINS_PER_KICK == 0)
+				lp_kick(lp);
+			cpu_relax();
+		}
+	}
+	flush_idle_end(self);
 }
 
 void vp_borrow(struct vp *vp, struct vp *self)

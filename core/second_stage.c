@@ -8,19 +8,17 @@
  * Tables that are linked nowhere, in hand or retired, are chained through their own first entry. The link is a page's
  * address, whose low bits are clear: for whoever still walks a retired table it is a hole.
  */
+#include "second_stage_entries.h"
 #include <errno.h>
 #include <string.h>
 
 #include <trivet/assert.h>
 #include <trivet/second_stage.h>
 
-#define ENTRIES 512u
-#define TOP_LEVEL 4u
-
 /* In an entry that isn't present: reserved. Processors ignore what stands there (APM2 5.4.1 "P", SDM3 29.3.2). */
 #define RESERVED BIT(11)
 
-enum op_kind { OP_MAP, OP_FILL, OP_PROTECT };
+enum op_kind { OP_MAP, OP_FILL, OP_PROTECT, OP_SPLIT };
 
 struct ss_op {
 	struct second_stage *ss;
@@ -38,36 +36,6 @@ struct ss_op {
 	size_t writes;	 /* entries changed so far */
 	uint64_t *stash; /* tables in hand */
 };
-
-static uint64_t level_size(unsigned level)
-{
-	return PAGE_SIZE << (9 * (level - 1));
-}
-
-static bool is_present(const struct ss_format *f, uint64_t entry)
-{
-	return entry & f->present_mask;
-}
-
-static bool is_leaf(const struct ss_format *f, uint64_t entry, unsigned level)
-{
-	return is_present(f, entry) && (level == 1 || (entry & f->large_bit));
-}
-
-static bool is_table(const struct ss_format *f, uint64_t entry, unsigned level)
-{
-	return is_present(f, entry) && !is_leaf(f, entry, level);
-}
-
-static uint64_t load_entry(const uint64_t *entry)
-{
-	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
-}
-
-static uint64_t *table_of(const struct ss_format *f, uint64_t entry)
-{
-	return hv_phys_to_virt(HPA(entry & f->addr_mask));
-}
 
 static void push_link(uint64_t **list, uint64_t *table)
 {
@@ -125,6 +93,8 @@ static uint64_t new_entry(const struct ss_op *op, uint64_t entry, unsigned level
 		if (is_present(f, entry))
 			return (entry & ~(f->perm_mask | f->hardware_bits)) | op->perm_bits;
 		return entry;
+	case OP_SPLIT:
+		return entry;
 	case OP_FILL:
 		break;
 	}
@@ -141,6 +111,8 @@ static bool is_done(const struct ss_op *op, uint64_t entry, unsigned level, uint
 		return is_present(f, entry) && clean + (lo - gpa) == new_entry(op, entry, level, lo);
 	if (op->kind == OP_FILL)
 		return entry == op->fill;
+	if (op->kind == OP_SPLIT)
+		return level == 1 || !is_present(f, entry);
 	return !is_present(f, entry) || clean == new_entry(op, entry, level, lo);
 }
 
@@ -152,6 +124,8 @@ static bool fits_one_entry(const struct ss_op *op, uint64_t entry, unsigned leve
 		return can_be_leaf(op->ss, level, target_hpa(op, gpa));
 	case OP_PROTECT:
 		return !is_table(op->ss->format, entry, level);
+	case OP_SPLIT:
+		return false;
 	case OP_FILL:
 		break;
 	}
@@ -201,7 +175,8 @@ static bool merged_entry(const struct second_stage *ss, const uint64_t *table, u
 
 	if (step && (!is_leaf(f, first, level) || !can_be_leaf(ss, level + 1, first & f->addr_mask)))
 		return false;
-	for (unsigned i = 1; i < ENTRIES; i++)
+	/* From the end: a table that is being filled ends in what it was full of. */
+	for (unsigned i = ENTRIES - 1; i > 0; i--)
 		if ((load_entry(&table[i]) & ~f->hardware_bits) != first + i * step)
 			return false;
 	*merged = step ? first | f->large_bit : first;
@@ -323,7 +298,37 @@ static int fill_stash(struct ss_op *op)
 	return 0;
 }
 
-static int run(struct ss_op *op)
+/*
+ * The short way for one page whose tables are all there, as most are. False: there is none for it.
+ */
+static bool apply_to_page(struct ss_op *op)
+{
+	const struct ss_format *f = op->ss->format;
+	uint64_t *table = op->ss->root, *slots[TOP_LEVEL + 1], *tables[TOP_LEVEL + 1];
+	uint64_t gpa = op->start_gpa, entry, merged;
+	unsigned level;
+
+	for (level = TOP_LEVEL;; level--) {
+		tables[level] = table;
+		slots[level] = &table[gpa >> (PAGE_SHIFT + 9 * (level - 1)) & (ENTRIES - 1)];
+		entry = load_entry(slots[level]);
+		if (level == 1)
+			break;
+		if (!is_table(f, entry, level))
+			return false;
+		table = table_of(f, entry);
+	}
+	if (is_done(op, entry, 1, gpa, gpa))
+		return true;
+	set_entry(op, slots[1], new_entry(op, entry, 1, gpa), true);
+	for (; level < TOP_LEVEL && merged_entry(op->ss, tables[level], level, &merged); level++) {
+		set_entry(op, slots[level + 1], merged, true);
+		retire_table(op, tables[level]);
+	}
+	return true;
+}
+
+static int apply_twice(struct ss_op *op)
 {
 	struct second_stage *ss = op->ss;
 	int err;
@@ -337,6 +342,18 @@ static int run(struct ss_op *op)
 	op->writes = 0;
 	apply(op, ss->root, 0, TOP_LEVEL, 0, true);
 	ASSERT(op->tables == 0 && !op->stash);
+	return 0;
+}
+
+static int run(struct ss_op *op)
+{
+	struct second_stage *ss = op->ss;
+	int err = 0;
+
+	if (op->end_gpa - op->start_gpa != PAGE_SIZE || !apply_to_page(op))
+		err = apply_twice(op);
+	if (err)
+		return err;
 	if (op->live_changed)
 		__atomic_store_n(&ss->generation, ss->generation + 1, __ATOMIC_RELEASE);
 	return 0;
@@ -440,6 +457,18 @@ bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out)
 		out->memtype = (unsigned)((entry & f->memtype_mask) >> f->memtype_shift);
 	}
 	return true;
+}
+
+int ss_split_leaf(struct second_stage *ss, uint64_t gpa)
+{
+	struct ss_op op = {
+		.ss = ss,
+		.kind = OP_SPLIT,
+		.start_gpa = ALIGN_DOWN(gpa, PAGE_SIZE),
+		.end_gpa = ALIGN_DOWN(gpa, PAGE_SIZE) + PAGE_SIZE,
+	};
+
+	return run(&op);
 }
 
 int ss_init(struct second_stage *ss, const struct ss_format *format, struct page_source *pages,

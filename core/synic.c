@@ -8,6 +8,8 @@
 #include <hv/status.h>
 #include <string.h>
 #include <trivet/apic.h>
+#include <trivet/event_ring.h>
+#include <trivet/intercept.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
 #include <trivet/port.h>
@@ -92,13 +94,23 @@ static struct port_buffer *buffer_of(struct synic_message *message)
 
 static bool is_dead(struct synic_message *message)
 {
-	return message->sender == SYNIC_PORT && port_buffer_is_dead(buffer_of(message));
+	switch (message->sender) {
+	case SYNIC_PORT:
+		return port_buffer_is_dead(buffer_of(message));
+	case SYNIC_INTERCEPT:
+		return intercept_is_dead(message);
+	default:
+		return false;
+	}
 }
 
+/* From here on it is its sender's, who may send it again. */
 static void give_back(struct synic_message *message)
 {
 	if (message->sender == SYNIC_PORT)
 		port_buffer_put(buffer_of(message));
+	else if (message->sender == SYNIC_INTERCEPT)
+		intercept_take_message(message, NULL);
 }
 
 /* ---- Delivery ---- */
@@ -126,18 +138,31 @@ static void fill_slot(struct hv_message *slot, const struct hv_message *message,
 	__atomic_store_n(&slot->type, message->type, __ATOMIC_RELEASE);
 }
 
-static void write_message(struct vp *vp, struct synic_message *message, struct hv_message *slot)
+/* Into the slot, and the buffer back to its sender. Not in a queue any more. */
+static void write_message(struct vp *vp, struct synic_message *message, struct hv_message *slot, bool more)
 {
-	bool more = message->next != NULL;
-	struct hv_message of_timer;
+	struct hv_message made;
 
 	switch (message->sender) {
 	case SYNIC_PORT:
 		fill_slot(slot, &buffer_of(message)->message, more);
+		give_back(message);
 		break;
 	case SYNIC_TIMER:
-		stimer_fill_message(vp, message, &of_timer);
-		fill_slot(slot, &of_timer, more);
+		stimer_fill_message(vp, message, &made);
+		fill_slot(slot, &made, more);
+		break;
+	case SYNIC_INTERCEPT:
+		/* The other way round: who sees it in the slot may have the VP run to its next intercept at once. */
+		intercept_take_message(message, &made);
+		fill_slot(slot, &made, more);
+		break;
+	case SYNIC_RING:
+		if (event_ring_fill_message(vp, &made)) {
+			enqueue(vp, message);
+			more = true;
+		}
+		fill_slot(slot, &made, more);
 		break;
 	default:
 		break;
@@ -151,6 +176,7 @@ static void deliver(struct vp *vp, unsigned int sint)
 	struct hv_message_page *page = overlay_content(&synic->message_page);
 	uint64_t value = sint_of(synic, sint);
 	struct synic_message *message;
+	bool more;
 
 	while ((message = synic->queue[sint].first) && is_dead(message)) {
 		dequeue(vp, message);
@@ -160,9 +186,9 @@ static void deliver(struct vp *vp, unsigned int sint)
 	    (atomic_load_explicit(&synic->ready, memory_order_relaxed) & DELIVERABLE) != DELIVERABLE ||
 	    !slot_is_free(&page->slot[sint]))
 		return;
-	write_message(vp, message, &page->slot[sint]);
+	more = message->next != NULL;
 	dequeue(vp, message);
-	give_back(message);
+	write_message(vp, message, &page->slot[sint], more);
 	if (interrupts(value))
 		vp_send_fixed(vp, vp, (uint8_t)(value & HV_SINT_VECTOR_MASK));
 }
@@ -174,6 +200,25 @@ static void note_queued(struct vp *vp, uint32_t before)
 		synic_update_apic(vp);
 }
 
+/* Tells the parent which of the SINTs that it waits for would take a message now. While it has another intercept to answer, that comes first. */
+static void report_deliverable(struct vp *vp)
+{
+	struct synic *synic = &vp->synic;
+	struct hv_message_page *page = overlay_content(&synic->message_page);
+	uint16_t sints = 0;
+
+	if ((atomic_load_explicit(&synic->ready, memory_order_relaxed) & DELIVERABLE) != DELIVERABLE)
+		return;
+	for (uint32_t left = synic->wanted & ~synic->queued; left; left &= left - 1) {
+		unsigned int sint = (unsigned int)__builtin_ctz(left);
+
+		if (slot_is_free(&page->slot[sint]))
+			sints |= (uint16_t)(1u << sint);
+	}
+	if (sints && intercept_sint_deliverable(vp, sints))
+		synic->wanted &= (uint16_t)~sints;
+}
+
 void synic_deliver_queued(struct vp *vp)
 {
 	uint32_t before = vp->synic.queued;
@@ -181,6 +226,31 @@ void synic_deliver_queued(struct vp *vp)
 	for (uint32_t left = before; left; left &= left - 1)
 		deliver(vp, (unsigned int)__builtin_ctz(left));
 	note_queued(vp, before);
+	if (unlikely(vp->synic.wanted))
+		report_deliverable(vp);
+}
+
+void synic_want_deliverable(struct vp *vp, uint16_t sints)
+{
+	vp->synic.wanted = sints;
+	if (sints)
+		report_deliverable(vp);
+}
+
+uint16_t synic_deliver_direct(struct vp *vp, unsigned int sint, const struct hv_message *message)
+{
+	struct hv_message_page *page = overlay_content(&vp->synic.message_page);
+	uint64_t value = sint_of(&vp->synic, sint);
+	uint16_t status = synic_takes_messages(vp);
+
+	if (status)
+		return status;
+	if ((vp->synic.queued >> sint & 1) || !slot_is_free(&page->slot[sint]))
+		return HV_STATUS_INSUFFICIENT_BUFFERS;
+	fill_slot(&page->slot[sint], message, false);
+	if (interrupts(value))
+		vp_send_fixed(vp, vp, (uint8_t)(value & HV_SINT_VECTOR_MASK));
+	return HV_STATUS_SUCCESS;
 }
 
 void synic_queue(struct vp *vp, struct synic_message *message)
@@ -217,11 +287,33 @@ static uint32_t take_inbox(struct vp *vp)
 	while (oldest) {
 		struct synic_message *next = oldest->next;
 
-		sints |= 1u << oldest->sint;
-		enqueue(vp, oldest);
+		if (oldest->sender == SYNIC_DOORBELL) {
+			event_ring_add(vp, oldest);
+		} else {
+			sints |= 1u << oldest->sint;
+			enqueue(vp, oldest);
+		}
 		oldest = next;
 	}
 	return sints;
+}
+
+/* Wherever in its queue: deliver() would come to the first one only. */
+static void drop_dead(struct vp *vp)
+{
+	for (unsigned int i = 0; i < HV_SINT_COUNT; i++) {
+		struct synic_message *message = vp->synic.queue[i].first;
+
+		while (message) {
+			struct synic_message *next = message->next;
+
+			if (is_dead(message)) {
+				dequeue(vp, message);
+				give_back(message);
+			}
+			message = next;
+		}
+	}
 }
 
 void synic_handle_pending(struct vp *vp)
@@ -232,10 +324,26 @@ void synic_handle_pending(struct vp *vp)
 	vp_clear_pending(vp, VP_PENDING_SYNIC);
 	for (sints = take_inbox(vp); sints; sints &= sints - 1)
 		deliver(vp, (unsigned int)__builtin_ctz(sints));
+	if (unlikely(atomic_load_explicit(&vp->synic.drop_wanted, memory_order_relaxed)) &&
+	    atomic_exchange_explicit(&vp->synic.drop_wanted, false, memory_order_acquire))
+		drop_dead(vp);
 	note_queued(vp, before);
 }
 
 /* ---- From any LP ---- */
+
+static void tell(struct vp *vp, const struct vp *sender)
+{
+	vp_post(vp, VP_PENDING_SYNIC);
+	if (vp != sender)
+		vp_notify(vp);
+}
+
+void synic_drop_dead(struct vp *vp, struct vp *sender)
+{
+	atomic_store_explicit(&vp->synic.drop_wanted, true, memory_order_release);
+	tell(vp, sender);
+}
 
 uint16_t synic_takes_messages(const struct vp *vp)
 {
@@ -264,11 +372,8 @@ void synic_post(struct vp *vp, struct vp *sender, struct synic_message *message)
 		message->next = newest;
 	} while (!atomic_compare_exchange_weak_explicit(&vp->synic.inbox, &newest, message,
 							memory_order_release, memory_order_relaxed));
-	if (newest)
-		return;
-	vp_post(vp, VP_PENDING_SYNIC);
-	if (vp != sender)
-		vp_notify(vp);
+	if (!newest)
+		tell(vp, sender);
 }
 
 uint16_t synic_signal(struct vp *vp, struct vp *sender, unsigned int sint, unsigned int flag, bool *newly)
@@ -291,7 +396,9 @@ uint16_t synic_signal(struct vp *vp, struct vp *sender, unsigned int sint, unsig
 
 static void drop_messages(struct vp *vp)
 {
+	vp->synic.wanted = 0;
 	take_inbox(vp);
+	event_ring_drop(vp);
 	for (unsigned int i = 0; i < HV_SINT_COUNT; i++) {
 		struct synic_message *message;
 

@@ -55,14 +55,22 @@ static inline uint64_t to_tsc(struct vp *vp, uint64_t time_100ns)
 	uint64_t after;
 	unsigned __int128 ticks;
 
-	if (unlikely(!stimers->tsc_per_2_40))
+	if (unlikely(!stimers->tsc_per_2_40)) {
+		if (reference_time_is_frozen(vp->partition))
+			return reference_time_to_tsc(vp->partition, time_100ns);
 		learn_clock(vp);
+	}
 	after = time_100ns - stimers->base_100ns;
 	if (unlikely(after >= FAR_100NS))
 		return time_100ns < stimers->base_100ns ? 0 :
 							  reference_time_to_tsc(vp->partition, time_100ns);
 	ticks = (unsigned __int128)after * stimers->tsc_per_2_40 + (BIT(RATIO_SHIFT) - 1);
 	return stimers->base_tsc + (uint64_t)(ticks >> RATIO_SHIFT);
+}
+
+static bool is_running(const struct stimer *timer)
+{
+	return (timer->config & HV_STIMER_ENABLE) && timer->count;
 }
 
 static uint64_t add_saturating(uint64_t a, uint64_t b)
@@ -121,24 +129,30 @@ static void expire(struct vp *vp, struct stimer *timer, uint64_t now_tsc)
  */
 static void restart(struct vp *vp, struct stimer *timer)
 {
+	bool here = vp_is_loaded_here(vp);
 	uint64_t now_tsc;
 
 	if (unlikely(timer->message.queued))
 		synic_unqueue(vp, &timer->message);
-	if (!(timer->config & HV_STIMER_ENABLE) || timer->count == 0) {
+	if (!is_running(timer)) {
 		timer->deadline_tsc = NEVER;
 	} else {
 		timer->expiration_100ns = timer->count;
 		if (timer->config & HV_STIMER_PERIODIC)
 			timer->expiration_100ns =
 				add_saturating(reference_time_100ns(vp->partition), timer->count);
+		if (unlikely(!here)) { /* by its parent: deadlines are its LP's to find */
+			vp_post(vp, VP_PENDING_CLOCK);
+			return;
+		}
 		timer->deadline_tsc = to_tsc(vp, timer->expiration_100ns);
 		now_tsc = rdtsc();
 		if (unlikely(timer->deadline_tsc <= now_tsc))
 			expire(vp, timer, now_tsc);
 	}
 	update_next(&vp->stimers);
-	lp_timer_update(vp->lp);
+	if (likely(here))
+		lp_timer_update(vp->lp);
 }
 
 /* ---- MSRs ---- */
@@ -155,19 +169,28 @@ int stimer_read_count(struct vp *vp, uint32_t msr, uint64_t *value)
 	return 0;
 }
 
-/* A timer with a message for SINT 0 isn't enabled (TLFS "Synthetic Timer Configuration Register"). */
-int stimer_write_config(struct vp *vp, uint32_t msr, uint64_t value)
+static bool config_is_valid(const struct vp *vp, uint64_t value)
 {
-	struct stimer *timer = timer_of(vp, msr);
 	uint64_t reserved = HV_STIMER_RESERVED;
 
 	if (!(vp->partition->features & HV_FEATURE_DIRECT_TIMERS))
 		reserved |= HV_STIMER_DIRECT | HV_STIMER_VECTOR_MASK;
-	if (value & reserved)
+	return !(value & reserved);
+}
+
+/* A timer with a message for SINT 0 isn't enabled (TLFS "Synthetic Timer Configuration Register"). */
+static uint64_t settled_config(uint64_t value)
+{
+	return value & (HV_STIMER_DIRECT | HV_STIMER_SINT_MASK) ? value : value & ~HV_STIMER_ENABLE;
+}
+
+int stimer_write_config(struct vp *vp, uint32_t msr, uint64_t value)
+{
+	struct stimer *timer = timer_of(vp, msr);
+
+	if (!config_is_valid(vp, value))
 		return -EINVAL;
-	if (!(value & (HV_STIMER_DIRECT | HV_STIMER_SINT_MASK)))
-		value &= ~HV_STIMER_ENABLE;
-	timer->config = value;
+	timer->config = settled_config(value);
 	restart(vp, timer);
 	return 0;
 }
@@ -206,11 +229,68 @@ void stimers_clock_changed(struct vp *vp)
 	for (unsigned int i = 0; i < HV_STIMER_COUNT; i++) {
 		struct stimer *timer = &stimers->timer[i];
 
-		if (timer->deadline_tsc != NEVER)
-			timer->deadline_tsc = to_tsc(vp, timer->expiration_100ns);
+		timer->deadline_tsc = is_running(timer) ? to_tsc(vp, timer->expiration_100ns) : NEVER;
 	}
 	update_next(stimers);
 	lp_timer_update(vp->lp);
+}
+
+/* ---- Saved and restored by the VP's parent ---- */
+
+void stimers_save(const struct vp *vp, struct hv_vp_state_timers *image)
+{
+	*image = (struct hv_vp_state_timers){ 0 };
+	for (unsigned int i = 0; i < HV_STIMER_COUNT; i++) {
+		const struct stimer *timer = &vp->stimers.timer[i];
+		struct hv_vp_state_timer *saved = &image->timer[i];
+
+		saved->config = timer->config;
+		saved->count = timer->count;
+		if (is_running(timer) && (timer->config & HV_STIMER_PERIODIC))
+			saved->adjustment = timer->expiration_100ns;
+		if (timer->message.queued) {
+			saved->flags = HV_VP_STATE_TIMER_UNDELIVERED_MESSAGE;
+			saved->undelivered_expiration_time = timer->message_expiration_100ns;
+		}
+	}
+}
+
+static bool image_is_valid(const struct vp *vp, const struct hv_vp_state_timers *image)
+{
+	for (unsigned int i = 0; i < HV_STIMER_COUNT; i++)
+		if (!config_is_valid(vp, image->timer[i].config) ||
+		    (image->timer[i].flags & ~HV_VP_STATE_TIMER_UNDELIVERED_MESSAGE) ||
+		    image->timer[i].reserved)
+			return false;
+	return true;
+}
+
+static void load(struct vp *vp, struct stimer *timer, const struct hv_vp_state_timer *saved)
+{
+	if (timer->message.queued)
+		synic_unqueue(vp, &timer->message);
+	timer->config = settled_config(saved->config);
+	timer->count = saved->count;
+	timer->deadline_tsc = NEVER; /* until its LP has looked */
+	timer->expiration_100ns = saved->count;
+	if (timer->config & HV_STIMER_PERIODIC)
+		timer->expiration_100ns =
+			saved->adjustment ? saved->adjustment :
+					    add_saturating(reference_time_100ns(vp->partition), saved->count);
+	if ((saved->flags & HV_VP_STATE_TIMER_UNDELIVERED_MESSAGE) && (timer->config & HV_STIMER_SINT_MASK) &&
+	    !(timer->config & HV_STIMER_DIRECT))
+		send_message(vp, timer, saved->undelivered_expiration_time);
+}
+
+int stimers_load(struct vp *vp, const struct hv_vp_state_timers *image)
+{
+	if (!image_is_valid(vp, image))
+		return -EINVAL;
+	for (unsigned int i = 0; i < HV_STIMER_COUNT; i++)
+		load(vp, &vp->stimers.timer[i], &image->timer[i]);
+	update_next(&vp->stimers);
+	vp_post(vp, VP_PENDING_CLOCK);
+	return 0;
 }
 
 void stimer_fill_message(struct vp *vp, const struct synic_message *link, struct hv_message *message)

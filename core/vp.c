@@ -70,6 +70,16 @@ void vp_destroy(struct vp *vp)
 	give_page(partition, vp);
 }
 
+void vp_unmap_overlays(struct vp *vp, struct vp *self)
+{
+	struct overlay *const overlays[] = { &vp->synic.message_page, &vp->synic.event_page,
+					     &vp->synic.ring_page, &vp->assist.page };
+
+	for (size_t i = 0; i < ARRAY_SIZE(overlays); i++)
+		if (overlays[i]->content)
+			overlay_reset(vp->partition, self, overlays[i], false);
+}
+
 /* A child's local APIC is like the root's, but for who it is. */
 static int init_child(struct vp *vp)
 {
@@ -84,7 +94,6 @@ static int init_child(struct vp *vp)
 	vp->tsc_offset = vp->partition->tsc_offset;
 	vp->state = config.bsp ? VP_RUNNING : VP_WAIT_SIPI;
 	atomic_store(&vp->holds, VP_HOLD_EXPLICIT);
-	vp->parent_registers.explicit_suspend = HV_SUSPEND_REGISTER_SUSPENDED;
 	extended_state_reset(vp);
 	guest_msrs_init(vp);
 	return apic_init(&vp->apic, &config, vp->apic_page);

@@ -8,6 +8,7 @@
 #include <trivet/backend.h>
 #include <trivet/emulate.h>
 #include <trivet/host_memory.h>
+#include <trivet/intercept.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
@@ -39,6 +40,8 @@ void apic_host_level_eoi(struct apic *apic, uint8_t vector)
 
 	if (is_roots(vp))
 		lp_complete_level(vp->lp, vector);
+	else
+		intercept_apic_eoi(vp, vector);
 	synic_scan(vp, &vp->synic);
 }
 

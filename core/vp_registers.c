@@ -28,7 +28,9 @@
 #define VECTOR_EXCEPTION_LAST 30u
 #define PENDING_RESERVED 0xfe00ull /* and bit 9: there are no nested guests */
 #define PENDING_EVENT_DEFINED 0x10full
-#define DELIVERABILITY_DEFINED 0xffff00000000003full
+#define DELIVERABILITY_DEFINED (0xffffull << HV_DELIVERABILITY_SINTS_SHIFT)
+#define ACTIVITY_DEFINED (HV_ACTIVITY_STARTUP_SUSPEND | HV_ACTIVITY_HALT_SUSPEND | HV_ACTIVITY_IDLE_SUSPEND)
+#define RFLAGS_IF BIT(9)
 #define INTERCEPT_SUSPEND_DEFINED 3ull /* bit 1: the TLB is locked */
 #define CPUID_ADDRESS_BITS 0x80000008u
 
@@ -40,7 +42,9 @@ enum kind {
 	KIND_LIVE,    /* enum live_register */
 	KIND_LEAF,    /* hypervisor's CPUID leaf */
 	KIND_PARENT,  /* offset in struct vp_parent_registers */
-	KIND_EVENT,   /* an exception to be raised: VP_REGISTER_PENDING_INTERRUPTION */
+	KIND_HOLD,    /* VP_HOLD_*, which the register sets and releases */
+	KIND_DELIVERABILITY,
+	KIND_EVENT, /* an exception to be raised: VP_REGISTER_PENDING_INTERRUPTION */
 	KIND_ACTIVITY,
 	KIND_APIC_ID,
 	KIND_ZERO, /* nothing to tell, nothing to set */
@@ -189,6 +193,7 @@ static bool check_intercept_suspend(const union hv_register_value *value)
 	return !(value->reg64 & ~INTERCEPT_SUSPEND_DEFINED);
 }
 
+/* NMIs and interrupts are the hypervisor's own business: its local APIC has them. */
 static bool check_deliverability(const union hv_register_value *value)
 {
 	return !(value->reg64 & ~DELIVERABILITY_DEFINED);
@@ -206,10 +211,10 @@ static bool check_zero(const union hv_register_value *value)
 
 /* Ascending, without overlaps: { first name, target, count, kind, flags, check }. */
 static const struct row rows[] = {
-	{ R(EXPLICIT_SUSPEND), PARENT(explicit_suspend), 1, KIND_PARENT, 0, check_flag },
-	{ R(INTERCEPT_SUSPEND), PARENT(intercept_suspend), 1, KIND_PARENT, 0, check_intercept_suspend },
+	{ R(EXPLICIT_SUSPEND), VP_HOLD_EXPLICIT, 1, KIND_HOLD, 0, check_flag },
+	{ R(INTERCEPT_SUSPEND), VP_HOLD_INTERCEPT, 1, KIND_HOLD, 0, check_intercept_suspend },
 	{ R(INSTRUCTION_EMULATION_HINTS), 0, 1, KIND_ZERO, READ_ONLY, NULL },
-	{ R(DISPATCH_SUSPEND), PARENT(dispatch_suspend), 1, KIND_PARENT, 0, check_flag },
+	{ R(DISPATCH_SUSPEND), VP_HOLD_DISPATCH, 1, KIND_HOLD, 0, check_flag },
 	{ R(INTERNAL_ACTIVITY_STATE), 0, 1, KIND_ACTIVITY, 0, NULL },
 	{ R(HYPERVISOR_VERSION), 0x40000002, 1, KIND_LEAF, READ_ONLY | WIDE, NULL },
 	{ R(PRIVILEGES_AND_FEATURES_INFO), 0x40000003, 9, KIND_LEAF, READ_ONLY | WIDE, NULL },
@@ -220,7 +225,7 @@ static const struct row rows[] = {
 	{ X(INTERRUPT_STATE), V(INTERRUPT_STATE), 1, KIND_BACKEND, ENTRY, check_interrupt_state },
 	{ R(PENDING_EVENT0), V(PENDING_INTERRUPTION), 1, KIND_EVENT, ENTRY | WIDE, check_event },
 	{ R(PENDING_EVENT1), 0, 1, KIND_ZERO, 0, check_zero },
-	{ R(DELIVERABILITY_NOTIFICATIONS), PARENT(deliverability), 1, KIND_PARENT, 0, check_deliverability },
+	{ R(DELIVERABILITY_NOTIFICATIONS), 0, 1, KIND_DELIVERABILITY, 0, check_deliverability },
 	{ X(RAX), GPR_RAX, 4, KIND_GPR, 0, NULL },
 	{ X(RSP), V(RSP), 1, KIND_BACKEND, 0, NULL },
 	{ X(RBP), GPR_RBP, 11, KIND_GPR, 0, NULL },
@@ -326,6 +331,11 @@ static uint64_t *parent_register(struct vp *vp, uint32_t offset)
 	return (uint64_t *)((char *)&vp->parent_registers + offset);
 }
 
+static bool only_a_parents(const struct row *row)
+{
+	return row->kind == KIND_PARENT || row->kind == KIND_HOLD || row->kind == KIND_DELIVERABILITY;
+}
+
 static void get_leaf(const struct vp *vp, uint32_t leaf, union hv_register_value *value)
 {
 	const struct cpuid_regs *regs = &vp->partition->hv_leaves[leaf - HV_CPUID_BASE];
@@ -340,6 +350,15 @@ static uint16_t msr_is_missing(const struct row *row)
 	return row->kind == KIND_HV_MSR ? HV_STATUS_ACCESS_DENIED : HV_STATUS_INVALID_PARAMETER;
 }
 
+static uint64_t get_activity(const struct vp *vp)
+{
+	uint64_t state = vp->state == VP_WAIT_SIPI ? HV_ACTIVITY_STARTUP_SUSPEND : 0;
+
+	if (vp->halted)
+		state |= vp->halted_until_pending ? HV_ACTIVITY_IDLE_SUSPEND : HV_ACTIVITY_HALT_SUSPEND;
+	return state;
+}
+
 uint16_t vp_register_get(struct vp *vp, bool self, uint32_t name, union hv_register_value *value)
 {
 	uint32_t target, index;
@@ -348,6 +367,8 @@ uint16_t vp_register_get(struct vp *vp, bool self, uint32_t name, union hv_regis
 	value->reg128 = (struct hv_u128){ 0 };
 	if (!row)
 		return HV_STATUS_INVALID_PARAMETER;
+	if (self && only_a_parents(row))
+		return HV_STATUS_ACCESS_DENIED;
 	if (row->flags & WRITE_ONLY)
 		return HV_STATUS_SUCCESS;
 	switch ((enum kind)row->kind) {
@@ -361,7 +382,7 @@ uint16_t vp_register_get(struct vp *vp, bool self, uint32_t name, union hv_regis
 	case KIND_HV_MSR:
 		return backend->get_msr(vp, target, &value->reg64) ? msr_is_missing(row) : HV_STATUS_SUCCESS;
 	case KIND_LIVE:
-		return live_register_get((enum live_register)row->target, index, value) ?
+		return live_register_get(vp, (enum live_register)row->target, index, value) ?
 			       HV_STATUS_INVALID_PARAMETER :
 			       HV_STATUS_SUCCESS;
 	case KIND_LEAF:
@@ -369,9 +390,17 @@ uint16_t vp_register_get(struct vp *vp, bool self, uint32_t name, union hv_regis
 		return HV_STATUS_SUCCESS;
 	case KIND_PARENT:
 		value->reg64 = *parent_register(vp, target);
-		return self ? HV_STATUS_ACCESS_DENIED : HV_STATUS_SUCCESS;
+		return HV_STATUS_SUCCESS;
+	case KIND_HOLD:
+		value->reg64 = atomic_load_explicit(&vp->holds, memory_order_seq_cst) & target ?
+				       HV_SUSPEND_REGISTER_SUSPENDED :
+				       0;
+		return HV_STATUS_SUCCESS;
+	case KIND_DELIVERABILITY:
+		value->reg64 = (uint64_t)vp->synic.wanted << HV_DELIVERABILITY_SINTS_SHIFT;
+		return HV_STATUS_SUCCESS;
 	case KIND_ACTIVITY:
-		value->reg64 = vp->state == VP_WAIT_SIPI ? HV_ACTIVITY_STARTUP_SUSPEND : 0;
+		value->reg64 = get_activity(vp);
 		return HV_STATUS_SUCCESS;
 	case KIND_APIC_ID:
 		value->reg64 = vp->apic.config.apic_id;
@@ -409,10 +438,39 @@ static void set_event_parameter(struct vp *vp, const struct hv_x64_pending_excep
 		(void)backend->set_register(vp, VP_REGISTER_DR6, &parameter);
 }
 
-/* Starting or stopping it is not done this way yet: only what it does already. */
-static int set_activity(struct vp *vp, uint64_t value)
+/*
+ * Of a stopped VP: what it does when it runs again. A halted one waits for what it could take with its flags as they are. For itself a VP can only
+ * say what is so already.
+ */
+static int set_activity(struct vp *vp, bool self, uint64_t value)
 {
-	return value == (vp->state == VP_WAIT_SIPI ? HV_ACTIVITY_STARTUP_SUSPEND : 0) ? 0 : -EINVAL;
+	union hv_register_value rflags, state;
+
+	if ((value & ~ACTIVITY_DEFINED) || (self && value != get_activity(vp)))
+		return -EINVAL;
+	if (self)
+		return 0;
+	backend->get_register(vp, VP_REGISTER_RFLAGS, &rflags);
+	backend->get_register(vp, VP_REGISTER_INTERRUPT_STATE, &state);
+	vp->state = value & HV_ACTIVITY_STARTUP_SUSPEND ? VP_WAIT_SIPI : VP_RUNNING;
+	vp->halted = value & (HV_ACTIVITY_HALT_SUSPEND | HV_ACTIVITY_IDLE_SUSPEND);
+	vp->halted_until_pending = value & HV_ACTIVITY_IDLE_SUSPEND;
+	vp->halted_interrupts_on = rflags.reg64 & RFLAGS_IF;
+	vp->halted_nmis_on = !(state.reg64 & HV_INTERRUPT_STATE_NMI_MASKED);
+	return 0;
+}
+
+/* The VP that runs here waits for it to stop. What its parent answered is carried out before it goes on. */
+static void set_hold(struct vp *vp, uint32_t hold, uint64_t value)
+{
+	if (value & HV_SUSPEND_REGISTER_SUSPENDED) {
+		vp_hold(vp, this_lp()->vp, hold);
+		return;
+	}
+	if (hold == VP_HOLD_INTERCEPT &&
+	    (atomic_load_explicit(&vp->holds, memory_order_seq_cst) & VP_HOLD_INTERCEPT))
+		vp_post(vp, VP_PENDING_RESUME);
+	vp_release(vp, hold);
 }
 
 /* WRMSR says #GP for a register that isn't there and for a value that isn't taken: reading tells them apart. */
@@ -432,7 +490,7 @@ static uint16_t or_invalid(int err)
 	return err ? HV_STATUS_INVALID_REGISTER_VALUE : HV_STATUS_SUCCESS;
 }
 
-static uint16_t set_value(struct vp *vp, const struct row *row, uint32_t target, uint32_t index,
+static uint16_t set_value(struct vp *vp, bool self, const struct row *row, uint32_t target, uint32_t index,
 			  const union hv_register_value *value)
 {
 	switch ((enum kind)row->kind) {
@@ -445,14 +503,20 @@ static uint16_t set_value(struct vp *vp, const struct row *row, uint32_t target,
 	case KIND_HV_MSR:
 		return set_msr(vp, row, target, value->reg64);
 	case KIND_LIVE:
-		return or_invalid(live_register_set((enum live_register)row->target, index, value));
+		return or_invalid(live_register_set(vp, (enum live_register)row->target, index, value));
 	case KIND_PARENT:
 		*parent_register(vp, target) = value->reg64;
 		return HV_STATUS_SUCCESS;
 	case KIND_EVENT:
 		return or_invalid(set_event(vp, &value->pending_exception));
 	case KIND_ACTIVITY:
-		return or_invalid(set_activity(vp, value->reg64));
+		return or_invalid(set_activity(vp, self, value->reg64));
+	case KIND_DELIVERABILITY:
+		synic_want_deliverable(vp, (uint16_t)(value->reg64 >> HV_DELIVERABILITY_SINTS_SHIFT));
+		return HV_STATUS_SUCCESS;
+	case KIND_HOLD:
+		set_hold(vp, target, value->reg64);
+		return HV_STATUS_SUCCESS;
 	case KIND_ZERO:
 		return HV_STATUS_SUCCESS;
 	case KIND_APIC_ID: /* given when the VP was made */
@@ -474,7 +538,7 @@ static uint16_t set_checked(struct vp *vp, const struct row *row, uint32_t targe
 		backend->get_register(vp, (enum vp_register)target, &old);
 	else if (backend->get_msr(vp, target, &old.reg64))
 		return HV_STATUS_INVALID_PARAMETER;
-	status = set_value(vp, row, target, index, value);
+	status = set_value(vp, true, row, target, index, value);
 	if (status != HV_STATUS_SUCCESS || backend->can_run(vp))
 		return status;
 	/* It had the old value a moment ago; and what the back end derives from it follows with the check. */
@@ -494,14 +558,14 @@ uint16_t vp_register_set(struct vp *vp, bool self, uint32_t name, const union hv
 
 	if (!row)
 		return HV_STATUS_INVALID_PARAMETER;
-	if ((row->flags & READ_ONLY) || (self && row->kind == KIND_PARENT))
+	if ((row->flags & READ_ONLY) || (self && only_a_parents(row)))
 		return HV_STATUS_ACCESS_DENIED;
 	if (!(row->flags & WIDE) && value->reg128.high)
 		return HV_STATUS_INVALID_REGISTER_VALUE;
 	if (row->is_valid && !row->is_valid(value))
 		return HV_STATUS_INVALID_REGISTER_VALUE;
 	status = self && (row->flags & ENTRY) ? set_checked(vp, row, target, index, value) :
-						set_value(vp, row, target, index, value);
+						set_value(vp, self, row, target, index, value);
 	if (status != HV_STATUS_SUCCESS)
 		return status;
 	if (row->kind == KIND_EVENT)

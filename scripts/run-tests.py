@@ -26,7 +26,7 @@ SUITES = {
     "linux-intel": (["test-linux", "MARK=intel", "REPORT=linux-intel"], True),
     "fuzz": (["fuzz", "FUZZ_SECONDS=10", "FUZZ_SEED=1"], True),
 }
-NEEDED = ["efi", "guests", "bochs"]  # made before suites run beside each other: they would both make it
+NEEDED = ["efi", "guests", "bochs", "root-kernel", "vmm"]  # made before suites run beside each other: they would both make it
 
 
 def count(report):

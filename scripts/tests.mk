@@ -45,6 +45,9 @@ $(U)/obj/%.c.o: %.c $(U)/.flags
 	$(call say,UNIT-CC,$<)
 	$(Q)$(UNIT_CC) $(UNIT_CFLAGS) -MMD -MP -c $< -o $@
 
+# The monitors' firmware takes its tables from gnu-efi.
+$(U)/obj/tests/vmm/%.c.o: UNIT_CFLAGS += -DGNU_EFI_USE_MS_ABI -fshort-wchar -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
+
 $(UNIT_BINS): $(U)/%: $(U)/obj/tests/unit/%.c.o
 	$(call say,LINK,$@)
 	$(Q)$(UNIT_CC) $(UNIT_CFLAGS) $(filter %.o,$^) -lcmocka $(LIBS) -o $@
@@ -69,9 +72,9 @@ FUZZ_CFLAGS := $(UNIT_CFLAGS) -O2 -DTRIVET_DEBUG -fsanitize=fuzzer-no-link
 # What of core/ is the hypervisor's interface, and what that stands on. fuzz_hypercall links all of it (but for what it includes); the
 # coverage that is reported is that of ABI_SOURCES.
 ABI_BENEATH := $(wildcard core/apic*.c) svm/npt.c vmx/ept.c $(patsubst %,core/%.c,decode emulate guest_access guest_walk \
-	lock lp_interrupts lp_tsc memory_types page_alloc root second_stage vp vp_apic page_source page_use)
+	lock lp_interrupts lp_tsc memory_types page_alloc root second_stage second_stage_access vp vp_apic page_source page_use)
 ABI_SOURCES := $(filter-out $(ABI_BENEATH),$(sort $(wildcard core/calls_*.c core/hv_*.c core/hypercall*.c core/synic*.c core/vp_*.c) \
-	$(patsubst %,core/%.c,abi_log deposit flush guest_crash guest_memory overlay partition port reference_time run_time \
+	$(patsubst %,core/%.c,abi_log deposit flush gpa_space guest_crash guest_memory overlay partition port reference_time run_time \
 	statistics synthetic_timer)))
 ABI_ABOVE := $(filter-out core/calls_system.c,$(ABI_SOURCES))
 # Its pool's pages are out of bounds while they are free.
@@ -169,6 +172,47 @@ $(G)/$(notdir $(1:.c=.efi)): $(G)/obj/$(1).o $(GUEST_LIB_OBJS) $(if $(filter tes
 endef
 $(foreach app,$(GUEST_APPS),$(eval $(call guest_rule,$(app))))
 
+# Monitors for /dev/mshv, static programs for the root's initial RAM disk. The one header of Linux' that they need comes with the
+# root's kernel.
+V_OUT := $(OUT)/vmm
+VMM_PROGRAMS := guest bench churn isolation secret sched
+VMM_LIB := mshv tiny machine devices firmware move pe
+VMM_BINS := $(VMM_PROGRAMS:%=$(V_OUT)/mshv-%)
+VMM_UAPI ?= $(OUT)/linux/mshv/uapi
+VMM_CC ?= gcc
+VMM_CFLAGS := -std=gnu17 -O2 -Wall -Wextra -Werror -Wconversion -Wstrict-prototypes -Wmissing-prototypes -fshort-wchar -pthread
+# gnu-efi's headers for the tables that the guests' firmware has.
+VMM_CPPFLAGS = -D_GNU_SOURCE -DGNU_EFI_USE_MS_ABI -Iinclude -isystem $(VMM_UAPI) -isystem /usr/include/efi -isystem /usr/include/efi/x86_64
+VMM_LIB_OBJS := $(VMM_LIB:%=$(V_OUT)/obj/%.c.o) $(V_OUT)/obj/tiny.asm.o
+.SECONDARY: $(VMM_LIB_OBJS) $(VMM_PROGRAMS:%=$(V_OUT)/obj/%.c.o)
+
+$(V_OUT)/.flags: FORCE | $(SETUP)
+	@mkdir -p $(@D)
+	@echo '$(VMM_CC) $(VMM_CFLAGS) $(VMM_CPPFLAGS)' | $(call update,$@)
+
+$(VMM_UAPI)/linux/mshv.h:
+	@$(MAKE) --no-print-directory root-kernel
+
+$(V_OUT)/obj/%.c.o: tests/vmm/%.c $(V_OUT)/.flags | $(VMM_UAPI)/linux/mshv.h
+	@mkdir -p $(@D)
+	$(call say,VMM-CC,$<)
+	$(Q)$(VMM_CC) $(VMM_CFLAGS) $(VMM_CPPFLAGS) -MMD -MP -c $< -o $@
+
+$(V_OUT)/obj/%.asm.o: tests/vmm/%.asm $(V_OUT)/.flags
+	@mkdir -p $(@D)
+	$(call say,NASM,$<)
+	$(Q)$(NASM) -f elf64 -Werror -MD $(@:.o=.d) -MP -MT $@ $< -o $@
+
+$(VMM_BINS): $(V_OUT)/mshv-%: $(V_OUT)/obj/%.c.o $(VMM_LIB_OBJS)
+	$(call say,LINK,$@)
+	$(Q)$(VMM_CC) -static -pthread -s $^ -o $@
+
+-include $(wildcard $(V_OUT)/obj/*.d)
+
+.PHONY: vmm
+#: make vmm                 build/vmm: our own monitors for /dev/mshv (tests/vmm/README.md)
+vmm: $(VMM_BINS)
+
 # The ACPI tables that Bochs' firmware lacks: a UEFI application that installs them and starts the next image. Files, text
 # and MP services are the loader's.
 A := $(OUT)/acpi
@@ -217,11 +261,11 @@ PYTEST = $(SUITE_ENV) $(PYTHON) -m pytest -p no:cacheprovider --tb=short
 suite = mkdir -p $(RESULTS); $(PYTEST) --junitxml=$(RESULTS)/$(or $(REPORT),$(1)).xml $(if $(MARK),-m '$(MARK)') $(ARGS) tests/$(1)
 
 #: make test-guests         bare-metal guests under the hypervisor (ARGS='-k name -v' goes to pytest)
-test-guests: efi guests bochs
+test-guests: efi guests bochs root-kernel vmm
 	@$(call suite,guests)
 
 #: make test-linux          stock Debian kernels, and Linux with /dev/mshv, under the hypervisor (ARGS as above)
-test-linux: efi guests bochs root-kernel
+test-linux: efi guests bochs root-kernel vm-disk
 	@$(call suite,linux)
 
 #: make test                everything: lint, scripts, unit, fuzz, guests, linux; last line `N passed, N failed, N skipped`
@@ -244,6 +288,7 @@ bochs: $(SETUP)
 bench: efi guests kernel $(if $(filter intel,$(CPU)),bochs)
 	@$(if $(filter intel,$(CPU)),$(MAKE) --no-print-directory OUT=$(OUT)/marked CC='$(CC) -DTRIVET_MARK_VMCS' efi)
 	@$(SUITE_ENV) CPU='$(CPU)' MARKED_EFI=$(abspath $(OUT)/marked/trivet.efi) $(PYTHON) tests/bench/bench.py
+	@$(if $(filter intel,$(CPU)),,$(SUITE_ENV) $(PYTHON) tests/bench/bench_vm.py)
 	@$(if $(filter intel,$(CPU)),,$(MAKE) --no-print-directory fuzz-bench)
 
 # ---------------------------------------------------------------------------------------------------
@@ -263,8 +308,10 @@ MEM ?= 1024
 LOG ?=
 CPU ?= amd
 RUN := $(OUT)/run
+# Guests of the root partition: QEMU and kernels for `vm` in its shell. Bochs has no disk that the root kernel knows.
+VM_DISK := $(if $(filter mshv,$(ROOT)),$(if $(filter intel,$(CPU)),,$(OUT)/linux/vm/vm.squashfs))
 
-.PHONY: kernel root-kernel run image
+.PHONY: kernel root-kernel vm-disk run image
 #: make kernel              the stock kernel of make run; ROOT=mshv: the one with /dev/mshv (minutes, once)
 kernel: $(SETUP)
 	@scripts/$(if $(filter mshv,$(ROOT)),build-root-kernel.sh,fetch-kernel.sh) $(KERNEL_DIR)
@@ -272,6 +319,10 @@ kernel: $(SETUP)
 
 root-kernel:
 	@$(MAKE) --no-print-directory ROOT=mshv kernel
+
+#: make vm-disk             the disk with QEMU and guest kernels for `vm` in the root's shell (make run ROOT=mshv makes it)
+vm-disk: $(SETUP)
+	@scripts/build-vm-disk.sh $(OUT)/linux/vm
 
 # The stock kernel is only fetched when no other was given.
 image_of = CMDLINE='$(CMDLINE)' LOG='$(LOG)' FIRST='$(2)' INTERFACE='$(if $(filter mshv,$(ROOT)),hv)' \
@@ -288,17 +339,18 @@ run_machine = CPU='$(CPU:amd=EPYC)' QEMU_MEND='$(abspath $(OUT)/qemu-mend.so)' s
 endif
 
 #: make run                 a stock Debian kernel on Trivet, console here (Ctrl-A x leaves); variables:
-#:                          ROOT=mshv: Linux with /dev/mshv as root partition (its kernel is built once, some minutes)
+#:                          ROOT=mshv: Linux with /dev/mshv as root partition (its kernel is built once, some minutes);
+#:                          `vm` in its shell starts a guest, vm -h tells how
 #:                          SMP=2 MEM=1024 KERNEL= INITRD= CMDLINE= LOG=error|warn|info|debug
 #:                          CPU=amd|intel|QEMU model; intel: in Bochs, BOCHS_CPU=corei7_haswell_4770
-run: efi $(RUN_NEEDS) $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel)
+run: efi $(RUN_NEEDS) $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel) $(if $(VM_DISK),vm-disk)
 	@mkdir -p $(RUN)
 	@$(call image_of,$(RUN)/disk.img,$(RUN_FIRST))
 	@: > $(RUN)/trivet.log
 	@echo "  The hypervisor's log: tail -f $(RUN)/trivet.log"
 	@$(if $(RUN_FIRST),echo "  Bochs interprets each instruction: some 10 s to the kernel and a minute to its shell.")
-	@echo "  The root's console follows; Ctrl-A x leaves."
-	@SMP='$(SMP)' MEM='$(MEM)' $(run_machine) $(RUN)/disk.img $(RUN)/trivet.log
+	@echo "  The root's console follows; Ctrl-A x leaves.$(if $(VM_DISK), In its shell, vm starts a guest.)"
+	@SMP='$(SMP)' MEM='$(MEM)' VM_DISK='$(VM_DISK)' $(run_machine) $(RUN)/disk.img $(RUN)/trivet.log
 
 #: make image               build/trivet.img, a disk image with the same content
 image: efi $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel)

@@ -173,7 +173,9 @@ void svm_handle_child_exit(struct vp *vp, struct vmcb *vmcb)
 	else if (code == SVM_EXIT_XSETBV)
 		handle_xsetbv(vp, vmcb);
 	else if (code == SVM_EXIT_WBINVD || code == SVM_EXIT_INVD)
-		svm_complete(vp, vmcb, svm_next_rip(vp, vmcb, 2)); /* caches are coherent; nothing to write back for it */
+		svm_complete(
+			vp, vmcb,
+			svm_next_rip(vp, vmcb, 2)); /* caches are coherent; nothing to write back for it */
 	else if (code == SVM_EXIT_RDPMC)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 	else if (code == SVM_EXIT_INVALID || (uint32_t)code == UINT32_MAX)

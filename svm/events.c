@@ -182,7 +182,7 @@ static void flush(struct vp *vp, struct vmcb *vmcb)
 
 	flush_taken(vp);
 	vmcb->tlb_control = (svm.features & SVM_FEATURE_FLUSH_BY_ASID) && !own->flush_all ? TLB_CONTROL_ASID :
-											      TLB_CONTROL_ALL;
+											    TLB_CONTROL_ALL;
 	own->flush_all = false;
 }
 

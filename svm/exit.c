@@ -42,9 +42,8 @@ uint64_t svm_next_rip(struct vp *vp, const struct vmcb *vmcb, unsigned int usual
  * The same where it is quick: an opcode of two or three bytes without prefixes in 64-bit code of the root, whose page tables can be walked in
  * place. False: decode.
  */
-static inline __attribute__((__always_inline__)) bool quick_next_rip(const struct vp *vp,
-								     const struct vmcb *vmcb, uint32_t opcode,
-								     uint64_t *rip)
+static inline __attribute__((__always_inline__)) bool
+quick_next_rip(const struct vp *vp, const struct vmcb *vmcb, uint32_t opcode, uint64_t *rip)
 {
 	unsigned int length = opcode > 0xffff ? 3 : 2;
 	uint64_t bytes;
@@ -54,8 +53,9 @@ static inline __attribute__((__always_inline__)) bool quick_next_rip(const struc
 		return true;
 	}
 	*rip = vmcb->rip + length;
-	return likely(!vp->child) && likely(vmcb->cs.attributes & ATTR_LONG) && likely(vmcb->efer & EFER_LMA) &&
-	       likely(!(vmcb->cr4 & CR4_LA57)) && likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) &&
+	return likely(!vp->child) && likely(vmcb->cs.attributes & ATTR_LONG) &&
+	       likely(vmcb->efer & EFER_LMA) && likely(!(vmcb->cr4 & CR4_LA57)) &&
+	       likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) &&
 	       likely(length == 3 ? insn_match3(bytes, opcode) : insn_match2(bytes, opcode));
 }
 
@@ -88,7 +88,8 @@ static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, struct vmc
 	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
 	uint64_t rip;
 
-	if (unlikely(vp_cpuid_is_special(leaf)) || unlikely(vp->child != NULL) || unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_CPUID, &rip))) {
+	if (unlikely(vp_cpuid_is_special(leaf)) || unlikely(vp->child != NULL) ||
+	    unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_CPUID, &rip))) {
 		handle_cpuid_slow(vp, vmcb);
 		return;
 	}
@@ -321,7 +322,7 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 	if (vp->child)
 		svm_handle_child_exit(vp, vmcb);
 	else if (root_second_stage_fault(vp, GPA(vmcb->exit_info2), info & NPF_FETCH, info & NPF_WALK) ==
-	    FAULT_REFUSED)
+		 FAULT_REFUSED)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 }
 

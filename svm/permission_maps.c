@@ -39,8 +39,8 @@ static void allow_children_msr(uint32_t msr)
 
 static int make_child_maps(void)
 {
-	static const uint32_t switched[] = { 0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084,
-					     0xc0000100, 0xc0000101, 0xc0000102 };
+	static const uint32_t switched[] = { 0x174,	 0x175,	     0x176,	 0xc0000081, 0xc0000082,
+					     0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
 
 	svm.child_io_map = page_alloc(&host_pool, IO_MAP_ORDER);
 	svm.child_msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);

@@ -295,7 +295,8 @@ int svm_get_msr(struct vp *vp, uint32_t msr, uint64_t *value)
 		return 0;
 	}
 	if (!field)
-		return vp->child ? (svm_child_rdmsr(vp, msr, value) ? 0 : -EINVAL) : vp_msr_read(vp, msr, value);
+		return vp->child ? (svm_child_rdmsr(vp, msr, value) ? 0 : -EINVAL) :
+				   vp_msr_read(vp, msr, value);
 	if (!has_msr(msr))
 		return -EINVAL;
 	if (loaded)

@@ -105,8 +105,8 @@ static void intercept_for_child(struct vmcb *vmcb)
 			    INTERCEPT2_STGI | INTERCEPT2_CLGI | INTERCEPT2_SKINIT | INTERCEPT2_WBINVD |
 			    INTERCEPT2_MONITOR | INTERCEPT2_MWAIT | INTERCEPT2_MWAIT_ARMED |
 			    INTERCEPT2_XSETBV | INTERCEPT2_RDPRU;
-	vmcb->intercepts3 = INTERCEPT3_INVLPGB | INTERCEPT3_INVLPGB_ILLEGAL | INTERCEPT3_MCOMMIT |
-			    INTERCEPT3_TLBSYNC;
+	vmcb->intercepts3 =
+		INTERCEPT3_INVLPGB | INTERCEPT3_INVLPGB_ILLEGAL | INTERCEPT3_MCOMMIT | INTERCEPT3_TLBSYNC;
 	vmcb->iopm_base_hpa = hv_virt_to_phys(svm.child_io_map).v;
 	vmcb->msrpm_base_hpa = hv_virt_to_phys(svm.child_msr_map).v;
 	vmcb->asid = ASID_ROOT + 1; /* until it gets one: switch.c */

@@ -20,7 +20,8 @@
 #define CPUID_D_1_EAX_XSAVES BIT(3)
 
 /* MSRs that no VMCB has, in the order of svm_vp.msrs, and what a VP of a child has after power-up: 0. */
-static const uint32_t switched_msrs[SVM_SWITCHED_MSRS] = { MSR_TSC_AUX, MSR_DEBUGCTL, MSR_SPEC_CTRL, MSR_XSS };
+static const uint32_t switched_msrs[SVM_SWITCHED_MSRS] = { MSR_TSC_AUX, MSR_DEBUGCTL, MSR_SPEC_CTRL,
+							   MSR_XSS };
 
 void svm_find_switched_msrs(void)
 {

@@ -290,6 +290,14 @@ void apic_reset_init(struct apic *apic);
  */
 int apic_load(struct apic *apic, const struct apic_image *image, uint64_t now_tsc);
 
+/*
+ * The same for the parent of a VP that is stopped, in its layout. Restored are the registers of the mode that IA32_APIC_BASE says; the id is the
+ * VP's own, whatever the image has; bits that don't exist are dropped, as above. -EINVAL: a timer mode that there isn't.
+ */
+struct hv_vp_state_lapic;
+void apic_save(struct apic *apic, struct hv_vp_state_lapic *image, uint64_t now_tsc);
+int apic_restore(struct apic *apic, const struct hv_vp_state_lapic *from, uint64_t now_tsc);
+
 /* ---- Guest accesses ---- */
 
 /*

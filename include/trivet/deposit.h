@@ -61,10 +61,10 @@ void *deposit_page_pointer(uint64_t page);
 bool deposit_holds(uint64_t page);
 
 /*
- * Maps a page that deposit_alloc() gave into the parent's space, which is the caller's, at its own address for reading;
+ * Maps a page that deposit_alloc() gave into the parent's space, which is the caller's, at its own address, for reading or also for writing;
  * and takes it out again, with the flush. 0, or -ENOMEM with nothing changed.
  */
-int deposit_show(struct vp *caller, uint64_t page);
+int deposit_show(struct vp *caller, uint64_t page, bool writable);
 int deposit_hide(struct vp *caller, uint64_t page);
 
 #endif

@@ -4,6 +4,7 @@
 #define TRIVET_GUEST_CRASH_H
 
 #include <stdatomic.h>
+#include <trivet/log.h>
 #include <trivet/types.h>
 
 #define GUEST_CRASH_PARAMETERS 5u
@@ -12,6 +13,7 @@
 /* Embedded in the partition as `crash`. */
 struct guest_crash {
 	_Atomic uint64_t parameters[GUEST_CRASH_PARAMETERS];
+	struct log_ratelimit bucket; /* its own: a noisy guest hides nobody else's crash */
 };
 
 #endif

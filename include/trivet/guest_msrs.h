@@ -24,7 +24,11 @@ struct guest_msrs {
 
 void guest_msrs_init(struct vp *vp);
 
-/* RDMSR and WRMSR of what is neither synthetic, the local APIC's, nor the back end's. 0, or -EINVAL for #GP(0). The VP is loaded here or borrowed. */
+/*
+ * RDMSR and WRMSR of what is neither synthetic, the local APIC's, nor the back end's. 0, or -EINVAL for #GP(0). The VP is loaded here, and it is
+ * the guest's own access, or borrowed, and it is its parent's. A write of the TSC or TSC_ADJUST changes vp->tsc_offset and vp->tsc_delta, which
+ * the back end has to tell the processor before it enters the guest again.
+ */
 int guest_msr_read(struct vp *vp, uint32_t msr, uint64_t *value);
 int guest_msr_write(struct vp *vp, uint32_t msr, uint64_t value);
 

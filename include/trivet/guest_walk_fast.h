@@ -2,7 +2,8 @@
 /*
  * The hot short cut through guest page tables: instruction bytes at RIP, 4-level long mode. No
  * permission is checked, because the processor has just executed there. Everything unusual returns
- * false, and the caller goes the slow, complete way with guest_fetch(). A handful of instructions
+ * false, and the caller goes the slow, complete way with guest_fetch(). For the root only, which is identity mapped: a child's
+ * entries hold guest physical addresses that aren't the window's. A handful of instructions
  * per level; both functions read each entry once.
  *
  * <trivet/guest_read.h> supplies guest_read64_masked(): one 8-byte load of guest physical memory at any alignment within a

@@ -21,6 +21,16 @@ static inline bool hv_cpuid_is_hypervisor_leaf(uint32_t leaf)
 /* What the root is offered: fills its privileges, features and hints, and the leaves. Once, before it runs. */
 void hv_cpuid_init(struct partition *partition);
 
+/* What can be assigned to a child, bits of HV_PROPERTY_SYNTHETIC_PROC_FEATURES; what `partition` has of these. */
+uint64_t hv_cpuid_assignable(void);
+uint64_t hv_cpuid_synthetic(const struct partition *partition);
+
+/* The same for a child, before it runs: it gets of `synthetic` what can be assigned. */
+void hv_cpuid_assign(struct partition *partition, uint64_t synthetic);
+
+/* Instead of the privileges that came with it. -EINVAL: some are no child's, or it hasn't got the interface. */
+int hv_cpuid_set_privileges(struct partition *partition, uint64_t privileges);
+
 /* Leaf in vp->gpr RAX; the answer goes to RAX, RBX, RCX, RDX. Leaves that don't exist read as 0. */
 void hv_cpuid_read(struct vp *vp);
 

@@ -41,8 +41,18 @@ struct vp_intercepts {
 	struct hv_message *message;
 	uint64_t registers_page, message_page; /* their numbers, as deposits */
 	struct synic_message link;	       /* for the parent: "this VP has an intercept" */
-	_Atomic uint32_t link_posted;	       /* it is on its way to the parent, or dropped there */
+	_Atomic uint32_t link_posted;	       /* INTERCEPT_POSTED while it is on its way to the parent */
+	struct vp *owner; /* whose intercept it is; and the VP of the parent's that it was posted to */
+	struct vp *link_target;
+	uint64_t retried_rip; /* an instruction that couldn't be read was tried once more there */
+	bool retried;
 };
+
+#define INTERCEPT_POSTED 1u
+#define INTERCEPT_DEAD 2u /* the VP is being deleted: nobody is to be told */
+
+/* Bits of partition->intercepts: what the parent wants to see and wouldn't otherwise (TLFS "HvCallInstallIntercept"). */
+#define INTERCEPT_INSTALLED(type) (1u << (type))
 
 /* All on the LP where the VP is loaded, in its exit handler. Each but the first stops the VP. */
 
@@ -52,10 +62,42 @@ void intercept_io(struct vp *vp, const struct io_exit *exit);
 /* A triple fault: HV_MESSAGE_UNRECOVERABLE_EXCEPTION. */
 void intercept_unrecoverable(struct vp *vp);
 
-/* Before the VP runs again: what the parent changed in the register page (its `dirty` classes) becomes the VP's. On its own LP, loaded. */
+/*
+ * A parameter page of a hypercall can't be reached. FAULT_RETRY: now it can; FAULT_EMULATED: the parent was told, the call is to be made again;
+ * FAULT_REFUSED: nothing is there.
+ */
+enum fault_result intercept_parameters(struct vp *vp, gpa_t gpa, bool is_write);
+
+/* A hypercall that the parent answers: it sets RAX and RIP. */
+void intercept_hypercall(struct vp *vp);
+
+/* The end of an interrupt: the parent asserted it if it is level-triggered, and wants to know then. Also of a borrowed VP. */
+void intercept_apic_eoi(struct vp *vp, uint8_t vector);
+
+/* The slots of `sints` are free, which the parent waited for. False: it has another intercept to answer first. Also of a borrowed VP. */
+bool intercept_sint_deliverable(struct vp *vp, uint16_t sints);
+
+/*
+ * Before the VP runs again (VP_PENDING_RESUME): what the parent changed in the register page (its `dirty` classes) becomes the VP's. It may stop
+ * at once, for what waited behind the last intercept. Loaded on its own LP, or borrowed.
+ */
 void intercept_resume(struct vp *vp);
 
-/* The VP is being deleted and not loaded: false, the parent's LP still has its message: try again. */
+/* A register that the parent set by name: the page shows it, or is no longer valid. Of a borrowed VP. */
+void intercept_note_register(struct vp *vp, uint32_t name, const union hv_register_value *value);
+
+/* A page of the VP's for its parent, HV_VP_STATE_PAGE_*, mapped by `caller`; and back. HV_STATUS_*. */
+uint16_t intercept_map_page(struct vp *vp, struct vp *caller, uint32_t type, uint64_t *page);
+uint16_t intercept_unmap_page(struct vp *vp, struct vp *caller, uint32_t type);
+
+/*
+ * The VP is being deleted and not loaded: its pages go back. False: the parent's LP still has its message, or a page couldn't be taken from the
+ * parent: try again. By a VP of the parent's.
+ */
 bool intercept_destroy(struct vp *vp);
+
+/* For the SynIC. The message on its way to the parent: is it to be dropped? And what it says (NULL: nobody is told), whereupon it may be posted anew. */
+bool intercept_is_dead(const struct synic_message *message);
+void intercept_take_message(struct synic_message *message, struct hv_message *content);
 
 #endif

@@ -10,14 +10,17 @@
 #include <trivet/types.h>
 
 enum lock_rank {
-	LOCK_RANK_PARTITIONS = 1, /* the table of all partitions, and their life */
+	LOCK_RANK_PARTITIONS = 1, /* the life of children */
 	LOCK_RANK_BORROW = 2,	  /* a VP that its parent looks at; held while its LP stops it */
 	LOCK_RANK_PARTITION = 3,  /* a partition's GPA space */
 	LOCK_RANK_HOST_PAGING = 4,
+	LOCK_RANK_PARTITION_TABLE = 4,	 /* partitions by number */
 	LOCK_RANK_DEPOSIT = 4,		 /* what was deposited for a partition */
 	LOCK_RANK_DEVICE_INTERRUPTS = 4, /* a partition's device interrupts */
 	LOCK_RANK_PORTS = 4,		 /* a partition's ports and connections */
 	LOCK_RANK_REFERENCE_TIME = 4,	 /* a partition's clock: two words and its page */
+	LOCK_RANK_STATISTICS = 4,	 /* pages of counters: which are mapped, while they are filled */
+	LOCK_RANK_CPUID = 4,		 /* CPUID results registered for a partition */
 	LOCK_RANK_POOL = 5,		 /* page pools; nothing but the log below it */
 };
 
@@ -51,6 +54,15 @@ static inline void spin_lock(struct spinlock *lock)
 	lock_rank_enter((enum lock_rank)lock->rank);
 	while (atomic_flag_test_and_set_explicit(&lock->held, memory_order_acquire))
 		__builtin_ia32_pause();
+}
+
+/* False: somebody holds it. */
+static inline bool spin_trylock(struct spinlock *lock)
+{
+	if (atomic_flag_test_and_set_explicit(&lock->held, memory_order_acquire))
+		return false;
+	lock_rank_enter((enum lock_rank)lock->rank);
+	return true;
 }
 
 static inline void spin_unlock(struct spinlock *lock)

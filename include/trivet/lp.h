@@ -15,7 +15,9 @@
 #include <trivet/abi_log.h>
 #include <trivet/heap.h>
 #include <trivet/lapic.h>
+#include <trivet/run_time.h>
 #include <trivet/sched.h>
+#include <trivet/statistics.h>
 #include <trivet/trace.h>
 #include <trivet/types.h>
 
@@ -59,7 +61,8 @@ struct lp {
 	struct vp *root_vp; /* the root's: what devices send here is for it */
 	struct lapic lapic;
 	uint64_t timer_deadline_tsc; /* what the physical timer is set to; UINT64_MAX: nothing */
-	uint64_t other_deadline_tsc; /* the earliest that isn't the loaded VP's: end of its slice, timers of others */
+	uint64_t
+		other_deadline_tsc; /* the earliest that isn't the loaded VP's: end of its slice, timers of others */
 	/* Physical interrupts in service whose EOI waits for the guest's, and those of them that got it. */
 	uint64_t in_service[4];
 	uint64_t eoi_wanted[4];
@@ -69,9 +72,12 @@ struct lp {
 	bool timer_stale;  /* the timer fired, and was set anew before its interrupt was taken */
 	_Atomic uint64_t
 		tsc_moved; /* by how much software has written the TSC forward, as TSC_ADJUST counts it */
-	uint64_t timer_interrupts, kicks_taken; /* for statistics */
-	uint32_t lock_ranks;			/* bit n: holds a lock of rank n (debug builds) */
-	void *call_pages; /* parameters of the hypercall under way: input page, output page */
+	/* For statistics: interrupts that arrived here, two kinds of them, and how often another VP was loaded. */
+	uint64_t interrupts, timer_interrupts, kicks_taken, switches;
+	struct run_time run_time;
+	struct statistics_object statistics;
+	uint32_t lock_ranks; /* bit n: holds a lock of rank n (debug builds) */
+	void *call_pages;    /* parameters of the hypercall under way: input page, output page */
 	struct abi_ring abi;
 	/* Who runs: schedule.c. */
 	struct vp *_Atomic wakes; /* VPs that others want to be looked at here, newest first */
@@ -82,8 +88,9 @@ struct lp {
 	/* Tags of translations, for the back end: what was given out since they were all flushed. */
 	uint64_t tag_generation;
 	uint32_t tag_next;
-	uint64_t switched_msrs[LP_SWITCHED_MSRS]; /* the back end's: what the VP that was loaded last left in the processor */
-	uint64_t last_partition_id;		  /* whose it was */
+	uint64_t switched_msrs
+		[LP_SWITCHED_MSRS]; /* the back end's: what the VP that was loaded last left in the processor */
+	uint64_t last_partition_id; /* whose it was */
 	uint64_t gdt[8];
 	uint8_t tss[104];
 	struct trace_ring trace;

@@ -31,8 +31,11 @@ enum overlay_kind {
 struct overlay {
 	_Atomic uint64_t msr; /* as the guest reads it */
 	void *content;
+	struct partition *partition;
 	/* All below: under the partition's space_lock. */
-	uint64_t gpn;	      /* where it lies, when `mapped` */
+	uint64_t gpn; /* where it lies, when `mapped` */
+	uint64_t
+		beneath; /* in a child: what its parent has mapped there, as gpa_space.h packs it; all that lie there agree */
 	struct overlay *next; /* in the bucket of its gpn; those on top come first */
 	uint8_t kind;	      /* enum overlay_kind */
 	bool mapped;
@@ -43,23 +46,28 @@ struct overlay {
 /* Embedded in the partition as `overlays`. Under space_lock, but for what says otherwise. */
 struct overlay_space {
 	struct overlay *bucket[OVERLAY_BUCKETS]; /* by page number: what lies there */
+	uint32_t mapped;			 /* how many lie somewhere */
 	/* Overlays that lie elsewhere than at their content's own address. Readable without the lock. */
 	_Atomic uint32_t displaced;
 	uint8_t gpa_bits; /* a page at or above 1 << gpa_bits can't be overlaid: #GP */
 	/* An identity map, where MSRs start with the content's own page number: the root. */
 	bool identity;
-	/* Makes the second stage at one page as it is without overlays. 0, -ENOMEM. Under space_lock. */
-	int (*map_beneath)(struct partition *partition, uint64_t gpn);
+	/*
+	 * Makes the second stage at one page as it is without overlays; `beneath` is what read_beneath() said of it, or its parent since. 0, -ENOMEM. Under
+	 * space_lock.
+	 */
+	int (*map_beneath)(struct partition *partition, uint64_t gpn, uint64_t beneath);
+	uint64_t (*read_beneath)(const struct partition *partition, uint64_t gpn); /* NULL: not needed */
 };
 
 /* Once per partition, before its first overlay_init(). */
 void overlay_space_init(struct partition *partition, unsigned int gpa_bits, bool identity,
-			int (*map_beneath)(struct partition *partition, uint64_t gpn));
+			int (*map_beneath)(struct partition *partition, uint64_t gpn, uint64_t beneath));
 
 /* A zeroed content page, disabled, MSR at its reset value. -ENOMEM. `overlay` is zeroed memory that lives as long as the partition. */
 int overlay_init(struct partition *partition, struct overlay *overlay, enum overlay_kind kind);
 
-/* The content goes away; the partition no longer runs and its overlays are unmapped with its whole GPA space. */
+/* The content goes away. It lies nowhere any more, or its partition no longer runs and goes with its whole GPA space. */
 void overlay_destroy(struct overlay *overlay);
 
 /*
@@ -96,12 +104,28 @@ static inline void *overlay_content(const struct overlay *overlay)
 	return overlay->content;
 }
 
+/* The first page of [gpn, end) that something is laid over; `end`: none. Under space_lock. */
+uint64_t overlay_first_in(const struct partition *partition, uint64_t gpn, uint64_t end);
+
+/*
+ * What the parent of a child has mapped beneath the overlays at `gpn`, where at least one lies; its parent's change of that. Under space_lock.
+ */
+uint64_t overlay_beneath(const struct partition *partition, uint64_t gpn);
+void overlay_set_beneath(struct partition *partition, uint64_t gpn, uint64_t beneath);
+
+/*
+ * A child's GPA space goes, and nothing of it runs: one overlay fewer lies there. Where it lay; `bare`: the last one there. The tables are
+ * the caller's business. False: there is none. Under space_lock.
+ */
+bool overlay_forget_one(struct partition *partition, uint64_t *gpn, uint64_t *beneath, bool *bare);
+
 /* Is something laid over a page of [start, end)? Under space_lock. */
 bool overlay_in_range(const struct partition *partition, uint64_t start, uint64_t end);
 
 /*
  * The byte of an overlay's content that the VPs see at `gpa`; NULL when there is none, or it can't be written and `write` is set.
- * For the hypervisor's own accesses in a VP's name, on that VP's LP. No lock.
+ * For the hypervisor's own accesses in a VP's name, on that VP's LP. No lock. The root's only: what
+ * a child sees, the RAM window shows (guest_memory.c).
  */
 void *overlay_at(const struct partition *partition, gpa_t gpa, bool write);
 

@@ -20,6 +20,7 @@
 #include <trivet/port.h>
 #include <trivet/reference_time.h>
 #include <trivet/second_stage.h>
+#include <trivet/statistics.h>
 #include <trivet/types.h>
 
 struct vp;
@@ -37,6 +38,7 @@ struct partition_properties {
 	bool time_frozen;
 	bool ignores_unknown_msrs; /* HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION */
 	bool tracks_access;	   /* HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING */
+	uint32_t intercepts;	   /* INTERCEPT_INSTALLED() */
 };
 
 struct partition {
@@ -44,6 +46,8 @@ struct partition {
 	struct partition *parent;  /* NULL: the root */
 	_Atomic uint32_t state;	   /* enum partition_state */
 	struct page_source *pages; /* what serves it */
+	uint64_t own_page;	   /* of a child: its parent's deposit in which this lies */
+	bool torn_down;		   /* of a finalized one: all is back in its deposits */
 	struct partition_properties properties;
 	struct cpuid_policy cpuid;
 	uint64_t
@@ -56,6 +60,7 @@ struct partition {
 
 	/* What of the interface it is offered; all 0 without. CPUID shows it, hypercalls and MSRs obey it. */
 	bool hv;
+	uint64_t synthetic;  /* of a child's: HV_SYNTHETIC_*, what it was assigned */
 	uint64_t privileges; /* HV_PRIVILEGE_*: CPUID 0x40000003 EAX | EBX << 32 */
 	uint32_t features;   /* HV_FEATURE_*: its EDX */
 	uint32_t hints;	     /* HV_HINT_*: CPUID 0x40000004 EAX */
@@ -70,6 +75,7 @@ struct partition {
 	struct deposit_pool deposits;
 	struct device_interrupts device_interrupts;
 	struct port_space ports;
+	struct partition_statistics statistics;
 };
 
 extern struct partition root_partition;
@@ -80,10 +86,29 @@ static inline bool partition_is_root(const struct partition *partition)
 }
 
 /*
- * The partition that `id` (its number, or HV_PARTITION_ID_SELF) means to `caller`, whose own partition must have all bits of `privilege`.
- * NULL with the status of the refusal: HV_STATUS_ACCESS_DENIED, HV_STATUS_INVALID_PARTITION_ID.
+ * The partition that `id` (its number, that of a child, or HV_PARTITION_ID_SELF) means to `caller`, whose own partition must have all bits of
+ * `privilege`. It lives until the caller's exit handler ends. NULL with the status of the refusal: HV_STATUS_ACCESS_DENIED, HV_STATUS_INVALID_PARTITION_ID.
  */
 struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status);
+
+/*
+ * A child of the caller's partition, for the hypercalls of those names (calls_partition.c); core/children.c. HV_STATUS_*; HYPERCALL_RESTART: a part is done, or
+ * another LP is at it: again.
+ */
+struct hv_input_create_partition;
+uint16_t partition_create(struct vp *caller, const struct hv_input_create_partition *in, uint64_t *id);
+uint16_t partition_initialize(struct partition *child);
+uint16_t partition_finalize(struct partition *child, struct vp *caller);
+uint16_t partition_delete(struct partition *child, struct vp *caller);
+uint16_t partition_create_vp(struct partition *child, uint32_t index);
+uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_t index);
+
+/* From now on it has a number, and its parent finds it by that. False: there are too many. And no longer. */
+bool partition_publish(struct partition *child);
+void partition_unpublish(struct partition *child);
+
+/* How many there are, the root included. */
+uint32_t partition_count(void);
 
 /* Whether a root has named logical processor `index` (the first one it needn't), so that it may ask about it; and how many. */
 bool partition_has_lp(const struct partition *partition, uint32_t index);

@@ -76,6 +76,12 @@ void schedule_timer(struct lp *lp);
 /* A VP that nobody can have seen yet gets an LP, and its share. */
 void vp_place(struct vp *vp);
 
+/*
+ * Returns when every other LP has left the exit handler that it was in: nobody has a pointer any more to what was unlinked before. `self`
+ * runs here. One caller at a time (partition.c sees to that); the rules of vp_hold().
+ */
+void schedule_synchronize(struct vp *self);
+
 /* Its weight, cap or reserve has changed: partition->properties. */
 struct partition;
 void partition_params_changed(struct partition *partition);

@@ -123,6 +123,19 @@ int ss_reserve(struct second_stage *ss, gpa_t gpa, uint64_t size);
  */
 int ss_protect(struct second_stage *ss, gpa_t gpa, uint64_t size, unsigned perm);
 
+#define SS_ACCESSED 1u
+#define SS_DIRTY 2u
+
+/*
+ * Whether the page at `gpa` was accessed and written (`was`: SS_ACCESSED, SS_DIRTY; all of it where the processor doesn't tell, nothing where nothing is
+ * mapped), as it was before: then `clear` is cleared and `set` set. It is the whole leaf's, but with SS_SMALL_PAGES a larger
+ * one is split first. What was cleared needs a flush to be set again. 0, -ENOMEM.
+ */
+int ss_access(struct second_stage *ss, gpa_t gpa, unsigned clear, unsigned set, unsigned *was);
+
+/* The hypervisor wrote there in the processor's place. May run beside changes, as ss_lookup(). */
+void ss_mark_written(const struct second_stage *ss, gpa_t gpa);
+
 /*
  * What `gpa` is mapped to. False if nothing is (then only out->page_size and out->reserved are set: all of the aligned
  * block of that size is reserved, or a hole), or gpa has bits at or above SS_GPA_BITS. `out` may be NULL.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Statistics pages (TLFS "HvCallMapStatsPage"): counters in published slots, for the root's eyes. The hypervisor counts
+ * Statistics pages (TLFS "HvCallMapStatsPage"): counters in published slots, about the hypervisor, LPs, partitions and VPs, for the root's eyes. The hypervisor counts
  * where it always did (struct vp, struct lp); the pages are filled from there when mapped, and then, while any is, from
- * timer interrupts, every few milliseconds. No other exit pays for them. Slots that nothing is counted for stay 0:
+ * timer interrupts, a few at a time. No other exit pays for them. Slots that nothing is counted for stay 0:
  * docs/statistics.md.
  */
 #ifndef TRIVET_STATISTICS_H
@@ -36,8 +36,33 @@ enum exit_category {
 	EXIT_CATEGORY_COUNT
 };
 
-/* Room for what a root with `vps` VPs may map. Once at boot, after its VPs are there. -ENOMEM. */
-int statistics_init(struct partition *root);
+enum statistics_kind {
+	STATISTICS_HYPERVISOR,
+	STATISTICS_LP,
+	STATISTICS_PARTITION,
+	STATISTICS_VP,
+};
+
+/* What a page can be about: part of it, zero at first. */
+struct statistics_object {
+	struct statistics_object *next, *prev; /* in a ring of all whose page is mapped */
+	uint64_t page; /* its number, a deposit of the partition that sees it; 0: none is mapped */
+	uint8_t kind;  /* enum statistics_kind, while one is */
+	bool counted;  /* statistics_add_vp() */
+};
+
+/* In struct partition. */
+struct partition_statistics {
+	struct statistics_object object;
+	_Atomic uint32_t child_vps; /* of a child: those that are there now */
+	_Atomic uint64_t gpa_pages; /* of a child: pages that its parent has mapped there */
+};
+
+/* Once at boot, after the root's VPs are there. */
+void statistics_init(struct partition *root);
+
+/* A child's VP is there, and so it counts; until statistics_forget_vp(). */
+void statistics_add_vp(struct vp *vp);
 
 /* Pages are mapped; read on the timer path. */
 extern _Atomic bool statistics_mapped;
@@ -52,24 +77,33 @@ static inline void statistics_tick(void)
 		statistics_refresh();
 }
 
-/* What a page can be about, by its place in the table of all of them. */
-#define STATISTICS_HYPERVISOR 0u
-#define STATISTICS_PARTITION 1u
-#define STATISTICS_LP(index) (2u + 2u * (index))
-#define STATISTICS_VP(index) (3u + 2u * (index))
+/* The hypervisor as something that a page can be about. */
+extern struct statistics_object statistics_hypervisor;
 
 /*
- * Maps the page of an object into the caller's space, once; the same page when it is mapped already. HV_STATUS_SUCCESS;
- * INSUFFICIENT_MEMORY: the caller must deposit a page for its own partition; OPERATION_FAILED: the hypervisor has no
+ * Maps the page of an object into the caller's space, once; the same page when it is mapped already. The object lives until the caller's exit
+ * handler ends. HV_STATUS_SUCCESS; INSUFFICIENT_MEMORY: the caller must deposit a page for its own partition; OPERATION_FAILED: the hypervisor has no
  * page left for tables.
  */
-uint16_t statistics_map(struct vp *caller, uint32_t object, uint64_t *page);
+uint16_t statistics_map(struct vp *caller, enum statistics_kind kind, struct statistics_object *object,
+			uint64_t *page);
 
 /* HV_STATUS_NOT_FOUND when it isn't mapped. */
-uint16_t statistics_unmap(struct vp *caller, uint32_t object);
+uint16_t statistics_unmap(struct vp *caller, struct statistics_object *object);
+
+/*
+ * The child or its VP is about to go: its page, if it was left mapped, goes back to the deposits of the parent, whose VP `caller` is. No LP reads the
+ * object's counters any more when this returns. Nobody can map it any more when this is called; the rules of flush_space() hold.
+ */
+void statistics_forget_partition(struct partition *child, struct vp *caller);
+void statistics_forget_vp(struct vp *vp, struct vp *caller);
+
+/* It is being deleted: its page, if it is mapped, goes back to `caller`'s partition. */
+void statistics_forget_vp(struct vp *vp, struct vp *caller);
+void statistics_forget_partition(struct partition *partition, struct vp *caller);
 
 /* Fills one page with what is counted now. */
 struct hv_stats_page;
-void statistics_fill(struct hv_stats_page *page, uint32_t object);
+void statistics_fill(struct hv_stats_page *page, const struct statistics_object *object);
 
 #endif

@@ -19,8 +19,11 @@ struct vp;
 
 /* Whose buffer a message lies in: who fills the slot, and who gets the buffer back. */
 enum synic_sender {
-	SYNIC_PORT,  /* struct port_buffer */
-	SYNIC_TIMER, /* struct stimer: written at the moment of delivery */
+	SYNIC_PORT,	 /* struct port_buffer */
+	SYNIC_TIMER,	 /* struct stimer: written at the moment of delivery */
+	SYNIC_INTERCEPT, /* struct vp_intercepts of a child's VP: the same */
+	SYNIC_RING,	 /* synic.ring_message: the same */
+	SYNIC_DOORBELL,	 /* struct port: no message, but goes to the event ring */
 };
 
 /* A message's place in an inbox or a queue. */
@@ -46,6 +49,8 @@ struct synic_queue {
 struct synic {
 	_Atomic uint32_t ready;
 	uint32_t queued;		       /* bit n: queue n is not empty */
+	uint16_t wanted;		       /* bit n: the parent wants to know when slot n is free */
+	_Atomic bool drop_wanted;	       /* there are dead messages in a queue */
 	_Atomic(struct synic_message *) inbox; /* posted by other LPs, newest first */
 	_Atomic uint64_t sint[HV_SINT_COUNT];  /* SINT MSRs */
 	uint64_t control;		       /* SCONTROL */
@@ -53,6 +58,11 @@ struct synic {
 	struct overlay message_page; /* SIMP */
 	struct overlay event_page;   /* SIEFP */
 	struct overlay ring_page;    /* SIRBP: event rings of doorbells */
+	/* core/event_ring.c */
+	struct synic_queue bells;	   /* what waits for room in a ring; a list by `next` */
+	struct synic_message ring_message; /* "something is in a ring" */
+	uint16_t ring_sints;		   /* of which rings */
+	uint8_t ring_head[HV_SINT_COUNT];  /* where the next one goes */
 };
 
 /* For a new VP: everything disabled, SINTs masked, pages zeroed. -ENOMEM. */
@@ -86,6 +96,18 @@ void synic_unqueue(struct vp *vp, struct synic_message *message);
  */
 uint16_t synic_signal(struct vp *vp, struct vp *sender, unsigned int sint, unsigned int flag, bool *newly);
 
+/* A message that was posted there has died: the VP gives it back soon. From any LP; `sender` as above. */
+void synic_drop_dead(struct vp *vp, struct vp *sender);
+
+/* A parent's: the VP gets HV_MESSAGE_SYNIC_SINT_DELIVERABLE once the slot of one of `sints` is free, perhaps now. 0: no longer. As its own LP. */
+void synic_want_deliverable(struct vp *vp, uint16_t sints);
+
+/*
+ * A message of the parent's right into the slot. HV_STATUS_INVALID_SYNIC_STATE, or INSUFFICIENT_BUFFERS: it is taken, or others wait. As the VP's
+ * own LP.
+ */
+uint16_t synic_deliver_direct(struct vp *vp, unsigned int sint, const struct hv_message *message);
+
 /* VP_PENDING_SYNIC: takes the inbox in. On the VP's own LP. */
 void synic_handle_pending(struct vp *vp);
 
@@ -93,7 +115,7 @@ void synic_handle_pending(struct vp *vp);
 void synic_deliver_queued(struct vp *vp);
 static inline void synic_scan(struct vp *vp, const struct synic *synic)
 {
-	if (unlikely(synic->queued))
+	if (unlikely(synic->queued | synic->wanted))
 		synic_deliver_queued(vp);
 }
 

@@ -8,6 +8,7 @@
 #define TRIVET_SYNTHETIC_TIMER_H
 
 #include <hv/msr.h>
+#include <hv/vp_state.h>
 #include <trivet/synic.h>
 #include <trivet/types.h>
 
@@ -46,6 +47,13 @@ void stimers_expired(struct vp *vp, uint64_t now_tsc);
 
 /* The TSC, or the reference time, was changed: deadlines again, and the LP's timer. On the VP's own LP. */
 void stimers_clock_changed(struct vp *vp);
+
+/*
+ * All four for a VP's parent, which has stopped the VP. Of a periodic timer `adjustment` is when it expires next; 0: a period from now.
+ * load: -EINVAL: a reserved bit, nothing has changed; otherwise the VP's LP finds the deadlines anew (VP_PENDING_CLOCK).
+ */
+void stimers_save(const struct vp *vp, struct hv_vp_state_timers *image);
+int stimers_load(struct vp *vp, const struct hv_vp_state_timers *image);
 
 /* The timer's message, written when its slot is free. */
 void stimer_fill_message(struct vp *vp, const struct synic_message *link, struct hv_message *message);

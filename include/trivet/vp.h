@@ -14,6 +14,7 @@
 #include <trivet/lp.h>
 #include <trivet/run_time.h>
 #include <trivet/schedule.h>
+#include <trivet/statistics.h>
 #include <trivet/synic.h>
 #include <trivet/synthetic_timer.h>
 #include <trivet/types.h>
@@ -31,10 +32,11 @@
 #define VP_PENDING_SCHEDULE BIT(7) /* it can't go on, or another may: choose who runs */
 #define VP_PENDING_TIMER BIT(8)	   /* a timer of its has expired while it wasn't loaded */
 #define VP_PENDING_RESUME BIT(9)   /* its parent has answered an intercept */
+#define VP_PENDING_CLOCK BIT(10)   /* a child's time or timers were changed: stimers_clock_changed() */
 /* What core/schedule.c deals with; the rest is the back ends'. */
-#define VP_PENDING_NEUTRAL                                                                         \
-	(VP_PENDING_SHUTDOWN | VP_PENDING_INIT | VP_PENDING_SIPI | VP_PENDING_SYNIC |              \
-	 VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME)
+#define VP_PENDING_NEUTRAL                                                                                  \
+	(VP_PENDING_SHUTDOWN | VP_PENDING_INIT | VP_PENDING_SIPI | VP_PENDING_SYNIC | VP_PENDING_SCHEDULE | \
+	 VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK)
 
 enum vp_state {
 	VP_RUNNING,
@@ -80,6 +82,13 @@ struct vp {
 	uint64_t ipis_sent;	  /* the VPs they named */
 	uint64_t long_spin_waits; /* HvCallNotifyLongSpinWait */
 	uint64_t hypercalls;	  /* made so far */
+	uint64_t dispatches;	  /* how often it was loaded, and how often elsewhere than before */
+	uint64_t migrations;
+	uint64_t
+		io_messages; /* what its parent was told: HV_MESSAGE_X64_IO_PORT_INTERCEPT; of memory; all else */
+	uint64_t memory_messages;
+	uint64_t other_messages;
+	struct statistics_object statistics;
 	/* Of a root with the interface: it has named this VP's processor, and then the VP (calls_processors.c). */
 	_Atomic bool lp_added;
 	_Atomic bool created;
@@ -89,6 +98,7 @@ struct vp {
 	bool halted_interrupts_on; /* interrupts wake it only if it can take them */
 	bool halted_nmis_on;
 	bool halted_until_pending; /* any interrupt wakes it, whether it could take it or not */
+	_Atomic bool forgotten;	   /* VP_HOLD_DEAD, and its LP has nothing of it any more */
 	_Atomic bool loaded;
 	_Atomic bool wake_queued;
 	_Atomic uint32_t holds;	      /* VP_HOLD_* */
@@ -101,13 +111,13 @@ struct vp {
 	struct lp *last_lp;	     /* where it was loaded last: translations of its are in no other */
 	uint64_t tsc_offset;	     /* of a child's: what its TSC is ahead of lp_clock() */
 	uint64_t tsc_delta;	     /* what its TSC is ahead of its LP's; 0: the root's */
-	struct fx_area *fpu; /* a page: extended state while it isn't loaded */
+	struct fx_area *fpu;	     /* a page: extended state while it isn't loaded */
 	uint64_t xcr0;
 	uint64_t dr[4];
 	struct vp_child *child; /* a page; NULL: a root's */
 	struct vp_parent_registers parent_registers;
 	struct vp_assist assist;
-	struct vp_run_time run_time;
+	struct run_time run_time;
 	struct synic synic;
 	struct stimers stimers;
 };
@@ -134,6 +144,9 @@ struct vp_context {
  * NULL, it gets one by itself.
  */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
+
+/* Before that, while its partition lives on: its overlay pages leave the GPA space. `self` runs here, and nobody runs the VP. */
+void vp_unmap_overlays(struct vp *vp, struct vp *self);
 
 /* All its pages go back to its partition. Nobody can reach it any more, and it isn't loaded. */
 void vp_destroy(struct vp *vp);

@@ -75,18 +75,14 @@ static inline uint64_t pending_with_error(uint64_t pending, uint32_t error)
 	       (uint64_t)error << HV_PENDING_INTERRUPTION_ERROR_CODE_SHIFT;
 }
 
-/* Which registers only a parent may touch, and what it last set. The VP itself never runs while one of the suspends is set. */
+/* Registers that only a parent may touch, of those that nobody else keeps. The suspend registers are bits of vp->holds. */
 struct vp_parent_registers {
-	uint64_t explicit_suspend;
-	uint64_t intercept_suspend;
-	uint64_t dispatch_suspend;
-	uint64_t deliverability;
 	uint64_t signal_count; /* how often the root was told to dispatch the VP */
 };
 
 /*
- * Read and write `name`, on the LP of `vp`. `self`: the VP names itself, and so is in the middle of a hypercall; otherwise it is
- * stopped. HV_STATUS_SUCCESS, INVALID_PARAMETER: no such register, or not on this processor; ACCESS_DENIED: read-only, or not the
+ * Read and write `name`. `self`: the VP names itself, on its own LP, and so is in the middle of a hypercall. Otherwise it is
+ * borrowed (schedule.h), or vp_register_is_hold(). HV_STATUS_SUCCESS, INVALID_PARAMETER: no such register, or not on this processor; ACCESS_DENIED: read-only, or not the
  * VP's own to see; INVALID_REGISTER_VALUE. On an error nothing has changed.
  *
  * Values are checked by themselves, not against other registers (TLFS "HvCallSetVpRegisters"): a stopped VP's state is put together
@@ -95,7 +91,19 @@ struct vp_parent_registers {
 uint16_t vp_register_get(struct vp *vp, bool self, uint32_t name, union hv_register_value *value);
 uint16_t vp_register_set(struct vp *vp, bool self, uint32_t name, const union hv_register_value *value);
 
-/* vp_registers_live.c: the registers that neither vendor switches, `index` as in an instruction. 0 or -EINVAL. */
+/*
+ * The suspend registers: they stop the VP, or let it go on, and need not be borrowed for. Set, a VP no longer runs when the call returns.
+ */
+static inline bool vp_register_is_hold(uint32_t name)
+{
+	return name == HV_REGISTER_EXPLICIT_SUSPEND || name == HV_REGISTER_INTERCEPT_SUSPEND ||
+	       name == HV_REGISTER_DISPATCH_SUSPEND;
+}
+
+/*
+ * vp_registers_live.c: the registers that neither vendor switches, `index` as in an instruction. In the processor, or in memory while the VP
+ * isn't loaded. 0 or -EINVAL.
+ */
 enum live_register {
 	LIVE_DR, /* DR0 to DR3 */
 	LIVE_XMM,
@@ -104,7 +112,13 @@ enum live_register {
 	LIVE_XMM_CONTROL,
 	LIVE_XFEM,
 };
-int live_register_get(enum live_register which, unsigned int index, union hv_register_value *value);
-int live_register_set(enum live_register which, unsigned int index, const union hv_register_value *value);
+int live_register_get(struct vp *vp, enum live_register which, unsigned int index,
+		      union hv_register_value *value);
+int live_register_set(struct vp *vp, enum live_register which, unsigned int index,
+		      const union hv_register_value *value);
+
+/* The first `count` XMM registers in one go. */
+void live_xmm_get(struct vp *vp, struct hv_u128 *xmm, unsigned int count);
+void live_xmm_set(struct vp *vp, const struct hv_u128 *xmm, unsigned int count);
 
 #endif

@@ -53,9 +53,11 @@ static inline struct vp *vp_set_next(const struct vp_set *set, const struct part
 		while (cursor->bits_left) {
 			uint32_t index = cursor->base + (uint32_t)__builtin_ctzll(cursor->bits_left);
 
+			struct vp *vp = __atomic_load_n(&partition->vps[index], __ATOMIC_SEQ_CST);
+
 			cursor->bits_left &= cursor->bits_left - 1;
-			if (likely(partition->vps[index] != NULL))
-				return partition->vps[index];
+			if (likely(vp != NULL)) /* it may have gone since the set was made */
+				return vp;
 		}
 		if (!cursor->banks_left)
 			return NULL;

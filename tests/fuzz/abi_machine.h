@@ -303,6 +303,7 @@ static void bring_in(struct lp *lp)
 	CHECK(apic_init(&lp->vp->apic, &config, lp->vp->apic_page) == 0);
 	lp_tsc_start(lp);
 	lp_timer_update(lp);
+	lp_run_time_start(lp);
 	vp_run_time_start(lp->vp);
 	atomic_store(&lp->state, LP_ONLINE);
 	flush_idle_end(lp->vp);

@@ -223,8 +223,12 @@ static void undo_deposits(struct vp *vp)
 {
 	uint64_t pages[RAM_PAGES];
 
-	for (uint32_t object = 0; object < STATISTICS_LP(lp_count); object++)
-		statistics_unmap(vp, object);
+	statistics_unmap(vp, &statistics_hypervisor);
+	statistics_unmap(vp, &root_partition.statistics.object);
+	for (uint32_t i = 0; i < lp_count; i++) {
+		statistics_unmap(vp, &lp_table[i]->statistics);
+		statistics_unmap(vp, &root_partition.vps[i]->statistics);
+	}
 	page_pool_fail_nth(&host_pool, 0);
 	while (deposit_withdraw(&root_partition, vp, pages, ARRAY_SIZE(pages)))
 		;
@@ -257,7 +261,7 @@ static void finish(void)
 		synic_destroy(vp);
 		overlay_destroy(&vp->assist.page);
 	}
-	port_space_destroy(&root_partition.ports);
+	port_space_destroy(&root_partition);
 	CHECK(port_pages() == 0);
 	pages_at_start -= OVERLAYS_OF_VP * root_partition.vp_count;
 	CHECK(used_pages() == pages_at_start + owned_pages() + leaf_made);

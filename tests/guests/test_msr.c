@@ -90,7 +90,7 @@ static void check_efer(void)
 	ok(rdmsr(MSR_EFER) & EFER_LMA, "EFER.LMA stays");
 	wrmsr(MSR_EFER, old);
 
-	if (under_trivet) {
+	if (on_trivet()) {
 		is(try_wrmsr(MSR_EFER, old | EFER_SVME), GP, "setting EFER.SVME: #GP");
 		is(last_fault.error, 0, "... with error code 0");
 		is(try_wrmsr(MSR_EFER, old | 1ull << 40), GP, "setting a reserved EFER bit: #GP");

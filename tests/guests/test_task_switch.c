@@ -379,7 +379,7 @@ static void check_instructions(void)
 
 static void check_gates(void)
 {
-	uint32_t nmis = !is_intel() && under_trivet ? 1 : 2;
+	uint32_t nmis = !is_intel() && on_trivet() ? 1 : 2;
 
 	prepare();
 	go(INT);

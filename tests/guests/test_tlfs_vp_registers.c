@@ -391,6 +391,8 @@ static void translate(void)
 void test_main(void)
 {
 	hv_open();
+	if (in_child && !(hv_privileges() & HV_PRIVILEGE_ACCESS_VP_REGISTERS))
+		skip_all("this child hasn't the privilege");
 	get_what_the_processor_says();
 	set_general_registers();
 	set_rip();

@@ -67,7 +67,7 @@ static void check_lvts(void)
 /* SVR with the software enable off masks the LVTs, and they stay masked when it comes back. */
 static void check_software_disable(void)
 {
-	if (!under_trivet) {
+	if (!on_trivet()) {
 		note("QEMU's APIC does not mask the LVTs");
 		return;
 	}
@@ -233,7 +233,7 @@ static void check_errors(void)
 {
 	uint32_t before = vector_count[0][0x45];
 
-	if (!under_trivet) {
+	if (!on_trivet()) {
 		note("QEMU's APIC delivers illegal vectors");
 		return;
 	}

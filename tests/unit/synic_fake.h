@@ -23,7 +23,9 @@
 #include <hv/synic.h>
 #include <trivet/hv_msr.h>
 #include <trivet/hypercall.h>
+#include <trivet/intercept.h>
 #include <trivet/page_alloc.h>
+#include <trivet/page_source.h>
 #include <trivet/partition.h>
 #include <trivet/port.h>
 #include <trivet/synic.h>
@@ -55,6 +57,12 @@ void lp_kick(struct lp *lp)
 	kicks++;
 }
 
+void vp_notify(struct vp *vp)
+{
+	(void)vp;
+	kicks++;
+}
+
 void lp_timer_update(struct lp *lp)
 {
 	(void)lp;
@@ -67,7 +75,43 @@ _Noreturn void panic(const char *fmt, ...)
 	abort();
 }
 
+/* ---- Intercepts: those of child 7's VP 3 ---- */
+
+static struct vp_intercepts fake_intercepts;
+static uint16_t told_deliverable; /* SINTs */
+static bool has_intercept;	  /* nothing else can be told */
+
+bool intercept_is_dead(const struct synic_message *message)
+{
+	assert_ptr_equal(message, &fake_intercepts.link);
+	return fake_intercepts.link_posted & INTERCEPT_DEAD;
+}
+
+void intercept_take_message(struct synic_message *message, struct hv_message *content)
+{
+	assert_ptr_equal(message, &fake_intercepts.link);
+	assert_false(message->queued);
+	if (content) {
+		content->type = HV_MESSAGE_OPAQUE_INTERCEPT;
+		content->sender = 7;
+		content->payload_bytes = 4;
+		content->payload.qwords[0] = 3;
+	}
+	fake_intercepts.link_posted = 0;
+}
+
+bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
+{
+	(void)vp;
+	if (has_intercept)
+		return false;
+	told_deliverable = sints;
+	return true;
+}
+
 /* ---- The clock ---- */
+
+static bool time_stands, vp_is_away;
 
 uint64_t reference_time_100ns(const struct partition *partition)
 {
@@ -78,7 +122,21 @@ uint64_t reference_time_100ns(const struct partition *partition)
 uint64_t reference_time_to_tsc(const struct partition *partition, uint64_t time_100ns)
 {
 	assert_ptr_equal(partition, &part);
+	if (time_stands)
+		return time_100ns > now_100ns ? UINT64_MAX : rdtsc();
 	return time_100ns > UINT64_MAX / TICKS_PER_100NS ? UINT64_MAX : time_100ns * TICKS_PER_100NS;
+}
+
+bool reference_time_is_frozen(const struct partition *partition)
+{
+	assert_ptr_equal(partition, &part);
+	return time_stands;
+}
+
+bool vp_is_loaded_here(const struct vp *vp)
+{
+	(void)vp;
+	return !vp_is_away;
 }
 
 uint64_t tsc_from_100ns(const struct reference_time *time, uint64_t duration_100ns)
@@ -181,7 +239,7 @@ void vp_send_fixed(struct vp *target, struct vp *sender, uint8_t vector)
 
 /* ---- Set-up ---- */
 
-static void make_vp(uint32_t index)
+static struct vp *make_vp(struct partition *partition, uint32_t index)
 {
 	static const struct apic_config config = {
 		.x2apic = true,
@@ -195,15 +253,20 @@ static void make_vp(uint32_t index)
 
 	memset(vp, 0, sizeof(*vp));
 	vp->apic_page = aligned_alloc(PAGE_SIZE, PAGE_SIZE);
-	vp->partition = &part;
+	vp->partition = partition;
 	vp->index = index;
-	vp->lp = lps[index] = calloc(1, sizeof(struct lp));
-	vp->lp->vp = vp;
 	assert_int_equal(apic_init(&vp->apic, &config, vp->apic_page), 0);
 	assert_int_equal(apic_mmio_write(&vp->apic, APIC_REG_SVR, 4, 0x1ff), 0);
 	stimers_init(vp);
 	assert_int_equal(synic_init(vp), 0);
-	vps[index] = vp;
+	return vp;
+}
+
+static void free_vp(struct vp *vp)
+{
+	synic_destroy(vp);
+	free(vp->apic_page);
+	free(vp);
 }
 
 static void *pool_memory;
@@ -217,15 +280,22 @@ static int fake_setup(void **state)
 	memset(&part, 0, sizeof(part));
 	part.id = 1;
 	part.hv = true;
+	part.pages = &host_pages;
 	part.features = HV_FEATURE_DIRECT_TIMERS | HV_FEATURE_SINT_POLLING;
 	part.ports.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PORTS);
 	now_100ns = 1000000;
 	ratio_is_rounded_up = 0;
-	for (uint32_t i = 0; i < FAKE_VPS; i++)
-		make_vp(i);
+	for (uint32_t i = 0; i < FAKE_VPS; i++) {
+		vps[i] = make_vp(&part, i);
+		vps[i]->lp = lps[i] = calloc(1, sizeof(struct lp));
+		lps[i]->vp = vps[i];
+	}
 	part.vps = vps;
 	part.vp_count = FAKE_VPS;
 	kicks = timer_updates = mode_changes = 0;
+	told_deliverable = 0;
+	has_intercept = false;
+	memset(&fake_intercepts, 0, sizeof(fake_intercepts));
 	overlay_refuses = false;
 	return 0;
 }
@@ -235,12 +305,10 @@ static int fake_teardown(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < FAKE_VPS; i++) {
-		synic_destroy(vps[i]);
-		free(vps[i]->apic_page);
-		free(vps[i]);
+		free_vp(vps[i]);
 		free(lps[i]);
 	}
-	port_space_destroy(&part.ports);
+	port_space_destroy(&part);
 	assert_int_equal(page_pool_free_pages(&host_pool), pool_pages_at_start);
 	page_pool_check(&host_pool);
 	free(pool_memory);

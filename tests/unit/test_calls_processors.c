@@ -56,6 +56,25 @@ void vp_send_init(struct vp *vp)
 	vp_post(vp, VP_PENDING_INIT);
 }
 
+/* Of a child, core/children.c does it. */
+static struct partition child;
+static uint32_t child_vp_created, child_vp_deleted;
+
+uint16_t partition_create_vp(struct partition *of, uint32_t index)
+{
+	assert_ptr_equal(of, &child);
+	child_vp_created = index;
+	return HV_STATUS_INSUFFICIENT_MEMORY;
+}
+
+uint16_t partition_delete_vp(struct partition *of, struct vp *caller, uint32_t index)
+{
+	assert_ptr_equal(of, &child);
+	assert_ptr_equal(caller, &vps[0]);
+	child_vp_deleted = index;
+	return HYPERCALL_RESTART;
+}
+
 uint64_t reference_time_100ns(const struct partition *of)
 {
 	assert_ptr_equal(of, &partition);
@@ -81,7 +100,7 @@ static int setup(void **state)
 		.privileges = HV_PRIVILEGE_CPU_MANAGEMENT | HV_PRIVILEGE_CREATE_PARTITIONS,
 	};
 	for (unsigned int i = 0; i < VPS; i++) {
-		lps[i] = (struct lp){ .index = i, .apic_id = i * 10, .vp = &vps[i], .state = LP_ONLINE };
+		lps[i] = (struct lp){ .index = i, .apic_id = i * 10, .vp = &vps[i], .root_vp = &vps[i], .state = LP_ONLINE };
 		vps[i].index = i;
 		vps[i].lp = &lps[i];
 		vps[i].partition = &partition;
@@ -238,6 +257,25 @@ static void a_roots_vps_stay(void **state)
 	assert_int_equal(run(hypercall_delete_vp, &vps[0], &in, NULL), HV_STATUS_INVALID_PARTITION_ID);
 }
 
+/* They have no processor of their own: any index will do, and its parent needn't have named one. */
+static void a_childs_vps_come_and_go(void **state)
+{
+	struct hv_input_delete_vp in = { .vp_index = 6 };
+
+	(void)state;
+	child.parent = &partition;
+	assert_true(partition_publish(&child));
+	in.partition_id = child.id;
+	assert_int_equal(create_by(&vps[0], child.id, 5, 0), HV_STATUS_INSUFFICIENT_MEMORY);
+	assert_int_equal(child_vp_created, 5);
+	assert_int_equal(run(hypercall_delete_vp, &vps[0], &in, NULL), HYPERCALL_RESTART);
+	assert_int_equal(child_vp_deleted, 6);
+	assert_int_equal(inits[0] + inits[1] + inits[2] + inits[3], 0);
+	partition_unpublish(&child);
+	assert_int_equal(create_by(&vps[0], child.id, 5, 0), HV_STATUS_INVALID_PARTITION_ID);
+	assert_int_equal(run(hypercall_delete_vp, &vps[0], &in, NULL), HV_STATUS_INVALID_PARTITION_ID);
+}
+
 static void events(void **state)
 {
 	struct hv_input_notify_partition_event in = { .event = 4 };
@@ -262,6 +300,7 @@ int main(void)
 		TEST(a_processor_that_never_ran_changes_places_at_once),
 		TEST(a_vp_is_created_once_on_its_processor),
 		TEST(a_roots_vps_stay),
+		TEST(a_childs_vps_come_and_go),
 		TEST(events),
 	};
 

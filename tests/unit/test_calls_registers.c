@@ -1,4 +1,4 @@
-/* unit: core/calls_registers.c core/partition.c core/guest_walk.c core/guest_access.c */
+/* unit: core/calls_registers.c core/guest_walk.c core/guest_access.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * The register hypercalls: who may name whom, where a list stops, and translations through page tables that lie in an array.
@@ -18,6 +18,7 @@
 #include <trivet/backend.h>
 #include <trivet/guest_access.h>
 #include <trivet/hypercall.h>
+#include <trivet/intercept.h>
 #include <trivet/overlay.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
@@ -31,6 +32,61 @@
 static struct partition partition;
 static struct vp *vp, *other;
 static struct vp *vps[2];
+/* Its child 7, with VP 2; `target` is who the call is about. */
+static struct partition child;
+static struct vp *child_vp, *target;
+static struct vp *child_vps[3];
+static unsigned int borrows, resumes;
+static bool borrowed;
+static uint32_t noted[8];
+static unsigned int noted_count;
+
+struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status)
+{
+	assert_ptr_equal(caller, vp);
+	*status = HV_STATUS_ACCESS_DENIED;
+	if ((partition.privileges & privilege) != privilege)
+		return NULL;
+	*status = HV_STATUS_SUCCESS;
+	if (id == HV_PARTITION_ID_SELF || id == 1)
+		return &partition;
+	if (id == 7)
+		return &child;
+	*status = HV_STATUS_INVALID_PARTITION_ID;
+	return NULL;
+}
+
+void vp_borrow(struct vp *of, struct vp *self)
+{
+	assert_ptr_equal(of, child_vp);
+	assert_ptr_equal(self, vp);
+	assert_false(borrowed);
+	borrowed = true;
+	borrows++;
+}
+
+void vp_return(struct vp *of)
+{
+	assert_ptr_equal(of, child_vp);
+	assert_true(borrowed);
+	borrowed = false;
+}
+
+void intercept_resume(struct vp *of)
+{
+	assert_ptr_equal(of, child_vp);
+	assert_true(borrowed);
+	assert_int_equal(of->pending & VP_PENDING_RESUME, 0);
+	resumes++;
+}
+
+void intercept_note_register(struct vp *of, uint32_t name, const union hv_register_value *value)
+{
+	assert_ptr_equal(of, child_vp);
+	assert_true(borrowed);
+	(void)value;
+	noted[noted_count++] = name;
+}
 static uint64_t values[NAMES_MAX];
 static bool was_self;
 static uint64_t memory[MEMORY / 8];
@@ -39,16 +95,18 @@ static uint64_t overlay_gpa, deposited_page;
 
 uint16_t vp_register_get(struct vp *of, bool self, uint32_t name, union hv_register_value *value)
 {
-	assert_ptr_equal(of, vp);
+	assert_ptr_equal(of, target);
 	was_self = self;
+	assert_true(self || borrowed || vp_register_is_hold(name));
 	value->reg128 = (struct hv_u128){ name < NAMES_MAX ? values[name] : 0, name };
 	return name >= NAMES_MAX || name == NO_SUCH_NAME ? HV_STATUS_INVALID_PARAMETER : HV_STATUS_SUCCESS;
 }
 
 uint16_t vp_register_set(struct vp *of, bool self, uint32_t name, const union hv_register_value *value)
 {
-	assert_ptr_equal(of, vp);
+	assert_ptr_equal(of, target);
 	was_self = self;
+	assert_true(self || borrowed || vp_register_is_hold(name));
 	if (name >= NAMES_MAX || name == NO_SUCH_NAME)
 		return HV_STATUS_INVALID_PARAMETER;
 	if (value->reg64 == BAD_VALUE)
@@ -59,7 +117,7 @@ uint16_t vp_register_set(struct vp *of, bool self, uint32_t name, const union hv
 
 bool guest_phys_read64(void *space, gpa_t gpa, uint64_t *value)
 {
-	assert_ptr_equal(space, vp);
+	assert_ptr_equal(space, target);
 	if (gpa.v >= MEMORY)
 		return false;
 	*value = memory[gpa.v / 8];
@@ -116,14 +174,14 @@ bool deposit_holds(uint64_t page)
 
 void *overlay_at(const struct partition *of, gpa_t gpa, bool write)
 {
-	assert_ptr_equal(of, &partition);
+	assert_ptr_equal(of, target->partition);
 	assert_false(write);
 	return overlay_gpa && (gpa.v & ~0xfffull) == overlay_gpa ? memory : NULL;
 }
 
 static void get_context(struct vp *of, struct vp_context *to)
 {
-	assert_ptr_equal(of, vp);
+	assert_ptr_equal(of, target);
 	*to = context;
 }
 
@@ -162,6 +220,18 @@ static int setup(void **state)
 	partition.privileges = HV_PRIVILEGE_ACCESS_VP_REGISTERS;
 	vp->partition = other->partition = &partition;
 	vp->index = 1;
+	memset(child_vp, 0, sizeof(*child_vp));
+	memset(&child, 0, sizeof(child));
+	child.id = 7;
+	child.parent = &partition;
+	child.vp_count = 3;
+	child.vps = child_vps;
+	child_vps[2] = child_vp;
+	child_vp->partition = &child;
+	child_vp->index = 2;
+	target = vp;
+	borrows = resumes = noted_count = 0;
+	borrowed = false;
 	make_tables();
 	overlay_gpa = 0;
 	deposited_page = UINT64_MAX;
@@ -482,6 +552,120 @@ static void flags_that_make_no_sense(void **state)
 	assert_int_equal(translated(0, 0x1000000000000000), 0); /* level 0, by name */
 }
 
+static uint16_t about_child(hypercall_handler handler, uint16_t count, uint16_t *done)
+{
+	struct hypercall call = make_call(0, count);
+	uint16_t status = handler(&call);
+
+	*done = call.reps_done;
+	assert_false(borrowed);
+	return status;
+}
+
+static void a_child_is_borrowed_once(void **state)
+{
+	uint16_t done;
+
+	(void)state;
+	target = child_vp;
+	head(7, 2);
+	for (uint32_t i = 0; i < 3; i++)
+		names()[i] = 20 + i;
+	values[21] = 5;
+	assert_int_equal(about_child(hypercall_get_vp_registers, 3, &done), 0);
+	assert_int_equal(done, 3);
+	assert_int_equal(out.values[1].reg64, 5);
+	assert_int_equal(borrows, 1);
+	names()[1] = NO_SUCH_NAME;
+	assert_int_equal(about_child(hypercall_get_vp_registers, 3, &done), HV_STATUS_INVALID_PARAMETER);
+	assert_int_equal(done, 1);
+	assert_int_equal(borrows, 2);
+	assert_int_equal(resumes, 0);
+}
+
+/* What Linux does most: these stop the VP and let it go by themselves. */
+static void suspend_registers_are_not_borrowed_for(void **state)
+{
+	uint16_t done;
+
+	(void)state;
+	target = child_vp;
+	child_vp->pending = VP_PENDING_RESUME;
+	head(7, 2);
+	elements()[0].name = HV_REGISTER_INTERCEPT_SUSPEND;
+	elements()[1].name = HV_REGISTER_EXPLICIT_SUSPEND;
+	elements()[1].value.reg64 = 1;
+	assert_int_equal(about_child(hypercall_set_vp_registers, 2, &done), 0);
+	assert_int_equal(done, 2);
+	assert_int_equal(values[HV_REGISTER_EXPLICIT_SUSPEND], 1);
+	assert_false(was_self);
+	assert_int_equal(borrows, 0);
+	assert_int_equal(noted_count, 0);
+	/* The next one finds what the parent had answered done. */
+	elements()[1].name = 30;
+	assert_int_equal(about_child(hypercall_set_vp_registers, 2, &done), 0);
+	assert_int_equal(borrows, 1);
+	assert_int_equal(resumes, 1);
+	assert_int_equal(noted_count, 1);
+	assert_int_equal(noted[0], 30);
+	elements()[1].value.reg64 = BAD_VALUE;
+	assert_int_equal(about_child(hypercall_set_vp_registers, 2, &done), HV_STATUS_INVALID_REGISTER_VALUE);
+	assert_int_equal(done, 1);
+	assert_int_equal(noted_count, 1);
+	assert_int_equal(resumes, 1);
+}
+
+static void which_vps_a_child_has(void **state)
+{
+	static const struct {
+		uint32_t index;
+		uint16_t status;
+	} targets[] = { { 2, 0 },
+			{ 0, HV_STATUS_INVALID_VP_INDEX }, /* not made */
+			{ 3, HV_STATUS_INVALID_VP_INDEX },
+			{ HV_VP_INDEX_SELF, HV_STATUS_INVALID_VP_INDEX },
+			{ HV_VP_INDEX_ANY, HV_STATUS_INVALID_VP_INDEX } };
+	uint16_t done;
+
+	(void)state;
+	target = child_vp;
+	for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
+		head(7, targets[i].index);
+		names()[0] = 10;
+		assert_int_equal(about_child(hypercall_get_vp_registers, 1, &done), targets[i].status);
+	}
+	head(7, 2);
+	partition.privileges = 0;
+	assert_int_equal(about_child(hypercall_get_vp_registers, 1, &done), HV_STATUS_ACCESS_DENIED);
+	assert_int_equal(borrows, 1);
+}
+
+/* Devices included: it is for the parent to know what is there. */
+static void translations_for_a_child(void **state)
+{
+	static const struct {
+		uint64_t page, gpn;
+		uint32_t result;
+	} pages[] = { { 1, 6, HV_TRANSLATE_SUCCESS },
+		      { 5, 5, HV_TRANSLATE_SUCCESS }, /* no memory of the hypervisor's in its space */
+		      { 6, 0xffffe, HV_TRANSLATE_SUCCESS },
+		      { 7, 0, HV_TRANSLATE_PAGE_NOT_PRESENT } };
+	uint16_t done;
+
+	(void)state;
+	target = child_vp;
+	deposited_page = 6;
+	for (size_t i = 0; i < ARRAY_SIZE(pages); i++) {
+		head(7, 2);
+		in.translate.control_flags = HV_TRANSLATE_VALIDATE_READ;
+		in.translate.gva_page = pages[i].page;
+		assert_int_equal(about_child(hypercall_translate_virtual_address, 0, &done), 0);
+		assert_int_equal(out.translate.result_code, pages[i].result);
+		assert_int_equal(out.translate.gpn, pages[i].gpn);
+	}
+	assert_int_equal(borrows, ARRAY_SIZE(pages));
+}
+
 static struct vp *new_vp(void)
 {
 	return aligned_alloc(PAGE_SIZE, ALIGN_UP(sizeof(struct vp), PAGE_SIZE));
@@ -503,13 +687,19 @@ int main(void)
 		cmocka_unit_test_setup(overlays, setup),
 		cmocka_unit_test_setup(what_was_deposited_is_not_there, setup),
 		cmocka_unit_test_setup(flags_that_make_no_sense, setup),
+		cmocka_unit_test_setup(a_child_is_borrowed_once, setup),
+		cmocka_unit_test_setup(suspend_registers_are_not_borrowed_for, setup),
+		cmocka_unit_test_setup(which_vps_a_child_has, setup),
+		cmocka_unit_test_setup(translations_for_a_child, setup),
 	};
 	int failed;
 
 	vp = new_vp();
 	other = new_vp();
+	child_vp = new_vp();
 	failed = cmocka_run_group_tests_name("register hypercalls", tests, NULL, NULL);
 	free(vp);
 	free(other);
+	free(child_vp);
 	return failed;
 }

@@ -1,4 +1,4 @@
-/* unit: core/calls_statistics.c core/statistics.c core/partition.c core/page_alloc.c svm/names.c vmx/names.c */
+/* unit: core/calls_statistics.c core/statistics.c core/page_alloc.c svm/names.c vmx/names.c */
 /* SPDX-License-Identifier: MIT */
 /* Statistics pages: where they come from, every refusal, the published slots, and that they are kept up to date. */
 #include <errno.h>
@@ -25,7 +25,7 @@
 #include <trivet/vp.h>
 
 #define VPS 40u
-#define DEPOSITS 8u
+#define DEPOSITS 100u
 
 enum exit_category svm_exit_category(uint32_t index);
 enum exit_category vmx_exit_category(uint32_t index);
@@ -35,8 +35,11 @@ static uint8_t *arena;
 static struct hv_stats_page deposited[DEPOSITS];
 static bool free_page[DEPOSITS], shown[DEPOSITS];
 static struct lp lps[VPS];
+uint32_t lp_count;
+static struct partition child;
+static struct vp child_vps[VPS], *child_table[VPS];
 static struct vp vps[VPS];
-static uint64_t exit_counts[VPS][VP_EXIT_COUNTS];
+static uint64_t exit_counts[VPS][VP_EXIT_COUNTS], child_exit_counts[VPS][VP_EXIT_COUNTS];
 static struct vp *vp_table[VPS];
 static struct partition partition;
 static struct backend fake;
@@ -76,8 +79,9 @@ void *deposit_page_pointer(uint64_t page)
 	return &deposited[page - 100];
 }
 
-int deposit_show(struct vp *caller, uint64_t page)
+int deposit_show(struct vp *caller, uint64_t page, bool writable)
 {
+	assert_false(writable);
 	assert_ptr_equal(caller, &vps[0]);
 	if (no_tables)
 		return -ENOMEM;
@@ -92,6 +96,24 @@ int deposit_hide(struct vp *caller, uint64_t page)
 		return -ENOMEM;
 	shown[page - 100] = false;
 	return 0;
+}
+
+struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status)
+{
+	assert_ptr_equal(caller, &vps[0]);
+	assert_int_equal(privilege, HV_PRIVILEGE_ACCESS_STATS);
+	*status = HV_STATUS_SUCCESS;
+	if (id == HV_PARTITION_ID_SELF || id == 1)
+		return &partition;
+	if (id == 7)
+		return &child;
+	*status = HV_STATUS_INVALID_PARTITION_ID;
+	return NULL;
+}
+
+uint32_t partition_count(void)
+{
+	return 2;
 }
 
 bool partition_has_lp(const struct partition *of, uint32_t index)
@@ -117,9 +139,20 @@ uint64_t vp_run_time_100ns(const struct vp *vp)
 	return 5000 + vp->index;
 }
 
-uint64_t vp_run_time_tsc(const struct vp *vp)
+uint64_t tsc_to_100ns(const struct reference_time *time, uint64_t ticks)
 {
-	return 70000 + vp->index;
+	assert_ptr_equal(time, &partition.reference_time);
+	return ticks / 10;
+}
+
+uint64_t lp_run_time_tsc(const struct lp *lp)
+{
+	return 70000 + lp->index;
+}
+
+uint64_t lp_idle_time_tsc(const struct lp *lp)
+{
+	return 80000 + lp->index * 10;
 }
 
 uint64_t lp_clock(void)
@@ -140,8 +173,9 @@ static int setup(void **state)
 	memset(lps, 0, sizeof(lps));
 	memset(vps, 0, sizeof(vps));
 	memset(exit_counts, 0, sizeof(exit_counts));
-	for (unsigned int i = 0; i < VPS; i++)
-		vps[i].exit_counts = exit_counts[i];
+	memset(child_exit_counts, 0, sizeof(child_exit_counts));
+	memset(child_vps, 0, sizeof(child_vps));
+	lp_count = VPS;
 	memset(shown, 0, sizeof(shown));
 	for (unsigned int i = 0; i < DEPOSITS; i++)
 		free_page[i] = true;
@@ -153,15 +187,22 @@ static int setup(void **state)
 		.privileges = HV_PRIVILEGE_CPU_MANAGEMENT | HV_PRIVILEGE_ACCESS_STATS,
 	};
 	for (unsigned int i = 0; i < VPS; i++) {
+		lps[i].index = i;
+		lps[i].root_vp = &vps[i];
+		vps[i].exit_counts = exit_counts[i];
 		vps[i].index = i;
 		vps[i].lp = &lps[i];
 		vps[i].partition = &partition;
 		vp_table[i] = &vps[i];
 	}
+	child = (struct partition){
+		.id = 7, .parent = &partition, .vps = child_table, .state = PARTITION_ACTIVE
+	};
+	memset(child_table, 0, sizeof(child_table));
 	clock_now += 1000000000;
 	added = 3;
 	no_tables = false;
-	assert_int_equal(statistics_init(&partition), 0);
+	statistics_init(&partition);
 	return 0;
 }
 
@@ -171,6 +212,27 @@ static int teardown(void **state)
 	free(arena);
 	atomic_store(&statistics_mapped, false);
 	return 0;
+}
+
+/* A child's VP, as partition_create_vp() leaves it. */
+static struct vp *add_child_vp(uint32_t index)
+{
+	struct vp *vp = &child_vps[index];
+
+	*vp = (struct vp){ .index = index, .lp = &lps[1], .partition = &child };
+	vp->exit_counts = child_exit_counts[index];
+	child_table[index] = vp;
+	if (child.vp_count <= index)
+		child.vp_count = index + 1;
+	statistics_add_vp(vp);
+	return vp;
+}
+
+static void forget_child_vp(uint32_t index)
+{
+	child_table[index] = NULL;
+	statistics_forget_vp(&child_vps[index], &vps[0]);
+	memset(&child_vps[index], 0xa5, sizeof(struct vp));
 }
 
 static uint16_t call(hypercall_handler handler, uint32_t type, union hv_stats_identity identity,
@@ -200,6 +262,15 @@ static uint16_t call(hypercall_handler handler, uint32_t type, union hv_stats_id
 #define VP(i)                                               \
 	{                                                   \
 		.vp = {.partition_id = 1, .vp_index = (i) } \
+	}
+
+#define CHILD_VP(i)                                         \
+	{                                                   \
+		.vp = {.partition_id = 7, .vp_index = (i) } \
+	}
+#define CHILD                                     \
+	{                                         \
+		.partition = {.partition_id = 7 } \
 	}
 
 static uint64_t counter(uint64_t page, uint32_t slot)
@@ -251,6 +322,10 @@ static void every_refusal(void **state)
 {
 	const union hv_stats_identity parent_area = { .partition = { .partition_id = 1, .area = 1 } };
 	const union hv_stats_identity vp_parent_area = { .vp = { .partition_id = 1, .area = 1 } };
+	const union hv_stats_identity childs_parent_area = { .partition = { .partition_id = 7, .area = 1 } };
+	const union hv_stats_identity child_vps_parent_area = {
+		.vp = { .partition_id = 7, .vp_index = 2, .area = 1 }
+	};
 	const union hv_stats_identity lp_parent_area = { .lp = { .area = 1 } };
 	const union hv_stats_identity internal = { .hypervisor = { .area = 2 } };
 	const union hv_stats_identity dirty = { .hypervisor = { .reserved = { [14] = 1 } } };
@@ -275,17 +350,29 @@ static void every_refusal(void **state)
 		{ 2, LP(UINT32_MAX), HV_STATUS_INVALID_LP_INDEX },
 		{ 0x10002, VP(VPS), HV_STATUS_INVALID_VP_INDEX },
 		{ 0x10002, VP(UINT32_MAX), HV_STATUS_INVALID_VP_INDEX },
+		{ 0x10001, childs_parent_area, HV_STATUS_INVALID_PARAMETER },
+		{ 0x10002, child_vps_parent_area, HV_STATUS_INVALID_PARAMETER },
+		{ 0x10002, CHILD_VP(0), HV_STATUS_INVALID_VP_INDEX },
+		{ 0x10002, CHILD_VP(1), HV_STATUS_INVALID_VP_INDEX },
 		{ 0, HYPERVISOR, HV_STATUS_INVALID_PARAMETER },
 		{ 3, HYPERVISOR, HV_STATUS_INVALID_PARAMETER },
 		{ 0x10003, HYPERVISOR, HV_STATUS_INVALID_PARAMETER },
 	};
 
 	(void)state;
+	add_child_vp(2); /* there are no VPs 0 and 1 */
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		assert_int_equal(call(hypercall_map_stats_page, cases[i].type, cases[i].identity, NULL),
 				 cases[i].status);
 		assert_int_equal(call(hypercall_unmap_stats_page, cases[i].type, cases[i].identity, NULL),
 				 cases[i].status);
+	}
+	for (int state = PARTITION_CREATED; state <= PARTITION_FINALIZED; state += 2) {
+		child.state = (uint32_t)state;
+		child.vps = NULL;
+		assert_int_equal(MAP(0x10001, CHILD, NULL), HV_STATUS_INVALID_PARTITION_STATE);
+		assert_int_equal(MAP(0x10002, CHILD_VP(0), NULL), HV_STATUS_INVALID_PARTITION_STATE);
+		assert_int_equal(UNMAP(0x10002, CHILD_VP(0)), HV_STATUS_INVALID_PARTITION_STATE);
 	}
 	partition.privileges = HV_PRIVILEGE_ACCESS_STATS;
 	assert_int_equal(MAP(1, HYPERVISOR, NULL), HV_STATUS_ACCESS_DENIED);
@@ -310,7 +397,10 @@ static void the_published_slots(void **state)
 	vps[1].exit_counts[0x80] = 18; /* VMRUN and... */
 	vps[1].exit_counts[0x61] = 1;  /* ... NMI: others */
 	vps[1].hypercalls = 19;
+	lps[1].interrupts = 15;
 	lps[1].timer_interrupts = 20;
+	lps[1].switches = 22;
+	atomic_store(&lps[1].run_time.waits, 14);
 	lps[1].kicks_taken = 21;
 	partition.deposits.used_pages = 3;
 	partition.deposits.free_pages = 4;
@@ -321,19 +411,23 @@ static void the_published_slots(void **state)
 	assert_int_equal(MAP(0x10002, VP(1), &vp), HV_STATUS_SUCCESS);
 
 	assert_int_equal(counter(hypervisor, 1), 3); /* Linux asks for this many LPs' pages */
-	assert_int_equal(counter(hypervisor, 2), 1);
+	assert_int_equal(counter(hypervisor, 2), 2);
 	assert_int_equal(counter(hypervisor, 4), VPS);
 	assert_int_equal(counter(lp, 1), clock_now / 100);
-	assert_int_equal(counter(lp, 2), 5001);
+	assert_int_equal(counter(lp, 2), 7000);
 	assert_int_equal(counter(lp, 4), 15);
+	assert_int_equal(counter(lp, 5), 22);
 	assert_int_equal(counter(lp, 6), 21);
 	assert_int_equal(counter(lp, 8), 20);
 	assert_int_equal(counter(lp, 10), 14);
+	assert_int_equal(counter(lp, 14), 8001);
 	assert_int_equal(counter(lp, 19), 1);
+	assert_int_equal(counter(lp, 22), 70001);
 	assert_int_equal(counter(own, 1), VPS);
 	assert_int_equal(counter(own, 5), 7);
 	assert_int_equal(counter(own, 19), 9);
 	assert_int_equal(counter(own, 26), 1);
+	assert_int_equal(counter(own, 46), 1);
 	assert_int_equal(counter(vp, 1), 5001);
 	assert_int_equal(counter(vp, 7), 19);
 	assert_int_equal(counter(vp, 13), 13);
@@ -353,7 +447,7 @@ static void the_other_vendors_exits(void **state)
 
 	(void)state;
 	fake.exit_category = vmx_exit_category;
-	assert_int_equal(statistics_init(&partition), 0);
+	statistics_init(&partition);
 	vps[0].exit_counts[10] = 11; /* CPUID */
 	vps[0].exit_counts[31] = 5;  /* RDMSR, WRMSR */
 	vps[0].exit_counts[32] = 7;
@@ -403,6 +497,132 @@ static void timer_interrupts_keep_them_fresh(void **state)
 	assert_false(atomic_load(&statistics_mapped));
 }
 
+static void a_childs_counters(void **state)
+{
+	uint64_t hypervisor, page, vp_page;
+	struct vp *vp;
+
+	(void)state;
+	add_child_vp(0);
+	vp = add_child_vp(3);
+	child_exit_counts[3][0x72] = 11; /* CPUID */
+	vp->hypercalls = 12;
+	vp->dispatches = 13;
+	vp->migrations = 14;
+	vp->io_messages = 15;
+	vp->memory_messages = 16;
+	vp->other_messages = 17;
+	child.statistics.gpa_pages = 18;
+	child.deposits.used_pages = 19;
+	assert_int_equal(MAP(1, HYPERVISOR, &hypervisor), HV_STATUS_SUCCESS);
+	assert_int_equal(MAP(0x10001, CHILD, &page), HV_STATUS_SUCCESS);
+	assert_int_equal(MAP(0x10002, CHILD_VP(3), &vp_page), HV_STATUS_SUCCESS);
+	assert_int_equal(counter(hypervisor, 4), VPS + 2);
+	assert_int_equal(counter(page, 1), 2);
+	assert_int_equal(counter(page, 5), 19);
+	assert_int_equal(counter(page, 6), 18);
+	assert_int_equal(counter(page, 26), 7);
+	assert_int_equal(counter(page, 46), 0);
+	assert_int_equal(counter(vp_page, 1), 5003);
+	assert_int_equal(counter(vp_page, 5), 1);
+	assert_int_equal(counter(vp_page, 7), 12);
+	assert_int_equal(counter(vp_page, 19), 11);
+	assert_int_equal(counter(vp_page, 40), 15);
+	assert_int_equal(counter(vp_page, 41), 16);
+	assert_int_equal(counter(vp_page, 43), 17);
+	assert_int_equal(counter(vp_page, 45), 14);
+	assert_int_equal(counter(vp_page, 74), 13);
+	assert_int_equal(counter(vp_page, 202), 0); /* as above */
+	forget_child_vp(0);
+	clock_now += 1000000000;
+	statistics_tick();
+	assert_int_equal(counter(hypervisor, 4), VPS + 1);
+	assert_int_equal(counter(page, 1), 1);
+}
+
+static void pages_left_mapped_go_back(void **state)
+{
+	uint64_t page, first, second;
+
+	(void)state;
+	for (uint32_t i = 0; i < 3; i++)
+		add_child_vp(i);
+	assert_int_equal(MAP(0x10002, CHILD_VP(0), &first), HV_STATUS_SUCCESS);
+	assert_int_equal(MAP(0x10001, CHILD, &page), HV_STATUS_SUCCESS);
+	assert_int_equal(MAP(0x10002, CHILD_VP(1), &second), HV_STATUS_SUCCESS);
+	assert_int_equal(UNMAP(0x10002, CHILD_VP(1)), HV_STATUS_SUCCESS);
+	for (uint32_t i = 0; i < 3; i++)
+		forget_child_vp(i);
+	assert_true(free_page[first - 100]);
+	assert_false(free_page[page - 100]);
+	child.vps = NULL;
+	clock_now += 1000000000;
+	statistics_tick(); /* the VPs are gone */
+	statistics_forget_partition(&child, &vps[0]);
+	statistics_forget_partition(&child, &vps[0]);
+	for (unsigned int i = 0; i < DEPOSITS; i++)
+		assert_true(free_page[i] && !shown[i]);
+	assert_false(atomic_load(&statistics_mapped));
+}
+
+/* With 80 pages a tick can't fill all; each has its turn, whoever comes and goes. */
+static void all_take_turns(void **state)
+{
+	uint64_t pages[2 * VPS];
+	unsigned int filled;
+
+	(void)state;
+	for (uint32_t i = 0; i < VPS; i++) {
+		add_child_vp(i);
+		assert_int_equal(MAP(0x10002, VP(i), &pages[i]), HV_STATUS_SUCCESS);
+		assert_int_equal(MAP(0x10002, CHILD_VP(i), &pages[VPS + i]), HV_STATUS_SUCCESS);
+	}
+	for (unsigned int round = 1; round <= 5; round++) {
+		for (uint32_t i = 0; i < VPS; i++)
+			vps[i].hypercalls = child_vps[i].hypercalls = 1;
+		clock_now += 5000000;
+		statistics_tick();
+		filled = 0;
+		for (unsigned int i = 0; i < 2 * VPS; i++)
+			filled += counter(pages[i], 7) == 1;
+		assert_int_equal(filled, 16 * round);
+	}
+	/* Whose turn it is goes: the one behind it is next. */
+	forget_child_vp(0);
+	assert_int_equal(UNMAP(0x10002, VP(0)), HV_STATUS_SUCCESS);
+	vps[1].hypercalls = child_vps[VPS - 1].hypercalls = 2;
+	for (unsigned int round = 1; round <= 5; round++) {
+		clock_now += 5000000;
+		statistics_tick();
+	}
+	assert_int_equal(counter(pages[1], 7), 2);
+	assert_int_equal(counter(pages[2 * VPS - 1], 7), 2);
+}
+
+/* Linux may look after a second: so many pages must not wait for 16 in 5 ms. */
+static void many_pages_are_filled_more_often(void **state)
+{
+	static struct vp many[16 * 400];
+	static uint64_t no_exits[VP_EXIT_COUNTS];
+	struct statistics_object *last = &many[ARRAY_SIZE(many) - 1].statistics;
+	uint64_t page, left = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(many); i++) {
+		many[i] = (struct vp){ .lp = &lps[0], .partition = &child, .exit_counts = no_exits };
+		free_page[i % DEPOSITS] = true; /* several share one */
+		shown[i % DEPOSITS] = false;
+		assert_int_equal(statistics_map(&vps[0], STATISTICS_VP, &many[i].statistics, &page),
+				 HV_STATUS_SUCCESS);
+	}
+	many[ARRAY_SIZE(many) - 1].hypercalls = 9;
+	for (uint64_t end = clock_now + 1100000000; clock_now < end && !left; clock_now += 100000) {
+		statistics_tick();
+		left = counter(last->page, 7) == 9;
+	}
+	assert_true(left);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -413,6 +633,10 @@ int main(void)
 		TEST(the_published_slots),
 		TEST(the_other_vendors_exits),
 		TEST(timer_interrupts_keep_them_fresh),
+		TEST(a_childs_counters),
+		TEST(pages_left_mapped_go_back),
+		TEST(all_take_turns),
+		TEST(many_pages_are_filled_more_often),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

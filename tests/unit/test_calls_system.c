@@ -1,6 +1,9 @@
-/* unit: core/calls_system.c core/calls_properties.c core/partition.c */
+/* unit: core/calls_system.c core/calls_properties.c core/hv_cpuid.c core/cpuid_policy.c core/cpuid_overrides.c core/partition.c */
 /* SPDX-License-Identifier: MIT */
-/* System and partition properties and the sleep states of a root: values, and the exact status of every refusal. */
+/*
+ * System and partition properties and the sleep states of a root: values, and the exact status of every refusal. What a parent sets of
+ * its children: test_calls_properties.c.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,17 +17,21 @@
 #include <hv/root.h>
 #include <hv/status.h>
 #include <trivet/backend.h>
+#include <trivet/gpa_space.h>
+#include <trivet/hv_cpuid.h>
+#include <trivet/hv_msr.h>
 #include <trivet/hypercall.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
 #include <trivet/reference_time.h>
+#include <trivet/schedule.h>
 #include <trivet/vp.h>
 
 #include "../../core/reset.h"
 
-static struct partition partition;
+struct partition root_partition;
 static struct vp vp;
 static jmp_buf powered_off;
 static uint8_t types[2];
@@ -50,6 +57,49 @@ uint64_t reference_time_100ns(const struct partition *of)
 	return 123456789;
 }
 
+/* ---- For children, of which there are none here ---- */
+
+void hv_msr_offer(struct partition *of)
+{
+	(void)of;
+	abort();
+}
+
+void reference_time_freeze(struct partition *of, bool freeze)
+{
+	(void)of;
+	(void)freeze;
+	abort();
+}
+
+void reference_time_set(struct partition *of, uint64_t time_100ns)
+{
+	(void)of;
+	(void)time_100ns;
+	abort();
+}
+
+void partition_params_changed(struct partition *of)
+{
+	(void)of;
+	abort();
+}
+
+void gpa_space_track(struct partition *of, bool tracks)
+{
+	(void)of;
+	(void)tracks;
+	abort();
+}
+
+void vp_notify(struct vp *of)
+{
+	(void)of;
+	abort();
+}
+
+/* ---- The processor ---- */
+
 uint64_t lp_tsc_hz(void)
 {
 	return 2300000000;
@@ -59,18 +109,25 @@ static uint32_t vendor_ebx;
 
 struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 {
-	assert_int_equal(subleaf, 0);
 	switch (leaf) {
 	case 0:
 		return (struct cpuid_regs){ .eax = 0xd, .ebx = vendor_ebx };
 	case 1:
-		return (struct cpuid_regs){ .ebx = 0x01020800 };
+		return (struct cpuid_regs){ .ebx = 0x01020800, .ecx = BIT(26) | BIT(28) }; /* XSAVE, AVX */
 	case 0xd:
-		return (struct cpuid_regs){ .eax = 0x207, .ebx = 832, .ecx = 2696, .edx = 0x40000000 };
+		return subleaf == 0 ? (struct cpuid_regs){ 0x207, 832, 2696, 0x40000000 } :
+		       subleaf == 2 ? (struct cpuid_regs){ 256, 576, 0, 0 } :
+		       subleaf == 9 ? (struct cpuid_regs){ 8, 2688, 0, 0 } :
+				      (struct cpuid_regs){ 0 };
 	default:
-		fail_msg("leaf 0x%x", leaf);
 		return (struct cpuid_regs){ 0 };
 	}
+}
+
+bool read_xcr0(uint64_t *value)
+{
+	*value = 7;
+	return true;
 }
 
 static unsigned int phys_bits(void)
@@ -84,18 +141,18 @@ const struct backend *backend = &fake;
 static int setup(void **state)
 {
 	(void)state;
-	partition =
+	root_partition =
 		(struct partition){ .id = 1,
 				    .hv = true,
 				    .guest_os_id = 0x8100ull << 48,
 				    .privileges = HV_PRIVILEGE_VP_INDEX | HV_PRIVILEGE_CREATE_PARTITIONS };
-	vp = (struct vp){ .partition = &partition };
+	vp = (struct vp){ .partition = &root_partition };
 	return 0;
 }
 
 static uint16_t run(hypercall_handler handler, const void *input, void *output)
 {
-	struct hypercall call = { .vp = &vp, .partition = &partition, .input = input, .output = output };
+	struct hypercall call = { .vp = &vp, .partition = &root_partition, .input = input, .output = output };
 
 	return handler(&call);
 }
@@ -213,8 +270,8 @@ static void partition_properties(void **state)
 		{ 0x00060003, 8 }, /* 64 bytes */
 		{ 0x00060005, 0x609 },
 		{ 0x00060006, 39 },
-		{ 0x00060007, 0x4000000000000207 },
-		{ 0x00060008, 2696 },
+		{ 0x00060007, 0x207 }, /* a child gets no LWP (bit 62) */
+		{ 0x00060008, 840 }, /* compacted: 576, 256 for AVX, 8 for PKRU */
 		{ 0x00060009, 2300000000 },
 		{ 0x00070000, 0x8100ull << 48 },
 	};
@@ -263,7 +320,7 @@ static void extended_properties(void **state)
 	(void)state;
 	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_SUCCESS);
 	assert_int_equal(out.capabilities.bank_count, 1);
-	assert_int_equal(out.capabilities.bank[0], 0);
+	assert_int_equal(out.capabilities.bank[0], BIT(4)); /* synthetic features can be assigned */
 	in.property_code = 0x00050010;
 	assert_int_equal(run(hypercall_get_partition_property_ex, &in, &out), HV_STATUS_SUCCESS);
 	assert_int_equal(out.words[0], 39);

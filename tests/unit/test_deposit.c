@@ -259,7 +259,7 @@ static void used_pages_stay_and_are_zeroed(void **state)
 	for (unsigned int i = 0; i < PAGE_SIZE; i++)
 		assert_int_equal(((uint8_t *)deposit_page_pointer(page))[i], 0);
 	memset(deposit_page_pointer(page), 0x77, PAGE_SIZE);
-	assert_int_equal(deposit_show(&caller, page), 0);
+	assert_int_equal(deposit_show(&caller, page, false), 0);
 	assert_true(ss_lookup(&partition.space, GPA(page << 12), &mapping));
 	assert_int_equal(mapping.perm, SS_READ);
 	assert_int_equal(deposit_pages(&child, &caller, &page, 1), HV_STATUS_INVALID_PARAMETER);

@@ -192,14 +192,52 @@ static void test_run_time(void **state)
 	assert_int_equal(vp_run_time_tsc(&vp), 650);
 	assert_int_equal(hv_msr_read_vp_runtime(&vp, HV_MSR_VP_RUNTIME, &value), 0);
 	assert_int_equal(value, 65);
+	assert_int_equal(atomic_load(&vp.run_time.waits), 2);
+}
+
+/* A child's VP is loaded without having been started, and then its time begins. */
+static void test_run_time_of_a_child(void **state)
+{
+	static struct vp childs;
+
+	(void)state;
+	clock_tsc = 5000;
+	vp_run_time_idle_end(&childs);
+	clock_tsc = 5100;
+	assert_int_equal(vp_run_time_tsc(&childs), 100);
+	vp_run_time_idle_begin(&childs);
+	clock_tsc = 6000;
+	vp_run_time_idle_end(&childs);
+	clock_tsc = 6001;
+	assert_int_equal(vp_run_time_tsc(&childs), 101);
+	assert_int_equal(atomic_load(&childs.run_time.waits), 1);
+}
+
+static void test_run_time_of_an_lp(void **state)
+{
+	static struct lp of;
+
+	(void)state;
+	clock_tsc = 100;
+	lp_run_time_start(&of);
+	clock_tsc = 200;
+	lp_run_time_idle_begin(&of);
+	clock_tsc = 250;
+	assert_int_equal(lp_run_time_tsc(&of), 100);
+	assert_int_equal(lp_idle_time_tsc(&of), 50);
+	lp_run_time_idle_end(&of);
+	clock_tsc = 300;
+	assert_int_equal(lp_run_time_tsc(&of), 150);
+	assert_int_equal(lp_idle_time_tsc(&of), 50);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parameters),	cmocka_unit_test(test_text),
-		cmocka_unit_test(test_text_is_bounded), cmocka_unit_test(test_text_nowhere),
-		cmocka_unit_test(test_run_time),
+		cmocka_unit_test(test_parameters),	  cmocka_unit_test(test_text),
+		cmocka_unit_test(test_text_is_bounded),	  cmocka_unit_test(test_text_nowhere),
+		cmocka_unit_test(test_run_time),	  cmocka_unit_test(test_run_time_of_a_child),
+		cmocka_unit_test(test_run_time_of_an_lp),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

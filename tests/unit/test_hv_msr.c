@@ -94,7 +94,14 @@ static unsigned int fake_phys_bits(void)
 	return 45;
 }
 
-static const struct backend fake = { .phys_bits = fake_phys_bits };
+static bool page_is_read;
+
+static bool fake_reads_apic_page(void)
+{
+	return page_is_read;
+}
+
+static const struct backend fake = { .phys_bits = fake_phys_bits, .reads_apic_page = fake_reads_apic_page };
 const struct backend *backend = &fake;
 
 static int setup(void **state)
@@ -242,6 +249,120 @@ static void leaves(void **state)
 	}
 }
 
+/* ---- Children ---- */
+
+enum { PRIVILEGE, FEATURE, HINT };
+enum { ROOT = 1, CHILD = 2 };
+
+static const struct {
+	uint64_t bit;
+	int word, roles;
+} offers[] = {
+#define HV_OFFER(word, name, roles, since) { HV_##word##_##name, word, roles },
+#define HV_ASSIGNABLE(synthetic, word, name)
+#include "../../core/hv_cpuid.def"
+#undef HV_OFFER
+#undef HV_ASSIGNABLE
+};
+
+static uint64_t word_of(int word)
+{
+	return word == PRIVILEGE ? partition.privileges :
+	       word == FEATURE	 ? partition.features :
+				   partition.hints;
+}
+
+/* The two tables agree: with everything assigned a child has what the document says that children have, and nothing else. */
+static void a_child_with_everything(void **state)
+{
+	uint64_t left[3];
+
+	(void)state;
+	partition.parent = &partition;
+	hv_cpuid_assign(&partition, UINT64_MAX);
+	assert_int_equal(partition.synthetic, hv_cpuid_assignable());
+	assert_int_equal(hv_cpuid_synthetic(&partition), hv_cpuid_assignable());
+	for (int word = 0; word < 3; word++)
+		left[word] = word_of(word);
+	for (size_t i = 0; i < ARRAY_SIZE(offers); i++) {
+		assert_int_equal(!!(word_of(offers[i].word) & offers[i].bit), !!(offers[i].roles & CHILD));
+		left[offers[i].word] &= ~offers[i].bit;
+	}
+	assert_int_equal(left[0] | left[1] | left[2], 0);
+	assert_int_equal(partition.privileges &
+				 (HV_PRIVILEGE_CREATE_PARTITIONS | HV_PRIVILEGE_CPU_MANAGEMENT |
+				  HV_PRIVILEGE_ISOLATION | HV_PRIVILEGE_ACCESS_MEMORY_POOL |
+				  HV_PRIVILEGE_CREATE_PORT | HV_PRIVILEGE_CONNECT_PORT |
+				  HV_PRIVILEGE_ACCESS_STATS | HV_PRIVILEGE_RESET),
+			 0);
+	assert_int_equal(partition.hv_leaves[7].eax, 0);
+	assert_int_equal(partition.hv_leaves[4].ebx, 4095);
+	page_is_read = true;
+	hv_cpuid_assign(&partition, UINT64_MAX);
+	assert_int_equal(partition.hints & HV_HINT_APIC_MSRS, 0);
+	page_is_read = false;
+}
+
+static void what_a_child_was_assigned(void **state)
+{
+	/* What QEMU 11.1 asks for. */
+	const uint64_t wanted = BIT(0) | BIT(1) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) |
+				BIT(9) | BIT(10) | BIT(11) | BIT(22) | BIT(25) | BIT(26);
+	uint64_t r[4], value;
+
+	(void)state;
+	partition.parent = &partition;
+	hv_cpuid_assign(&partition, wanted);
+	assert_int_equal(hv_cpuid_synthetic(&partition), wanted);
+	leaf(0x40000000, r);
+	assert_int_equal(r[0], 0x4000000c);
+	leaf(0x40000003, r);
+	assert_int_equal(r[0], 0xe7e);
+	assert_int_equal(r[1], BIT(4)); /* messages; no events, of which it wasn't asked */
+	assert_int_equal(r[3], partition.features);
+	assert_true(r[3] & HV_FEATURE_DIRECT_TIMERS);
+	leaf(0x40000004, r);
+	assert_int_equal(r[0], HV_HINT_REMOTE_FLUSH | HV_HINT_APIC_MSRS | HV_HINT_RELAXED_TIMING |
+				       HV_HINT_NO_AUTO_EOI | HV_HINT_CLUSTER_IPI);
+	assert_int_equal(r[1], UINT32_MAX);
+	assert_int_equal(hv_msr_read(vp, HV_MSR_VP_INDEX, &value), 0);
+	assert_int_equal(hv_msr_read(vp, HV_MSR_VP_RUNTIME, &value), -EINVAL);
+	assert_int_equal(hv_msr_read(vp, HV_MSR_RESET, &value), -EINVAL);
+}
+
+static void a_child_without_the_interface(void **state)
+{
+	uint64_t r[4];
+
+	(void)state;
+	partition.parent = &partition;
+	hv_cpuid_assign(&partition, UINT64_MAX & ~BIT(1));
+	assert_false(partition.hv);
+	assert_int_equal(hv_cpuid_synthetic(&partition), 1);
+	assert_int_equal(partition.privileges | partition.features | partition.hints, 0);
+	for (uint32_t number = 0x40000000; number < 0x40000010; number++) {
+		leaf(number, r);
+		assert_int_equal(r[0] | r[1] | r[2] | r[3], 0);
+	}
+	assert_int_equal(hv_cpuid_set_privileges(&partition, HV_PRIVILEGE_VP_INDEX), -EINVAL);
+}
+
+static void privileges_of_a_child(void **state)
+{
+	uint64_t r[4];
+
+	(void)state;
+	partition.parent = &partition;
+	hv_cpuid_assign(&partition, UINT64_MAX);
+	assert_int_equal(
+		hv_cpuid_set_privileges(&partition, HV_PRIVILEGE_VP_INDEX | HV_PRIVILEGE_CREATE_PARTITIONS),
+		-EINVAL);
+	assert_int_equal(hv_cpuid_set_privileges(&partition, HV_PRIVILEGE_VP_INDEX), 0);
+	leaf(0x40000003, r);
+	assert_int_equal(r[0], HV_PRIVILEGE_VP_INDEX);
+	assert_int_equal(r[1], 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -251,6 +372,10 @@ int main(void)
 		TEST(what_is_not_offered),
 		TEST(refusals_are_noted),
 		TEST(leaves),
+		TEST(a_child_with_everything),
+		TEST(what_a_child_was_assigned),
+		TEST(a_child_without_the_interface),
+		TEST(privileges_of_a_child),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

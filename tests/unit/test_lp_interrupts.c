@@ -1,4 +1,4 @@
-/* unit: core/lp_interrupts.c */
+/* unit: core/lp_interrupts.c core/schedule.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * Physical interrupts: whose is a vector, and in which order the EOIs go out. The physical local APIC is a naive
@@ -13,8 +13,13 @@
 #include <cmocka.h>
 
 #include <trivet/apic.h>
+#include <trivet/backend.h>
+#include <trivet/extended_state.h>
+#include <trivet/flush.h>
+#include <trivet/intercept.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
+#include <trivet/partition.h>
 #include <trivet/vp.h>
 
 static bool isr[256], tmr[256];
@@ -28,6 +33,7 @@ static uint64_t fake_tsc;
 
 static struct lp *lp;
 static struct vp *vp;
+static struct partition partition; /* the root */
 static bool accept_result;
 static int accepted[256];
 static int accepted_level[256];
@@ -96,6 +102,11 @@ uint64_t rdtsc(void)
 	return fake_tsc;
 }
 
+uint64_t lp_clock(void)
+{
+	return fake_tsc;
+}
+
 struct lp *this_lp(void)
 {
 	return lp;
@@ -151,6 +162,35 @@ void vp_log_exit_counts(struct vp *v)
 	(void)v;
 }
 
+/* ---- What core/schedule.c asks, where it isn't about its timers and who is woken: never here ---- */
+
+struct lp **lp_table;
+uint32_t lp_count;
+const struct backend *backend;
+
+#define NEVER_CALLED(declaration) \
+	declaration               \
+	{                         \
+		(void)v;          \
+		abort();          \
+	}
+
+NEVER_CALLED(void extended_state_save(struct vp *v))
+NEVER_CALLED(void extended_state_load(struct vp *v))
+NEVER_CALLED(void debug_registers_save(struct vp *v))
+NEVER_CALLED(void debug_registers_load(struct vp *v))
+NEVER_CALLED(void flush_idle_begin(struct vp *v))
+NEVER_CALLED(void flush_idle_end(struct vp *v))
+NEVER_CALLED(void vp_run_time_idle_begin(struct vp *v))
+NEVER_CALLED(void vp_run_time_idle_end(struct vp *v))
+NEVER_CALLED(void stimers_clock_changed(struct vp *v))
+NEVER_CALLED(void synic_handle_pending(struct vp *v))
+NEVER_CALLED(void vp_handle_startup(struct vp *v))
+NEVER_CALLED(bool vp_sleeps(struct vp *v))
+NEVER_CALLED(void intercept_resume(struct vp *v))
+NEVER_CALLED(void intercept_unrecoverable(struct vp *v))
+NEVER_CALLED(_Noreturn void vp_shutdown(struct vp *v))
+
 static int setup(void **state)
 {
 	static _Alignas(0x1000) char page[0x1000];
@@ -168,8 +208,10 @@ static int setup(void **state)
 	lp = calloc(1, sizeof(*lp));
 	vp = aligned_alloc(64, (sizeof(*vp) + 63) & ~63ul);
 	memset(vp, 0, sizeof(*vp));
-	lp->vp = vp;
+	lp->vp = lp->root_vp = vp;
+	schedule_init(lp);
 	vp->lp = lp;
+	vp->partition = &partition;
 	vp->state = VP_RUNNING;
 	vp->apic.page = &apic_page;
 	memset(&apic_page, 0, sizeof(apic_page));
@@ -513,6 +555,74 @@ static void nmi_becomes_the_vps(void **state)
 	assert_int_equal(lp->nmi_taken, 0);
 }
 
+/* ---- Another VP than the root's is loaded ---- */
+
+static struct vp *load_child(void)
+{
+	struct vp *child = aligned_alloc(64, (sizeof(*child) + 63) & ~63ul);
+	static const struct sched_params params = { .weight = SCHED_WEIGHT_DEFAULT };
+
+	sched_init(1000000000);
+	memset(child, 0, sizeof(*child));
+	child->lp = lp;
+	child->state = VP_RUNNING;
+	child->apic.timer.deadline_tsc = UINT64_MAX;
+	child->stimers.next_deadline_tsc = UINT64_MAX;
+	sched_vp_init(&child->sched, &params);
+	sched_vp_init(&vp->sched, &params);
+	lp->vp = child;
+	return child;
+}
+
+/* A device's interrupt is the root's, whoever runs, and the choice is to be made anew. */
+static void interrupt_of_the_root_wakes_it(void **state)
+{
+	struct vp *child = load_child();
+
+	(void)state;
+	vp->halted = true;
+	arrive(0x41, false);
+	lp_handle_interrupts(lp);
+	assert_int_equal(accepted[0x41], 1);
+	assert_true(vp->pending & VP_PENDING_EVENT);
+	assert_int_equal(vp->sched.state, SCHED_FAIR);
+	assert_true(child->pending & VP_PENDING_SCHEDULE);
+	free(child);
+}
+
+static void nmi_wakes_the_root(void **state)
+{
+	struct vp *child = load_child();
+
+	(void)state;
+	vp->halted = vp->halted_nmis_on = true;
+	lp->nmi_taken = 1;
+	lp_handle_interrupts(lp);
+	assert_true(vp->pending & VP_PENDING_NMI);
+	assert_false(child->pending & VP_PENDING_NMI);
+	assert_int_equal(vp->sched.state, SCHED_FAIR);
+	free(child);
+}
+
+/* A kick may be for a VP that isn't loaded; then whoever is has to come out. */
+static void kick_for_another_vp_ends_the_slice(void **state)
+{
+	struct vp *child = load_child();
+
+	(void)state;
+	lp->kicked = 1;
+	arrive(HV_VECTOR_KICK, false);
+	assert_false(lp_handle_interrupts(lp));
+	assert_false(child->pending & VP_PENDING_SCHEDULE); /* it was for the one that runs */
+	atomic_store(&lp->wakes, vp);
+	lp->kicked = 1;
+	arrive(HV_VECTOR_KICK, false);
+	assert_false(lp_handle_interrupts(lp));
+	assert_true(child->pending & VP_PENDING_SCHEDULE);
+	assert_int_equal(lp->kicks_taken, 2);
+	free(child);
+}
+
 /* Random arrivals and completions: every vector accepted is ended exactly once, never while the guest still has it. */
 static void random_order(void **state)
 {
@@ -567,6 +677,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(kick_is_ours_only_when_sent, setup, teardown),
 		cmocka_unit_test_setup_teardown(own_kicks_are_never_a_devices, setup, teardown),
 		cmocka_unit_test_setup_teardown(nmi_becomes_the_vps, setup, teardown),
+		cmocka_unit_test_setup_teardown(interrupt_of_the_root_wakes_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(nmi_wakes_the_root, setup, teardown),
+		cmocka_unit_test_setup_teardown(kick_for_another_vp_ends_the_slice, setup, teardown),
 		cmocka_unit_test_setup_teardown(unparking_leaves_what_the_guest_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(abandoned_levels_are_ended, setup, teardown),
 		cmocka_unit_test_setup_teardown(stale_timer_is_not_a_devices, setup, teardown),

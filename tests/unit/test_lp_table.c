@@ -17,6 +17,7 @@
 #include <trivet/host_memory.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
+#include <trivet/schedule.h>
 
 #include "tests/acpi/tables.h"
 
@@ -42,6 +43,12 @@ enum log_level log_threshold;
 void ap_entry(void);
 void ap_entry(void)
 {
+}
+
+void schedule_init(struct lp *lp)
+{
+	assert_ptr_equal(lp->self, lp);
+	lp->slice_end_clock = 77; /* seen below */
 }
 
 _Noreturn void lp_main(struct lp *lp)
@@ -169,6 +176,7 @@ static void expect_lps(const uint32_t *apic_ids, uint32_t count)
 		assert_int_equal(lp_table[i]->apic_id, apic_ids[i]);
 		assert_int_equal(lp_table[i]->index, i);
 		assert_int_equal(lp_start_ids[i], apic_ids[i]);
+		assert_int_equal(lp_table[i]->slice_end_clock, 77);
 		assert_ptr_equal(lp_by_apic_id(apic_ids[i]), lp_table[i]);
 	}
 }

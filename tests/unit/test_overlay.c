@@ -105,8 +105,9 @@ static const struct backend fake_backend = {
 };
 const struct backend *backend = &fake_backend;
 
-static int map_beneath(struct partition *of, uint64_t gpn)
+static int map_beneath(struct partition *of, uint64_t gpn, uint64_t beneath)
 {
+	(void)beneath;
 	uint64_t gpa = gpn << PAGE_SHIFT;
 
 	if (beneath_fails)
@@ -122,6 +123,7 @@ static void begin_as(bool identity)
 	memset(vps, 0, sizeof(vps));
 	partition.id = 1;
 	partition.hv = true;
+	partition.pages = &host_pages;
 	partition.features = HV_FEATURE_HYPERCALL_MSR_LOCK;
 	partition.space_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PARTITION);
 	vps[0].partition = vps[1].partition = &partition;

@@ -284,6 +284,143 @@ static void test_without_the_interface(void **state)
 	reference_time_tsc_moved(&partition); /* a transparent root: nothing to do */
 }
 
+/* ---- A child: its VPs' TSCs have distances of their own ---- */
+
+static struct partition parent;
+
+static void begin_child(uint64_t offset)
+{
+	memset(&partition, 0, sizeof(partition));
+	memset(&page, 0, sizeof(page));
+	for (unsigned int i = 0; i < 2; i++) {
+		atomic_store(&lps[i].tsc_moved, 1000 * (uint64_t)i); /* nothing of a child's */
+		atomic_store(&lps[i].state, LP_ONLINE);
+		vps[i].partition = &partition;
+		vps[i].lp = &lps[i];
+		vps[i].tsc_offset = offset;
+	}
+	partition.parent = &parent;
+	partition.tsc_offset = offset;
+	partition.vp_count = 2;
+	partition.vps = vp_list;
+	current = &lps[0];
+	atomic_store(&real_tsc, START);
+	assert_int_equal(reference_time_init(&partition, TSC_HZ, START + offset, offset), 0);
+}
+
+static void test_child(void **state)
+{
+	static const uint64_t offsets[] = { 0, 12345, 0 - (uint64_t)START };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
+		uint64_t before, tsc;
+
+		begin_child(offsets[i]);
+		assert_int_equal(msr_time(), 0);
+		atomic_fetch_add(&real_tsc, TSC_HZ);
+		current = &lps[i % 2];
+		before = msr_time();
+		assert_in_range(before, 9999998, 10000000);
+		assert_int_equal(before, page_time(atomic_load(&real_tsc) + offsets[i]));
+		/* What a root does to its own TSC is nothing to a child. */
+		atomic_store(&lps[i % 2].tsc_moved, 987654321);
+		reference_time_tsc_moved(&partition);
+		assert_int_equal(msr_time(), before);
+		assert_int_not_equal(page.sequence, 0);
+		assert_int_equal(before, page_time(atomic_load(&real_tsc) + offsets[i]));
+		/* Deadlines are the LP's. */
+		tsc = reference_time_to_tsc(&partition, before + 1000);
+		assert_true(page_time(tsc - 987654321 + offsets[i]) >= before + 1000);
+		assert_true(page_time(tsc - 1 - 987654321 + offsets[i]) < before + 1000);
+	}
+}
+
+static void test_child_writes_its_tsc(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	begin_child(0 - (uint64_t)START);
+	atomic_fetch_add(&real_tsc, TSC_HZ * 1000);
+	before = msr_time();
+	vps[1].tsc_offset += 0x123456789a;
+	reference_time_tsc_moved(&partition);
+	assert_int_equal(page.sequence, 0);
+	assert_int_equal(msr_time(), before);
+	vps[0].tsc_offset += 0x123456789a;
+	reference_time_tsc_moved(&partition);
+	assert_int_not_equal(page.sequence, 0);
+	assert_in_range(msr_time(), before, before + 1);
+	assert_int_equal(msr_time(), page_time(atomic_load(&real_tsc) + vps[0].tsc_offset));
+	/* A VP that isn't there doesn't count, and one that is deleted no longer. */
+	vps[1].tsc_offset = 5;
+	reference_time_tsc_moved(&partition);
+	assert_int_equal(page.sequence, 0);
+	vp_list[1] = NULL;
+	reference_time_tsc_moved(&partition);
+	assert_int_not_equal(page.sequence, 0);
+	vp_list[0] = NULL;
+	partition.tsc_offset = vps[0].tsc_offset;
+	reference_time_tsc_moved(&partition);
+	assert_int_not_equal(page.sequence, 0);
+	vp_list[0] = &vps[0];
+	vp_list[1] = &vps[1];
+}
+
+static void test_frozen(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	begin_child(777);
+	atomic_fetch_add(&real_tsc, TSC_HZ);
+	before = msr_time();
+	reference_time_freeze(&partition, true);
+	assert_true(reference_time_is_frozen(&partition));
+	assert_int_equal(page.sequence, 0);
+	atomic_fetch_add(&real_tsc, TSC_HZ * 100);
+	assert_int_equal(msr_time(), before);
+	assert_int_equal(reference_time_to_tsc(&partition, before + 1), UINT64_MAX);
+	assert_true(reference_time_to_tsc(&partition, before) <= atomic_load(&real_tsc));
+	reference_time_freeze(&partition, true);
+	assert_int_equal(msr_time(), before);
+	/* TSCs that are written meanwhile change nothing either. */
+	vps[0].tsc_offset = vps[1].tsc_offset = 55555;
+	reference_time_tsc_moved(&partition);
+	assert_int_equal(page.sequence, 0);
+	assert_int_equal(msr_time(), before);
+	reference_time_freeze(&partition, false);
+	assert_in_range(msr_time(), before, before + 1);
+	assert_int_not_equal(page.sequence, 0);
+	assert_int_equal(msr_time(), page_time(atomic_load(&real_tsc) + 55555));
+	atomic_fetch_add(&real_tsc, TSC_HZ);
+	assert_in_range(msr_time(), before + 9999998, before + 10000001);
+	reference_time_freeze(&partition, false);
+	assert_in_range(msr_time(), before + 9999998, before + 10000001);
+}
+
+static void test_set(void **state)
+{
+	(void)state;
+	begin_child(0);
+	atomic_fetch_add(&real_tsc, TSC_HZ);
+	reference_time_set(&partition, 5000000000);
+	assert_int_equal(msr_time(), 5000000000);
+	assert_int_equal(page_time(atomic_load(&real_tsc)), 5000000000);
+	reference_time_freeze(&partition, true);
+	reference_time_set(&partition, 42);
+	assert_int_equal(msr_time(), 42);
+	assert_int_equal(page.sequence, 0);
+	atomic_fetch_add(&real_tsc, TSC_HZ);
+	reference_time_freeze(&partition, false);
+	assert_int_equal(msr_time(), 42);
+	memset(&partition.reference_time, 0, sizeof(partition.reference_time));
+	reference_time_freeze(&partition, true); /* without the interface: nothing there */
+	reference_time_set(&partition, 5);
+	assert_false(reference_time_is_frozen(&partition));
+}
+
 static void test_msrs(void **state)
 {
 	uint64_t value;
@@ -355,6 +492,10 @@ int main(void)
 		cmocka_unit_test(test_moved_from_the_start),
 		cmocka_unit_test(test_sequence_wraps),
 		cmocka_unit_test(test_without_the_interface),
+		cmocka_unit_test(test_child),
+		cmocka_unit_test(test_child_writes_its_tsc),
+		cmocka_unit_test(test_frozen),
+		cmocka_unit_test(test_set),
 		cmocka_unit_test(test_msrs),
 		cmocka_unit_test(test_monotonic),
 	};

@@ -25,6 +25,7 @@ static unsigned int saves, loads;
 static uint32_t read_msr, written_msr;
 static uint64_t written_value;
 static int msr_error;
+static uint32_t child_read_msr, child_written_msr;
 static bool has_shadow_stacks;
 
 static void copy_loaded(struct vmcb *to, const struct vmcb *from)
@@ -79,6 +80,29 @@ int vp_msr_write(struct vp *of, uint32_t msr, uint64_t value)
 	return msr_error;
 }
 
+/* As core/schedule.c has it. */
+bool vp_is_loaded_here(const struct vp *of)
+{
+	assert_ptr_equal(of, vp);
+	return of->lp->vp == of;
+}
+
+bool svm_child_rdmsr(struct vp *of, uint32_t msr, uint64_t *value)
+{
+	assert_ptr_equal(of, vp);
+	child_read_msr = msr;
+	*value = 0x4321;
+	return !msr_error;
+}
+
+bool svm_child_wrmsr(struct vp *of, uint32_t msr, uint64_t value)
+{
+	assert_ptr_equal(of, vp);
+	child_written_msr = msr;
+	written_value = value;
+	return !msr_error;
+}
+
 void apic_set_tpr(struct apic *apic, uint8_t tpr)
 {
 	apic->tpr = tpr;
@@ -93,7 +117,7 @@ static int setup(void **state)
 	memset(&lp, 0, sizeof(lp));
 	svm = (struct svm_machine){ .efer_writable = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE };
 	saves = loads = 0;
-	read_msr = written_msr = 0;
+	read_msr = written_msr = child_read_msr = child_written_msr = 0;
 	msr_error = 0;
 	has_shadow_stacks = false;
 	vp->lp = &lp;
@@ -376,6 +400,47 @@ static void other_msrs_go_the_guests_way(void **state)
 	assert_int_equal(svm_set_msr(vp, 0x48, 1), -EINVAL);
 }
 
+/* Of a child's VP, no MSR of the machine's. */
+static void other_msrs_of_a_child_are_its_own(void **state)
+{
+	static struct vp_child *const child = (struct vp_child *)0x1000; /* nobody looks into it */
+	uint64_t value;
+
+	(void)state;
+	vp->child = child;
+	assert_int_equal(svm_get_msr(vp, 0x2ff, &value), 0);
+	assert_int_equal(child_read_msr, 0x2ff);
+	assert_int_equal(value, 0x4321);
+	assert_int_equal(svm_set_msr(vp, 0x1b, 0xfee00900), 0);
+	assert_int_equal(child_written_msr, 0x1b);
+	assert_int_equal(written_value, 0xfee00900);
+	assert_int_equal(pending(), VP_PENDING_EVENT);
+	msr_error = -EINVAL;
+	assert_int_equal(svm_get_msr(vp, 0x48, &value), -EINVAL);
+	assert_int_equal(svm_set_msr(vp, 0x48, 1), -EINVAL);
+	assert_int_equal(read_msr | written_msr, 0);
+}
+
+/* What its LP doesn't hold is in the VMCB already: nobody else's registers may be read, or overwritten. */
+static void a_borrowed_vps_registers_are_in_its_vmcb(void **state)
+{
+	union hv_register_value value = { .reg64 = 0 };
+	uint64_t star;
+
+	(void)state;
+	lp.vp = NULL;
+	vmcb.star = 0x77;
+	vmcb.fs.base = 0x5000;
+	assert_int_equal(svm_get_msr(vp, 0xc0000081, &star), 0);
+	assert_int_equal(star, 0x77);
+	assert_int_equal(svm_set_msr(vp, 0xc0000081, 0x78), 0);
+	assert_int_equal(vmcb.star, 0x78);
+	svm_get_register(vp, VP_REGISTER_FS, &value);
+	assert_int_equal(value.segment.base, 0x5000);
+	assert_int_equal(svm_set_register(vp, VP_REGISTER_FS, &value), 0);
+	assert_int_equal(saves + loads, 0);
+}
+
 static void efer_hides_svm(void **state)
 {
 	uint64_t value;
@@ -518,6 +583,8 @@ int main(void)
 		cmocka_unit_test_setup(cr8_is_the_apics, setup),
 		cmocka_unit_test_setup(msrs_in_the_vmcb, setup),
 		cmocka_unit_test_setup(other_msrs_go_the_guests_way, setup),
+		cmocka_unit_test_setup(other_msrs_of_a_child_are_its_own, setup),
+		cmocka_unit_test_setup(a_borrowed_vps_registers_are_in_its_vmcb, setup),
 		cmocka_unit_test_setup(efer_hides_svm, setup),
 		cmocka_unit_test_setup(pending_interruptions, setup),
 		cmocka_unit_test_setup(vectors_that_are_no_exceptions, setup),

@@ -1,4 +1,4 @@
-/* unit: core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/page_alloc.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c */
+/* unit: core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/event_ring.c core/page_alloc.c core/page_source.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * Synthetic timers: every bit of CONFIG, every meaning of COUNT, expirations on time and late, in messages and direct. The clock
@@ -463,6 +463,119 @@ static void vp_reset(void **state)
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, fake_teardown)
 
+/* While time stands still nothing comes due, and nothing is forgotten. */
+static void frozen_time(void **state)
+{
+	(void)state;
+	config(0, ENABLE | DIRECT(0x50));
+	count(0, 1000500);
+	config(1, ENABLE | PERIODIC | DIRECT(0x51));
+	count(1, 300);
+	config(1, ENABLE | PERIODIC | DIRECT(0x51));
+	time_stands = true;
+	stimers_clock_changed(vp);
+	assert_int_equal(next_100ns(), NEVER);
+	count(2, 1000100); /* and none that begins meanwhile */
+	config(2, ENABLE | DIRECT(0x52));
+	assert_int_equal(next_100ns(), NEVER);
+	time_stands = false;
+	stimers_clock_changed(vp);
+	assert_int_equal(next_100ns(), 1000100);
+	assert_int_equal(at(1000100), 0x52);
+	assert_int_equal(at(1000300), 0x51);
+	assert_int_equal(at(1000500), 0x50);
+}
+
+/* By the parent, on another LP: nothing of the VP's own LP is touched, which is told. */
+static void written_from_elsewhere(void **state)
+{
+	(void)state;
+	vp_is_away = true;
+	config(0, ENABLE | DIRECT(0x50));
+	vp_clear_pending(vp, UINT64_MAX);
+	timer_updates = 0;
+	count(0, 1);
+	assert_int_equal(take(vp), -1);
+	assert_int_equal(timer_updates, 0);
+	assert_int_equal(vp->pending & VP_PENDING_CLOCK, VP_PENDING_CLOCK);
+	vp_is_away = false;
+	stimers_clock_changed(vp);
+	assert_int_equal(at(1000000), 0x50);
+	vp_is_away = true;
+	count(0, 0);
+	assert_int_equal(next_100ns(), NEVER);
+	vp_is_away = false;
+}
+
+static void save_and_load(void **state)
+{
+	struct hv_vp_state_timers image, again;
+
+	(void)state;
+	config(0, ENABLE | DIRECT(0x50));
+	count(0, 1000500);
+	config(0, ENABLE | DIRECT(0x50));
+	config(1, AUTO | PERIODIC | SINT(2));
+	count(1, 1000);
+	slot(vp, 2)->type = 1;
+	at(1001000); /* its message can't be delivered; the next is at 1002000 */
+	assert_int_equal(at(1001000), -1);
+	memset(&image, 0xff, sizeof(image));
+	stimers_save(vp, &image);
+	assert_int_equal(image.timer[1].flags, HV_VP_STATE_TIMER_UNDELIVERED_MESSAGE);
+	assert_int_equal(image.timer[1].undelivered_expiration_time, 1001000);
+	assert_int_equal(image.timer[1].adjustment, 1002000);
+	assert_int_equal(image.timer[1].count, 1000);
+	assert_int_equal(image.timer[0].config, DIRECT(0x50)); /* it was due */
+	assert_int_equal(image.timer[3].config | image.timer[3].flags | image.reserved[4], 0);
+	stimers_reset(vp);
+	slot(vp, 2)->type = 0;
+	vp_clear_pending(vp, UINT64_MAX);
+	vp_is_away = true;
+	assert_int_equal(stimers_load(vp, &image), 0);
+	assert_int_equal(vp->pending & VP_PENDING_CLOCK, VP_PENDING_CLOCK);
+	vp_is_away = false;
+	stimers_clock_changed(vp);
+	expect_message(2, 1, 1001000, 1001000);
+	assert_int_equal(next_100ns(), 1002000);
+	stimers_save(vp, &again);
+	image.timer[1].flags = 0;
+	image.timer[1].undelivered_expiration_time = 0;
+	assert_memory_equal(&again, &image, sizeof(image));
+}
+
+static void hostile_images(void **state)
+{
+	struct hv_vp_state_timers image, before;
+
+	(void)state;
+	config(0, ENABLE | DIRECT(0x50));
+	count(0, 1000500);
+	stimers_save(vp, &before);
+	for (unsigned int i = 0; i < 3; i++) {
+		memset(&image, 0, sizeof(image));
+		if (i == 0)
+			image.timer[3].config = BIT(63);
+		else if (i == 1)
+			image.timer[3].flags = 2;
+		else
+			image.timer[3].reserved = 1;
+		assert_int_equal(stimers_load(vp, &image), -EINVAL);
+		stimers_save(vp, &image);
+		assert_memory_equal(&image, &before, sizeof(image));
+	}
+	/* A message for SINT 0, and counts of any size: nothing to refuse, nothing that hurts. */
+	memset(&image, 0, sizeof(image));
+	image.timer[0] = (struct hv_vp_state_timer){ .flags = 1, .config = ENABLE, .count = UINT64_MAX };
+	image.timer[1] = (struct hv_vp_state_timer){ .config = ENABLE | PERIODIC | SINT(2),
+						     .count = UINT64_MAX,
+						     .adjustment = UINT64_MAX };
+	assert_int_equal(stimers_load(vp, &image), 0);
+	stimers_clock_changed(vp);
+	assert_int_equal(config_of(0), 0);
+	assert_int_equal(at(5000000), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -488,6 +601,10 @@ int main(void)
 		T(clock_change_moves_deadlines),
 		T(conversion_rounds_up),
 		T(vp_reset),
+		T(frozen_time),
+		T(written_from_elsewhere),
+		T(save_and_load),
+		T(hostile_images),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

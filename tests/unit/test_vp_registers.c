@@ -37,14 +37,20 @@ static struct {
 	uint64_t xcr0, xcr0_mask;
 	struct fx_area fx;
 	unsigned int fx_loads;
+	bool loaded; /* else its live registers are in memory */
+	bool resume_at_release;
+	bool has_xsave;
 } fake;
 
 static struct partition partition;
 static struct vp *vp;
+static uint8_t fpu[PAGE_SIZE] __attribute__((aligned(64)));
 
 struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 {
 	(void)subleaf;
+	if (leaf == 1)
+		return (struct cpuid_regs){ .ecx = fake.has_xsave ? (uint32_t)BIT(26) : 0 };
 	return leaf == 0x80000008 ? (struct cpuid_regs){ .eax = 0x3028 } : (struct cpuid_regs){ 0 };
 }
 
@@ -151,6 +157,52 @@ static const struct backend fake_backend = {
 };
 const struct backend *backend = &fake_backend;
 
+/* ---- Holding: the VP that runs here is another ---- */
+
+static struct vp *runner;
+static struct lp lp;
+
+struct lp *this_lp(void)
+{
+	return &lp;
+}
+
+bool vp_is_loaded_here(const struct vp *of)
+{
+	assert_ptr_equal(of, vp);
+	return fake.loaded;
+}
+
+void vp_hold(struct vp *of, struct vp *self, uint32_t bits)
+{
+	assert_ptr_equal(of, vp);
+	assert_ptr_equal(self, runner);
+	vp->holds |= bits;
+}
+
+void vp_release(struct vp *of, uint32_t bits)
+{
+	assert_ptr_equal(of, vp);
+	fake.resume_at_release = vp->pending & VP_PENDING_RESUME;
+	vp->holds &= ~bits;
+}
+
+void vp_notify(struct vp *of)
+{
+	(void)of;
+}
+
+void schedule_use_debug_registers(struct vp *of)
+{
+	of->uses_dr = true;
+	memcpy(fake.dr, of->dr, sizeof(of->dr));
+}
+
+void synic_want_deliverable(struct vp *of, uint16_t sints)
+{
+	of->synic.wanted = sints;
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -162,6 +214,10 @@ static int setup(void **state)
 	fake.fx.mxcsr_mask = 0xffff;
 	vp->partition = &partition;
 	vp->apic.config.apic_id = 6;
+	fake.loaded = true;
+	lp.vp = runner;
+	memset(fpu, 0, sizeof(fpu));
+	vp->fpu = (struct fx_area *)fpu;
 	return 0;
 }
 
@@ -509,7 +565,7 @@ static void what_only_a_parent_may_touch(void **state)
 	static const struct {
 		uint32_t name;
 		uint64_t good, bad;
-	} parents[] = { { 0, 1, 2 }, { 1, 3, 4 }, { 3, 1, 2 }, { 0x10006, 0x800000000000003f, 0x40 } };
+	} parents[] = { { 0, 1, 2 }, { 1, 1, 4 }, { 3, 1, 2 }, { 0x10006, 0x8001000000000000, 0x40 } };
 	union hv_register_value value;
 
 	(void)state;
@@ -525,12 +581,141 @@ static void what_only_a_parent_may_touch(void **state)
 		assert_int_equal(vp_register_get(vp, false, parents[i].name, &value), 0);
 		assert_int_equal(value.reg64, parents[i].good);
 	}
-	assert_int_equal(vp->parent_registers.explicit_suspend, 1);
-	assert_int_equal(vp->parent_registers.intercept_suspend, 3);
-	assert_int_equal(vp->parent_registers.dispatch_suspend, 1);
+	assert_int_equal(vp->holds, VP_HOLD_EXPLICIT | VP_HOLD_INTERCEPT | VP_HOLD_DISPATCH);
+	assert_int_equal(vp->synic.wanted, 0x8001);
 	vp->parent_registers.signal_count = 5;
 	assert_int_equal(vp_register_get(vp, false, 0x90014, &value), 0);
 	assert_int_equal(value.reg64, 5);
+}
+
+/* The mark first: who is let go looks at it before it runs. */
+static void the_answer_to_an_intercept(void **state)
+{
+	const union hv_register_value zero = { .reg128 = { 0, 0 } };
+
+	(void)state;
+	assert_int_equal(vp_register_set(vp, false, 1, &zero), 0);
+	assert_int_equal(vp->pending, 0); /* there was none */
+	vp->holds = VP_HOLD_INTERCEPT | VP_HOLD_EXPLICIT;
+	assert_int_equal(vp_register_set(vp, false, 1, &zero), 0);
+	assert_true(fake.resume_at_release);
+	assert_int_equal(vp->holds, VP_HOLD_EXPLICIT);
+	assert_int_equal(vp->pending, VP_PENDING_RESUME);
+	vp->pending = 0;
+	assert_int_equal(vp_register_set(vp, false, 0, &zero), 0);
+	assert_int_equal(vp->holds, 0);
+	assert_int_equal(vp->pending, 0);
+}
+
+static void set_parent(uint32_t name, uint64_t low, uint64_t high, uint16_t status)
+{
+	const union hv_register_value value = { .reg128 = { low, high } };
+
+	assert_int_equal(vp_register_set(vp, false, name, &value), status);
+}
+
+static union hv_register_value get_parent(uint32_t name)
+{
+	union hv_register_value value;
+
+	assert_int_equal(vp_register_get(vp, false, name, &value), 0);
+	return value;
+}
+
+#define XSTATE_BV (*(uint64_t *)(fpu + 512))
+
+/* What the processor has is another VP's. */
+static void live_registers_in_memory(void **state)
+{
+	(void)state;
+	fake.loaded = false;
+	fake.has_xsave = true;
+	vp->xcr0 = 1;
+	partition.cpuid.xsave_states = 7;
+	memset(fpu, 0xee, 512); /* in the initial state: what lies there means nothing */
+	vp->fpu->mxcsr = 0x1f80;
+	vp->fpu->mxcsr_mask = 0xffff;
+	assert_int_equal(get_parent(0x30003).reg128.low, 0);
+	assert_int_equal(get_parent(0x30011).reg128.high, 0);
+	assert_int_equal(get_parent(0x30018).fp_control_status.fp_control, 0x37f);
+	assert_int_equal(get_parent(0x30018).fp_control_status.last_fp_rip, 0);
+	assert_int_equal(get_parent(0x30019).xmm_control_status.xmm_status_control, 0x1f80);
+	set_parent(0x30003, 0x1122, 0x3344, 0);
+	assert_int_equal(XSTATE_BV, 3);
+	assert_int_equal(vp->fpu->xmm[3].low, 0x1122);
+	assert_int_equal(vp->fpu->xmm[3].high, 0x3344);
+	assert_int_equal(vp->fpu->xmm[4].low, 0);
+	assert_int_equal(vp->fpu->fcw, 0x37f);
+	set_parent(0x30019, 0, 0x1f80 | BIT(16), HV_STATUS_INVALID_REGISTER_VALUE);
+	set_parent(0x40005, 3, 0, 0);
+	assert_int_equal(vp->xcr0, 3);
+	set_parent(0x40005, 2, 0, HV_STATUS_INVALID_REGISTER_VALUE);
+	set_parent(0x40005, 5, 0, HV_STATUS_INVALID_REGISTER_VALUE);
+	set_parent(0x40005, 15, 0, HV_STATUS_INVALID_REGISTER_VALUE);
+	set_parent(0x40005, 7, 0, 0);
+	assert_int_equal(get_parent(0x40005).reg64, 7);
+	set_parent(0x50002, 0xabc, 0, 0);
+	assert_int_equal(vp->dr[2], 0xabc);
+	assert_true(vp->uses_dr);
+	assert_int_equal(get_parent(0x50002).reg64, 0xabc);
+	assert_int_equal(fake.fx_loads, 0);
+	assert_int_equal(fake.dr[2], 0);
+}
+
+/* Without XSAVE nothing says what is in use: all is. */
+static void live_registers_in_memory_without_xsave(void **state)
+{
+	(void)state;
+	fake.loaded = false;
+	vp->fpu->xmm[0].low = 5;
+	vp->fpu->fcw = 0x27f;
+	assert_int_equal(get_parent(0x30000).reg64, 5);
+	assert_int_equal(get_parent(0x30018).fp_control_status.fp_control, 0x27f);
+	assert_int_equal(get_parent(0x40005).reg64, 1);
+	set_parent(0x40005, 3, 0, HV_STATUS_INVALID_REGISTER_VALUE);
+	set_parent(0x40005, 1, 0, 0);
+	set_parent(0x30000, 6, 0, 0);
+	assert_int_equal(vp->fpu->xmm[0].low, 6);
+	assert_int_equal(XSTATE_BV, 0);
+}
+
+/* A VP that never used them has another's in the processor. */
+static void debug_registers_of_its_own(void **state)
+{
+	(void)state;
+	fake.dr[1] = 0x99;
+	vp->dr[1] = 0x11;
+	vp->dr[2] = 0x22;
+	reads(0x50001, 0x11, 0);
+	assert_int_equal(set(0x50001, 0x33, 0), 0);
+	assert_int_equal(fake.dr[1], 0x33);
+	assert_int_equal(fake.dr[2], 0x22);
+	reads(0x50001, 0x33, 0);
+}
+
+static void activity_of_a_child(void **state)
+{
+	(void)state;
+	fake.registers[VP_REGISTER_RFLAGS].reg64 = 0x202;
+	set_parent(4, 2, 0, 0);
+	assert_true(vp->halted);
+	assert_true(vp->halted_interrupts_on);
+	assert_true(vp->halted_nmis_on);
+	assert_false(vp->halted_until_pending);
+	assert_int_equal(get_parent(4).reg64, 2);
+	fake.registers[VP_REGISTER_RFLAGS].reg64 = 2;
+	fake.registers[VP_REGISTER_INTERRUPT_STATE].reg64 = 2;
+	set_parent(4, 4, 0, 0);
+	assert_false(vp->halted_interrupts_on);
+	assert_false(vp->halted_nmis_on);
+	assert_int_equal(get_parent(4).reg64, 4);
+	set_parent(4, 1, 0, 0);
+	assert_int_equal(vp->state, VP_WAIT_SIPI);
+	assert_false(vp->halted);
+	set_parent(4, 0, 0, 0);
+	assert_int_equal(vp->state, VP_RUNNING);
+	set_parent(4, 8, 0, HV_STATUS_INVALID_REGISTER_VALUE);
+	assert_int_equal(set(4, 1, 0), HV_STATUS_INVALID_REGISTER_VALUE);
 }
 
 static void activity(void **state)
@@ -718,11 +903,18 @@ int main(void)
 		cmocka_unit_test_setup(a_state_that_cannot_run_is_undone, setup),
 		cmocka_unit_test_setup(rip_of_the_caller_moves, setup),
 		cmocka_unit_test_setup(every_name_has_one_answer, setup),
+		cmocka_unit_test_setup(the_answer_to_an_intercept, setup),
+		cmocka_unit_test_setup(live_registers_in_memory, setup),
+		cmocka_unit_test_setup(live_registers_in_memory_without_xsave, setup),
+		cmocka_unit_test_setup(debug_registers_of_its_own, setup),
+		cmocka_unit_test_setup(activity_of_a_child, setup),
 	};
 	int failed;
 
 	vp = aligned_alloc(PAGE_SIZE, ALIGN_UP(sizeof(*vp), PAGE_SIZE));
+	runner = aligned_alloc(PAGE_SIZE, ALIGN_UP(sizeof(*vp), PAGE_SIZE));
 	failed = cmocka_run_group_tests_name("VP registers by name", tests, NULL, NULL);
 	free(vp);
+	free(runner);
 	return failed;
 }

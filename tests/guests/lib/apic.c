@@ -3,6 +3,8 @@
  * The local APIC, by memory or by MSR, and time from the TSC (measured against the PIT's channel 2).
  */
 #include "guest.h"
+#include <hv/cpuid.h>
+#include <hv/msr.h>
 
 uint64_t tsc_khz;
 bool x2apic_on;
@@ -22,11 +24,23 @@ static uint64_t measure(void)
 	return rdtsc() - start;
 }
 
+/* A child has no PIT. The hypervisor tells the frequency where it lets a partition know. */
+static uint64_t frequency_of_child(void)
+{
+	if (!(cpuid(HV_CPUID_FEATURES, 0).eax & HV_PRIVILEGE_FREQUENCY_MSRS))
+		bail_out("no PIT, and no frequency MSRs");
+	return rdmsr(HV_MSR_TSC_FREQUENCY) / 1000;
+}
+
 /* The shortest of a few: a loaded host only ever makes it longer. */
 void time_init(void)
 {
 	uint64_t best = ~0ull;
 
+	if (in_child) {
+		tsc_khz = frequency_of_child();
+		return;
+	}
 	for (int i = 0; i < 4; i++) {
 		uint64_t ticks = measure();
 

@@ -2,8 +2,8 @@
 /*
  * The library of the bare-metal test guests: UEFI applications that leave boot services, take the
  * whole machine (own GDT, IDT, page tables) and print TAP on COM1. The same binary runs on a bare
- * machine and as Trivet's root image; `under_trivet` tells which, from the word "trivet" in the
- * load options (key `cmdline` of trivet.conf).
+ * machine, as Trivet's root image and in a child partition, where tests/vmm is its firmware. The load
+ * options tell (key `cmdline` of trivet.conf): the word "trivet" sets `under_trivet`, "child" `in_child`.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -56,8 +56,9 @@ struct memory_range {
 #define MEMORY_RESERVED 0u
 #define MEMORY_CONVENTIONAL 7u
 
-extern HIDDEN bool under_trivet;
-extern HIDDEN bool bare_bochs;	  /* on the bare Bochs, whose known deviations a test may then leave out */
+extern HIDDEN bool under_trivet; /* as its root */
+extern HIDDEN bool in_child;   /* in a child: no devices but a serial port, and whatever the hypervisor has */
+extern HIDDEN bool bare_bochs; /* on the bare Bochs, whose known deviations a test may then leave out */
 extern HIDDEN uint64_t start_tsc; /* TSC at the image's first instruction in C */
 extern HIDDEN struct memory_range memory_map[512];
 extern HIDDEN unsigned int memory_map_len;
@@ -66,6 +67,12 @@ extern HIDDEN uint64_t low_memory; /* LOW_PAGES pages below 1 MiB, ours */
 /* Number of processors and their APIC ids; index 0 is the boot processor. */
 extern HIDDEN unsigned int cpu_count;
 extern HIDDEN uint32_t cpu_apic_id[MAX_CPUS];
+
+/* Processor and local APIC are the hypervisor's: it does what the manuals ask, where an emulator may not. */
+static inline bool on_trivet(void)
+{
+	return under_trivet || in_child;
+}
 
 /* --- machine ------------------------------------------------------------------------------ */
 static inline void outb(uint16_t port, uint8_t v)

@@ -15,16 +15,41 @@ bool hv_present(void)
 	       r.ecx == HV_VENDOR_ECX && r.edx == HV_VENDOR_EDX;
 }
 
+uint64_t hv_privileges(void)
+{
+	struct cpuid_regs r = cpuid(HV_CPUID_FEATURES, 0);
+
+	return r.eax | (uint64_t)r.ebx << 32;
+}
+
+uint64_t hv_page(uint32_t msr)
+{
+	uint64_t v;
+
+	if (try_rdmsr(msr, &v) != NO_FAULT)
+		return 0;
+	if (!(v >> 12)) {
+		v |= alloc_memory(PAGE, PAGE);
+		wrmsr(msr, v);
+	}
+	return v & ~0xfffull;
+}
+
 void hv_open(void)
 {
+	static const uint32_t pages[] = { HV_MSR_REFERENCE_TSC, HV_MSR_VP_ASSIST_PAGE, HV_MSR_SIMP,
+					  HV_MSR_SIEFP, HV_MSR_SIRBP };
+
 	if (!hv_present())
 		skip_all("no hypervisor interface here");
 	hv_in = (uint8_t *)alloc_memory(2 * PAGE, PAGE);
 	hv_out = hv_in + PAGE;
 	uses_vmcall = is_intel();
 	wrmsr(HV_MSR_GUEST_OS_ID, HV_OS_ID);
+	hypercall_page = hv_page(HV_MSR_HYPERCALL);
 	wrmsr(HV_MSR_HYPERCALL, rdmsr(HV_MSR_HYPERCALL) | HV_PAGE_MSR_ENABLE);
-	hypercall_page = rdmsr(HV_MSR_HYPERCALL) & ~0xfffull;
+	for (unsigned int i = 0; i < ARRAY_LEN(pages); i++)
+		hv_page(pages[i]);
 }
 
 uint64_t hv_call(uint64_t control, uint64_t input, uint64_t output)

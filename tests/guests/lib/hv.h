@@ -18,7 +18,16 @@ extern HIDDEN uint8_t *hv_in, *hv_out;
 /* CPUID has the interface. */
 bool hv_present(void);
 
-/* Says who we are and enables the hypercall page where it lies (a root's). Ends the run with SKIP without the interface. */
+/* The partition's privilege mask: CPUID 0x40000003 EAX in 31:0, EBX in 63:32. */
+uint64_t hv_privileges(void);
+
+/*
+ * Where the page lies that the MSR names. A root finds the hypervisor's own there, outside its RAM; a child finds none,
+ * and gives it one over its RAM, disabled still.
+ */
+uint64_t hv_page(uint32_t msr);
+
+/* Says who we are, enables the hypercall page and finds this processor's others. Ends the run with SKIP without the interface. */
 void hv_open(void);
 
 /* The bare instruction, with nothing else in the page. */

@@ -11,6 +11,7 @@
 #include "guest.h"
 
 bool under_trivet;
+bool in_child;
 bool bare_bochs;
 uint64_t start_tsc;
 struct memory_range memory_map[512];
@@ -44,8 +45,10 @@ static void read_options(EFI_HANDLE image, EFI_BOOT_SERVICES *bs)
 	EFI_GUID guid = LOADED_IMAGE_PROTOCOL;
 	EFI_LOADED_IMAGE *loaded;
 
-	if (bs->HandleProtocol(image, &guid, (void **)&loaded) == EFI_SUCCESS && loaded->LoadOptions)
-		under_trivet = options_contain(loaded->LoadOptions, loaded->LoadOptionsSize, "trivet");
+	if (bs->HandleProtocol(image, &guid, (void **)&loaded) != EFI_SUCCESS || !loaded->LoadOptions)
+		return;
+	under_trivet = options_contain(loaded->LoadOptions, loaded->LoadOptionsSize, "trivet");
+	in_child = options_contain(loaded->LoadOptions, loaded->LoadOptionsSize, "child");
 }
 
 static uint32_t get32(const uint8_t *p)
@@ -180,7 +183,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	read_options(image, bs);
 	/* The host bridge of Bochs' machine is an i440FX, that of our QEMU machine is not. */
 	outl(0xcf8, 0x80000000);
-	bare_bochs = !under_trivet && inl(0xcfc) == 0x12378086;
+	bare_bochs = !on_trivet() && inl(0xcfc) == 0x12378086;
 	find_processors(st);
 	/* An interrupt to processors that are not up is lost, and must not keep later ones from them: "all but self". */
 	*(volatile uint32_t *)0xfee00310 = 0;
@@ -200,7 +203,9 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	time_init();
 	apic_init();
 	note("%u processors, TSC %llu kHz, %s", cpu_count, (unsigned long long)tsc_khz,
-	     under_trivet ? "under Trivet" : "bare");
+	     in_child	  ? "in a child" :
+	     under_trivet ? "under Trivet" :
+			    "bare");
 	test_main();
 	finish();
 }

@@ -163,6 +163,10 @@ static void ioapic_write(uint32_t reg, uint32_t value)
 
 static void level_triggered(void)
 {
+	if (in_child) {
+		skip("EOI Assist: level-triggered interrupts", "a child has no PIT and no I/O APIC");
+		return;
+	}
 	trap_handlers[HIGH + 1] = level_handler;
 	outb(0x43, 0x30);
 	ioapic_write(0x10 + 2 * 2 + 1, apic_id() << 24);
@@ -223,8 +227,8 @@ void tlfs_assist(void)
 
 	offered = cpuid(HV_CPUID_HINTS, 0).eax & HV_HINT_APIC_MSRS;
 	assist = (volatile uint32_t *)(msr & ~0xfffull);
-	is(try_load((uint64_t)assist), GP,
-	   "Virtual Processor Assist Page: a root's isn't there while it is disabled");
+	is(try_load((uint64_t)assist), BENEATH,
+	   "Virtual Processor Assist Page: a root's isn't there while it is disabled, a child's is RAM");
 	wrmsr(HV_MSR_VP_ASSIST_PAGE, msr | 1);
 	is(try_store((uint64_t)assist + 0xf00), NO_FAULT, "... enabled, it can be written");
 	is(*assist, 0, "... EOI Assist is 0");

@@ -210,6 +210,8 @@ void tlfs_modes(void)
 
 	if (!low_memory)
 		bail_out("no memory below 640 KiB");
+	if (child_lacks(HV_PRIVILEGE_ACCESS_PARTITION_ID, "Legal Hypercall Environments"))
+		return;
 	prepare();
 	calls_of_32_bits(COMPATIBILITY, "Hypercall Inputs: compatibility mode", 0);
 	calls_of_32_bits(COMPATIBILITY, "XSA-454: compatibility mode, dirty upper halves",

@@ -35,8 +35,12 @@ static bool intact(const uint8_t *page, uint8_t mark)
 static void each(unsigned int kind)
 {
 	uint32_t msr = kinds[kind].msr;
-	uint64_t old = rdmsr(msr), home = old & ~0xfffull;
+	uint64_t old, home;
 
+	if (msr == HV_MSR_SIRBP && in_child && read_faults(msr))
+		return; /* for who has children */
+	old = rdmsr(msr);
+	home = old & ~0xfffull;
 	fill(ram[0], 0x10);
 	fill(ram[1], 0x20);
 	wrmsr(msr, (uint64_t)ram[0] | 1);
@@ -46,7 +50,7 @@ static void each(unsigned int kind)
 		ram[0][0x800] = 0xee;
 		is(((volatile uint8_t *)ram[0])[0x800], 0xee, "... it can be written");
 	}
-	is(try_load(home), GP, "... and isn't where it was");
+	is(try_load(home), BENEATH, "... and isn't where it was");
 	wrmsr(msr, (uint64_t)ram[1] | 1);
 	ok(intact(ram[0], 0x10), "... moved on, the RAM beneath is what it was");
 	ok(!intact(ram[1], 0x20), "... the other page is covered");

@@ -138,7 +138,7 @@ static void refusals(void)
 		   reps == 0,
 	   "... level 1 isn't there");
 	/* A set call: the elements before the bad one are done, those behind it not. */
-	{
+	if (cpuid(HV_CPUID_FEATURES, 0).edx & HV_FEATURE_CRASH_MSRS) {
 		struct hv_input_vp_registers *in = fresh_input();
 		struct hv_register_assoc *e = (struct hv_register_assoc *)(in + 1);
 		uint64_t result;
@@ -185,6 +185,8 @@ static void by_apic_id(void)
 
 void tlfs_registers(void)
 {
+	if (child_lacks(HV_PRIVILEGE_ACCESS_VP_REGISTERS, "HvCallGetVpRegisters, HvCallSetVpRegisters"))
+		return;
 	reading();
 	writing();
 	refusals();

@@ -355,6 +355,8 @@ static void sleep_states(void)
 
 void tlfs_root(void)
 {
+	if (child_lacks(HV_PRIVILEGE_CREATE_PARTITIONS, "Virtualization Host"))
+		return;
 	memory();
 	statistics();
 	device_interrupts();

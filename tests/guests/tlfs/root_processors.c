@@ -81,11 +81,28 @@ static void read_index(unsigned int cpu)
 	index_of[cpu] = rdmsr(HV_MSR_VP_INDEX);
 }
 
+static void start_new_ones(void)
+{
+	unsigned int bad = 0;
+
+	if (!ok(start_others(), "INIT and start-up IPIs start the new VPs"))
+		bail_out("no other processors");
+	for (unsigned int cpu = 1; cpu < cpu_count; cpu++)
+		bad += !run_on(cpu, read_index) || index_of[cpu] != cpu;
+	is(bad, 0, "HV_X64_MSR_VP_INDEX: each VP has its own");
+}
+
 void tlfs_root_processors(void)
 {
 	struct hv_input_notify_partition_event *event;
-	unsigned int bad = 0;
 
+	/* A child's VPs are its parent's doing. */
+	if (child_lacks(HV_PRIVILEGE_CREATE_PARTITIONS | HV_PRIVILEGE_CPU_MANAGEMENT,
+			"a root's processors")) {
+		if (cpu_count > 1)
+			start_new_ones();
+		return;
+	}
 	before_any();
 	if (cpu_count > 1)
 		with_others();
@@ -98,11 +115,7 @@ void tlfs_root_processors(void)
 		  "... an unknown event");
 	if (cpu_count == 1)
 		return;
-	if (!ok(start_others(), "INIT and start-up IPIs start the new VPs"))
-		bail_out("no other processors");
-	for (unsigned int cpu = 1; cpu < cpu_count; cpu++)
-		bad += !run_on(cpu, read_index) || index_of[cpu] != cpu;
-	is(bad, 0, "HV_X64_MSR_VP_INDEX: each VP has its own");
+	start_new_ones();
 	is(run_time(1), HV_STATUS_SUCCESS, "HvCallGetLogicalProcessorRunTime: LP 1 again");
 	ok(((uint64_t *)hv_out)[1] != 0, "... has run");
 }

@@ -3,6 +3,14 @@
 #include "tlfs.h"
 #include <hv/synic.h>
 
+bool child_lacks(uint64_t privileges, const char *chapter)
+{
+	if (!in_child || !(privileges & ~hv_privileges()))
+		return false;
+	skip(chapter, "this child hasn't the privilege");
+	return true;
+}
+
 void *fresh_input(void)
 {
 	memset(hv_in, 0, PAGE);
@@ -72,6 +80,8 @@ uint32_t try_store(uint64_t address)
 
 void synic_on(void)
 {
+	hv_page(HV_MSR_SIMP); /* a child's other VPs have none yet */
+	hv_page(HV_MSR_SIEFP);
 	wrmsr(HV_MSR_SIMP, rdmsr(HV_MSR_SIMP) | HV_PAGE_MSR_ENABLE);
 	wrmsr(HV_MSR_SIEFP, rdmsr(HV_MSR_SIEFP) | HV_PAGE_MSR_ENABLE);
 	wrmsr(HV_MSR_SCONTROL, HV_SCONTROL_ENABLE);

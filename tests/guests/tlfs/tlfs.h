@@ -41,6 +41,9 @@ void tlfs_root_processors(void); /* the first of its run that uses other process
 #define GP 13u
 #define PF 14u
 
+/* What a load finds where a page of the hypervisor's was moved away or disabled: a child's RAM, of a root nothing. */
+#define BENEATH (in_child ? NO_FAULT : GP)
+
 /* Status and completed reps of a result word. */
 static inline uint16_t status_of(uint64_t result)
 {
@@ -54,6 +57,12 @@ static inline uint32_t reps_of(uint64_t result)
 
 /* Like is(), for what a call's result word must hold: the status, and for a rep call how much was done. */
 #define IS_STATUS(result, want, ...) is(status_of(result), want, __VA_ARGS__)
+
+/*
+ * A root has every privilege that a chapter needs; a child has what its parent gave it, and CPUID tells. True, with a SKIP
+ * that names the chapter, where this child lacks one of `privileges` (HV_PRIVILEGE_*).
+ */
+bool child_lacks(uint64_t privileges, const char *chapter);
 
 /* Clears both parameter pages; the input, to be filled in. */
 void *fresh_input(void);

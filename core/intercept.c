@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Intercepts: what the parent sees of a VP's exit, and how it learns of it. The order is what makes it work: first the pages, then the VP is held
+ * (InterceptSuspend reads 1), then the message. A parent that reads 1 knows that a message is on its way, and finds the pages
+ * filled when it comes. The pages are the parent's to write to: nothing is read back from them but what it declares as changed.
+ */
+#include "intercept_internal.h"
+#include <hv/intercept.h>
+#include <hv/status.h>
+#include <string.h>
+#include <trivet/backend.h>
+#include <trivet/emulate.h>
+#include <trivet/intercept.h>
+#include <trivet/log.h>
+#include <trivet/partition.h>
+#include <trivet/synic.h>
+#include <trivet/vp.h>
+#include <trivet/vp_child.h>
+
+#define CR0_PE BIT(0)
+#define CR0_AM BIT(18)
+#define EFER_LMA BIT(10)
+#define HYPERCALL_LENGTH 3  /* VMCALL and VMMCALL */
+#define DR7_ENABLED 0xffull /* L0 to G3 */
+#define PAGE_XMM 6u
+#define PAGE_SEGMENTS 6u
+static_assert(INSN_SEG_GS - INSN_SEG_ES == PAGE_SEGMENTS - 1, "the page has them in this order");
+
+static uint64_t read_register(struct vp *vp, enum vp_register which)
+{
+	union hv_register_value value;
+
+	backend->get_register(vp, which, &value);
+	return value.reg64;
+}
+
+static struct hv_x64_segment_register read_segment(struct vp *vp, unsigned int segment)
+{
+	union hv_register_value value;
+
+	backend->get_register(vp, (enum vp_register)(VP_REGISTER_ES + segment), &value);
+	return value.segment;
+}
+
+/* ---- What the parent sees ---- */
+
+static uint16_t execution_state(struct vp *vp, const struct vp_context *context)
+{
+	unsigned int state = context->cpl & HV_EXECUTION_STATE_CPL_MASK;
+
+	if (context->paging.cr0 & CR0_PE)
+		state |= HV_EXECUTION_STATE_CR0_PE;
+	if (context->paging.cr0 & CR0_AM)
+		state |= HV_EXECUTION_STATE_CR0_AM;
+	if (context->paging.efer & EFER_LMA)
+		state |= HV_EXECUTION_STATE_EFER_LMA;
+	if (read_register(vp, VP_REGISTER_DR7) & DR7_ENABLED)
+		state |= HV_EXECUTION_STATE_DEBUG_ACTIVE;
+	if (read_register(vp, VP_REGISTER_PENDING_INTERRUPTION) & HV_PENDING_INTERRUPTION_PENDING)
+		state |= HV_EXECUTION_STATE_INTERRUPTION_PENDING;
+	if (read_register(vp, VP_REGISTER_INTERRUPT_STATE) & HV_INTERRUPT_STATE_SHADOW)
+		state |= HV_EXECUTION_STATE_INTERRUPT_SHADOW;
+	return (uint16_t)state;
+}
+
+void intercept_fill_header(struct vp *vp, const struct vp_context *context, uint8_t access_type,
+			   uint8_t length, struct hv_x64_intercept_header *header)
+{
+	uint64_t cr8 = read_register(vp, VP_REGISTER_CR8);
+
+	header->vp_index = vp->index;
+	header->length_and_cr8 = (uint8_t)((length & 0xf) | cr8 << 4);
+	header->access_type = access_type;
+	header->execution_state = execution_state(vp, context);
+	header->cs = read_segment(vp, INSN_SEG_CS);
+	header->rip = context->rip;
+	header->rflags = context->rflags;
+}
+
+/* `context` was just read: RSP is in vp->gpr. */
+static void fill_registers(struct vp *vp, const struct vp_context *context, struct hv_vp_register_page *page)
+{
+	union hv_register_value xfem;
+
+	page->version = HV_REGISTER_PAGE_VERSION;
+	memcpy(page->gp, vp->gpr, sizeof(page->gp));
+	page->rip = context->rip;
+	page->rflags = context->rflags;
+	live_xmm_get(vp, page->xmm, PAGE_XMM);
+	for (unsigned int i = 0; i < PAGE_SEGMENTS; i++)
+		page->segment[i] = read_segment(vp, i);
+	page->cr0 = context->paging.cr0;
+	page->cr3 = context->paging.cr3;
+	page->cr4 = context->paging.cr4;
+	page->cr8 = read_register(vp, VP_REGISTER_CR8);
+	page->efer = context->paging.efer;
+	page->dr7 = read_register(vp, VP_REGISTER_DR7);
+	page->pending_interruption = read_register(vp, VP_REGISTER_PENDING_INTERRUPTION);
+	page->interrupt_state = read_register(vp, VP_REGISTER_INTERRUPT_STATE);
+	page->instruction_emulation_hints = 0;
+	page->xfem = live_register_get(vp, LIVE_XFEM, 0, &xfem) ? 0 : xfem.reg64;
+	__atomic_store_n(&page->dirty, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&page->is_valid, 1, __ATOMIC_RELEASE);
+}
+
+/* ---- How it learns of it ---- */
+
+/* A VP of the parent's that can be told: the one of this LP, where it is soonest noticed, if it listens. */
+static struct vp *find_listener(const struct partition *parent)
+{
+	struct vp *here = this_lp()->root_vp;
+
+	if (here && here->partition == parent && synic_takes_messages(here) == HV_STATUS_SUCCESS)
+		return here;
+	for (uint32_t i = 0; i < parent->vp_count; i++)
+		if (parent->vps[i] && synic_takes_messages(parent->vps[i]) == HV_STATUS_SUCCESS)
+			return parent->vps[i];
+	return parent->vps[0]; /* the message waits until its SynIC is on */
+}
+
+/* One that is still on its way is enough: it says no more than which VP. */
+static void post_link(struct vp *vp)
+{
+	struct vp_intercepts *intercepts = &vp->child->intercepts;
+	uint32_t idle = 0;
+
+	if (!atomic_compare_exchange_strong_explicit(&intercepts->link_posted, &idle, INTERCEPT_POSTED,
+						     memory_order_acq_rel, memory_order_acquire))
+		return;
+	intercepts->owner = vp;
+	intercepts->link.sint = HV_SINT_INTERCEPTS;
+	intercepts->link.sender = SYNIC_INTERCEPT;
+	intercepts->link_target = find_listener(vp->partition->parent);
+	synic_post(intercepts->link_target, this_lp()->vp, &intercepts->link);
+}
+
+static void stop(struct vp *vp)
+{
+	if (vp_is_loaded_here(vp))
+		vp_hold_self(vp, VP_HOLD_INTERCEPT);
+	else
+		vp_hold(vp, this_lp()->vp, VP_HOLD_INTERCEPT);
+	post_link(vp);
+}
+
+static void fill_message(struct vp *vp, uint32_t type, const void *payload, size_t bytes)
+{
+	struct hv_message *message = vp->child->intercepts.message;
+
+	if (!message)
+		return;
+	memcpy(&message->payload, payload, bytes);
+	message->payload_bytes = (uint8_t)bytes;
+	message->flags = 0;
+	message->reserved = 0;
+	message->sender = vp->partition->id;
+	__atomic_store_n(&message->type, type, __ATOMIC_RELEASE);
+}
+
+void intercept_send(struct vp *vp, const struct vp_context *context, uint32_t type, const void *payload,
+		    size_t bytes)
+{
+	if (vp->child->intercepts.registers)
+		fill_registers(vp, context, vp->child->intercepts.registers);
+	fill_message(vp, type, payload, bytes);
+	stop(vp);
+}
+
+/* What isn't about the instruction at RIP, which may not be complete yet: the registers are for the calls to tell. */
+static void send_event(struct vp *vp, uint32_t type, const void *payload, size_t bytes)
+{
+	struct hv_vp_register_page *page = vp->child->intercepts.registers;
+
+	if (page) {
+		__atomic_store_n(&page->is_valid, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&page->dirty, 0, __ATOMIC_RELAXED);
+	}
+	fill_message(vp, type, payload, bytes);
+	stop(vp);
+}
+
+static bool is_stopped(const struct vp *vp)
+{
+	return atomic_load_explicit(&vp->holds, memory_order_seq_cst) & (VP_HOLD_INTERCEPT | VP_HOLD_DEAD);
+}
+
+bool intercept_is_dead(const struct synic_message *message)
+{
+	const struct vp_intercepts *intercepts = container_of(message, struct vp_intercepts, link);
+
+	return atomic_load_explicit(&intercepts->link_posted, memory_order_acquire) & INTERCEPT_DEAD;
+}
+
+/* Nothing of the VP is touched after the store: with it, it may be deleted. */
+void intercept_take_message(struct synic_message *message, struct hv_message *content)
+{
+	struct vp_intercepts *intercepts = container_of(message, struct vp_intercepts, link);
+	const struct vp *vp = intercepts->owner;
+	const struct hv_opaque_intercept_message payload = { .vp_index = vp->index };
+
+	if (content) {
+		content->type = HV_MESSAGE_OPAQUE_INTERCEPT;
+		content->payload_bytes = sizeof(payload);
+		content->sender = vp->partition->id;
+		memcpy(&content->payload, &payload, sizeof(payload));
+	}
+	atomic_store_explicit(&intercepts->link_posted, 0, memory_order_release);
+}
+
+/* ---- Exits ---- */
+
+/* Where OUTS reads from, which a prefix may say. */
+static struct hv_x64_segment_register source_segment(struct vp *vp, const struct insn *insn)
+{
+	return read_segment(vp, insn && insn->op == INSN_OUTS ? insn->segment : INSN_SEG_DS);
+}
+
+void intercept_io(struct vp *vp, const struct io_exit *exit)
+{
+	struct hv_x64_io_port_intercept message = { .port = exit->port };
+	struct vp_context context;
+	struct insn insn;
+	bool decoded = false;
+
+	if (exit->string || !exit->length)
+		decoded = !vp_decode_current(vp, &context, &insn);
+	else
+		backend->get_context(vp, &context);
+	intercept_fill_header(vp, &context,
+			      (uint8_t)(exit->in ? HV_INTERCEPT_ACCESS_READ : HV_INTERCEPT_ACCESS_WRITE),
+			      exit->length || !decoded ? exit->length : insn.length, &message.header);
+	message.access_info =
+		(uint8_t)((exit->bytes & HV_IO_ACCESS_SIZE_MASK) | (exit->string ? HV_IO_ACCESS_STRING : 0) |
+			  (exit->rep ? HV_IO_ACCESS_REP : 0));
+	message.rax = vp->gpr[GPR_RAX];
+	message.ds = source_segment(vp, decoded ? &insn : NULL);
+	message.es = read_segment(vp, INSN_SEG_ES);
+	message.rcx = vp->gpr[GPR_RCX];
+	message.rsi = vp->gpr[GPR_RSI];
+	message.rdi = vp->gpr[GPR_RDI];
+	intercept_send(vp, &context, HV_MESSAGE_X64_IO_PORT_INTERCEPT, &message, sizeof(message));
+}
+
+void intercept_unrecoverable(struct vp *vp)
+{
+	struct hv_x64_intercept_header header;
+	struct vp_context context;
+
+	backend->get_context(vp, &context);
+	intercept_fill_header(vp, &context, HV_INTERCEPT_ACCESS_EXECUTE, 0, &header);
+	intercept_send(vp, &context, HV_MESSAGE_UNRECOVERABLE_EXCEPTION, &header, sizeof(header));
+}
+
+void intercept_hypercall(struct vp *vp)
+{
+	struct hv_x64_intercept_header header;
+	struct hv_x64_hypercall_intercept message;
+	struct hv_u128 xmm[ARRAY_SIZE(message.xmm)];
+	struct vp_context context;
+
+	backend->get_context(vp, &context);
+	intercept_fill_header(vp, &context, HV_INTERCEPT_ACCESS_EXECUTE, HYPERCALL_LENGTH, &header);
+	live_xmm_get(vp, xmm, ARRAY_SIZE(xmm));
+	message = (struct hv_x64_hypercall_intercept){
+		.header = header,
+		.rax = vp->gpr[GPR_RAX],
+		.rbx = vp->gpr[GPR_RBX],
+		.rcx = vp->gpr[GPR_RCX],
+		.rdx = vp->gpr[GPR_RDX],
+		.r8 = vp->gpr[GPR_R8],
+		.rsi = vp->gpr[GPR_RSI],
+		.rdi = vp->gpr[GPR_RDI],
+	};
+	memcpy((char *)&message + offsetof(struct hv_x64_hypercall_intercept, xmm), xmm, sizeof(xmm));
+	intercept_send(vp, &context, HV_MESSAGE_HYPERCALL_INTERCEPT, &message, sizeof(message));
+}
+
+static bool is_level(const struct apic *apic, uint8_t vector)
+{
+	return apic_vectors(apic, APIC_REG_TMR, vector / 64u) >> vector % 64 & 1;
+}
+
+/* While the parent has another to answer it looks at the VP itself: that is who ended the interrupt. */
+void intercept_apic_eoi(struct vp *vp, uint8_t vector)
+{
+	const struct hv_apic_eoi_message message = { .vp_index = vp->index, .vector = vector };
+
+	if (is_level(&vp->apic, vector) && !is_stopped(vp))
+		send_event(vp, HV_MESSAGE_X64_APIC_EOI, &message, sizeof(message));
+}
+
+bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
+{
+	struct hv_x64_sint_deliverable message = { .deliverable_sints = sints };
+	struct vp_context context;
+
+	if (is_stopped(vp))
+		return false;
+	backend->get_context(vp, &context);
+	intercept_fill_header(vp, &context, HV_INTERCEPT_ACCESS_READ, 0, &message.header);
+	send_event(vp, HV_MESSAGE_SYNIC_SINT_DELIVERABLE, &message, sizeof(message));
+	return true;
+}
+
+/* ---- The answer ---- */
+
+static void set_by_name(struct vp *vp, uint32_t name, const union hv_register_value *value)
+{
+	static struct log_ratelimit bucket;
+	uint16_t status = vp_register_set(vp, false, name, value);
+
+	if (unlikely(status))
+		log_vp_ratelimited(
+			&bucket, LOG_WARN, vp->partition->id, vp->index,
+			"register page: the parent gave register 0x%x the value 0x%llx, which it can't have",
+			name, (unsigned long long)value->reg64);
+}
+
+static void set_word(struct vp *vp, uint32_t name, uint64_t word)
+{
+	const union hv_register_value value = { .reg128 = { word, 0 } };
+
+	set_by_name(vp, name, &value);
+}
+
+/* Each word of the page is read once: the parent may still be writing. */
+static void take_general(struct vp *vp, const struct hv_vp_register_page *page)
+{
+	for (unsigned int i = 0; i < GPR_COUNT; i++)
+		if (i != GPR_RSP)
+			vp->gpr[i] = __atomic_load_n(&page->gp[i], __ATOMIC_RELAXED);
+	set_word(vp, HV_REGISTER_X64_RSP, __atomic_load_n(&page->gp[GPR_RSP], __ATOMIC_RELAXED));
+}
+
+static void take_segments(struct vp *vp, const struct hv_vp_register_page *page)
+{
+	for (unsigned int i = 0; i < PAGE_SEGMENTS; i++) {
+		union hv_register_value value;
+
+		memcpy(&value.segment, &page->segment[i], sizeof(value.segment));
+		set_by_name(vp, HV_REGISTER_X64_ES + i, &value);
+	}
+}
+
+static void take_xmm(struct vp *vp, const struct hv_vp_register_page *page)
+{
+	struct hv_u128 xmm[PAGE_XMM];
+
+	memcpy(xmm, page->xmm, sizeof(xmm));
+	live_xmm_set(vp, xmm, PAGE_XMM);
+}
+
+static void take_changes(struct vp *vp, struct hv_vp_register_page *page)
+{
+	uint32_t dirty = __atomic_exchange_n(&page->dirty, 0, __ATOMIC_ACQ_REL);
+
+	if (dirty & HV_REGISTER_PAGE_DIRTY_GENERAL)
+		take_general(vp, page);
+	if (dirty & HV_REGISTER_PAGE_DIRTY_IP)
+		set_word(vp, HV_REGISTER_X64_RIP, __atomic_load_n(&page->rip, __ATOMIC_RELAXED));
+	if (dirty & HV_REGISTER_PAGE_DIRTY_XMM)
+		take_xmm(vp, page);
+	if (dirty & HV_REGISTER_PAGE_DIRTY_SEGMENT)
+		take_segments(vp, page);
+	if (dirty & HV_REGISTER_PAGE_DIRTY_FLAGS)
+		set_word(vp, HV_REGISTER_X64_RFLAGS, __atomic_load_n(&page->rflags, __ATOMIC_RELAXED));
+}
+
+/* From now on the page is wrong: a parent that looks without an intercept has to ask. */
+void intercept_resume(struct vp *vp)
+{
+	struct hv_vp_register_page *page = vp->child->intercepts.registers;
+
+	if (page) {
+		take_changes(vp, page);
+		__atomic_store_n(&page->is_valid, 0, __ATOMIC_RELAXED);
+	}
+	synic_scan(vp, &vp->synic);
+}
+
+void intercept_note_register(struct vp *vp, uint32_t name, const union hv_register_value *value)
+{
+	struct hv_vp_register_page *page = vp->child->intercepts.registers;
+
+	if (!page)
+		return;
+	if (name - HV_REGISTER_X64_RAX < GPR_COUNT)
+		page->gp[name - HV_REGISTER_X64_RAX] = value->reg64;
+	else if (name == HV_REGISTER_X64_RIP)
+		page->rip = value->reg64;
+	else if (name == HV_REGISTER_X64_RFLAGS)
+		page->rflags = value->reg64;
+	else
+		__atomic_store_n(&page->is_valid, 0, __ATOMIC_RELAXED);
+}

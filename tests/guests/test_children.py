@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""The bare-metal guests as child partitions: Linux 7.2 as root is booted once for each vendor, with our monitors
+(tests/vmm) and the guests in its initial RAM disk, and runs one after the other.
+
+    /usr/bin/python3 -m pytest tests/guests/test_children.py -k 'xapic' -m intel
+
+What a guest finds different in a child it knows itself, by the word "child" in its load options."""
+import gzip
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from guest_machine import EXIT_GOOD, GUESTS, OUT, Result
+from test_guests import BARE_ONLY, check_tap
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "linux"))
+from bochs import BochsMachine  # noqa: E402
+from machine import TOP, Machine, MachineError  # noqa: E402
+
+pytestmark = pytest.mark.skipif(BARE_ONLY, reason="TRIVET_BARE is set")
+KERNELS = Path(os.environ.get("LINUX_KERNELS", OUT / "linux"))
+VMM = OUT / "vmm"
+VENDORS = [pytest.param("amd", marks=pytest.mark.amd), pytest.param("intel", marks=pytest.mark.intel)]
+TRIPLE_FAULT, RESET = 101, 104  # tests/vmm/machine.h
+
+
+@dataclass(frozen=True)
+class Child:
+    name: str
+    least: int  # results, so that an empty run is no success
+    vps: int = 1
+    mib: int = 64
+    options: str = "-P"  # of mshv-guest
+    timeout: int = 120
+
+    @property
+    def id(self):
+        return self.name + (f"-{self.vps}" if self.vps > 1 else "") + self.options.replace("-P", "").replace(" ", "")
+
+
+CHILDREN = [
+    Child("cpuid", least=17),
+    Child("msr", least=30),
+    Child("cr", least=47),
+    Child("mtrr", least=30),
+    Child("xapic", least=80),
+    Child("x2apic", least=15, vps=2),
+    Child("apic_timer", least=25),
+    Child("ipi", least=20, vps=2),
+    Child("smp", least=8, vps=2, timeout=240),
+    Child("reinject", least=19, mib=192),
+    Child("shadow", least=23),
+    Child("world_switch", least=3, vps=2),
+    Child("virt_insns", least=51),
+    Child("smc", least=7),
+    Child("exits", least=19, timeout=240),
+    Child("modes", least=20),
+    Child("task_switch", least=140),
+    Child("tlfs_calls", least=150, timeout=240),
+    Child("tlfs_synic", least=100, timeout=240),
+    Child("tlfs_state", least=90, timeout=240),
+    Child("tlfs_vp_registers", least=100, timeout=240),
+    Child("tlfs_smp", least=50, vps=2, timeout=240),
+    Child("isolation", least=55, timeout=240),
+    # The same without a register page, and without the privileges that our monitor adds.
+    Child("cpuid", least=17, options="-P -r"),
+    Child("isolation", least=55, options="", timeout=240),
+]
+
+
+def make_folder(folder):
+    """What the root's initial RAM disk gets besides its own: programs and guests, packed, for a slow disk reads it."""
+    target = folder / "children"
+    target.mkdir(parents=True)
+    programs, guests = sorted(VMM.glob("mshv-*")), sorted(GUESTS.glob("test_*.efi"))
+    assert len(programs) >= 6, f"no programs in {VMM}: run make vmm"
+    assert guests, f"no guests in {GUESTS}: run make guests"
+    for file in programs + guests:
+        (target / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kernel_with_children(tmp_path_factory):
+    """A kernel's directory of its own, so that the other tests' initial RAM disk stays as it is"""
+    subprocess.run([TOP / "scripts" / "build-root-kernel.sh", KERNELS / "mshv"], check=True)
+    out, folder = tmp_path_factory.mktemp("kernel"), make_folder(tmp_path_factory.mktemp("initrd"))
+    for name in ("vmlinuz", "package", "release"):
+        (out / name).symlink_to(KERNELS / "mshv" / name)
+    subprocess.run([TOP / "scripts" / "make-initramfs.sh", out, folder], check=True)
+    return out
+
+
+def boot(vendor, kernel, name, smp):
+    if vendor == "intel":
+        return BochsMachine(f"{name}-intel", kernel, smp=smp, mem=768, interface="hv")
+    return Machine(f"{name}-amd", kernel, smp=smp, mem=1024, interface="hv")
+
+
+class Roots:
+    """The running root of each vendor; one that is gone is started anew, once."""
+
+    def __init__(self, kernel):
+        self.kernel, self.machines, self.starts = kernel, {}, {}
+
+    def get(self, vendor):
+        machine = self.machines.get(vendor)
+        if machine and not machine.dead:
+            return machine
+        if self.starts.get(vendor, 0) == 3:
+            pytest.fail(f"the root died three times; the last: {machine.dead}")
+        self.stop(vendor)
+        self.starts[vendor] = self.starts.get(vendor, 0) + 1
+        machine = self.machines[vendor] = boot(vendor, self.kernel, f"children{self.starts[vendor]}", 2)
+        machine.start()
+        assert machine.expect_ready()[0] == 2
+        machine.check("ls /dev/mshv && gunzip /children/mshv-*.gz && chmod +x /children/mshv-*", 60)
+        return machine
+
+    def stop(self, vendor):
+        if vendor in self.machines:
+            self.machines.pop(vendor).stop()
+
+
+@pytest.fixture(scope="module")
+def roots(kernel_with_children):
+    roots = Roots(kernel_with_children)
+    yield roots
+    for vendor in list(roots.machines):
+        roots.stop(vendor)
+
+
+def run_program(root, line, timeout):
+    """A program's output and status, in a machine that goes on when the program doesn't."""
+    try:
+        return root.run(f"cd /children; timeout -s KILL {int(timeout * root.scale)} {line}; s=$?; cd /root; (exit $s)",
+                        timeout + 30)
+    except MachineError as error:
+        pytest.fail(f"{error}\n{root.report()}")
+
+
+def run_child(root, child):
+    """The Result as of a guest on a machine of its own."""
+    efi = f"test_{child.name}.efi"
+    output, status = run_program(root, f"sh -c 'gunzip -c {efi}.gz >/tmp/{efi} && "
+                                 f"exec ./mshv-guest /tmp/{efi} -c {child.vps} -m {child.mib} {child.options}'", child.timeout)
+    root.check(f"rm -f /tmp/{efi}")
+    # As the emulator's exit device has it, so that the same checks do.
+    return Result(status * 2 + 1, output, root.log_text(), output[-2000:])
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("child", [pytest.param(child, id=child.id) for child in CHILDREN])
+def test_child(roots, vendor, child):
+    result = run_child(roots.get(vendor), child)
+    assert result.skipped is None, result.report()
+    check_tap(result, child.least)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("name,status", [("tfault", TRIPLE_FAULT), ("reset", RESET)])
+def test_end(roots, vendor, name, status):
+    """The monitor is told of a triple fault, and sees a reset by the chip set's port; the root goes on."""
+    root = roots.get(vendor)
+    result = run_child(root, Child(name, least=0))
+    assert result.started and not result.ended and result.status == status * 2 + 1, result.report()
+    assert root.check("echo alive") == "alive"
+
+
+def check_program(root, line, timeout, least):
+    output, status = run_program(root, line, timeout)
+    result = Result(status * 2 + 1, "# guest starts\n" + output, root.log_text(), "")
+    check_tap(result, least)
+    assert result.status == EXIT_GOOD
+    return output
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_isolation_from_outside(roots, vendor):
+    check_program(roots.get(vendor), "./mshv-isolation", 60, 25)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_nothing_is_left_for_the_next(roots, vendor):
+    check_program(roots.get(vendor), f"./mshv-secret -n {20 if vendor == 'amd' else 3}", 120, 4)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_churn(roots, vendor):
+    """Created, run and deleted 10,000 times, and killed at any moment, without a page lost"""
+    cycles, kills = (10000, 100) if vendor == "amd" else (100, 10)
+    check_program(roots.get(vendor), f"./mshv-churn -n {cycles} -k {kills}", 900, 5)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_scheduler(kernel_with_children, vendor):
+    """Three busy guests on one LP share it by their weights; caps and reserves hold; the root stays responsive."""
+    seconds = 10 if vendor == "amd" else 2
+    with boot(vendor, kernel_with_children, "children-sched", 1) as root:
+        root.expect_ready()
+        root.check("gunzip /children/mshv-sched.gz && chmod +x /children/mshv-sched")
+        output, status = run_program(root, f"./mshv-sched -s {seconds}", 30 * seconds)
+    values = {name: int(value) for name, value in re.findall(r"(?m)^METRIC (\S+) (\d+)", output)}
+    assert status == 0 and "TAP-END" in output, output
+    assert values["lps"] == 1
+    percent = {name: value / 1000 for name, value in values.items() if "." in name and not name.startswith("root")}
+    for name, ideal in (("share.100", 10), ("share.200", 20), ("share.700", 70), ("cap.25", 25)):
+        assert abs(percent[name] - ideal) <= 1, f"{name}: {percent[name]} %\n{output}"
+    assert percent["reserve.50"] >= 49, output
+    assert values["root.late_us"] < 5000, output

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mshv-churn [-n CYCLES] [-k KILLS]: creates a partition with a guest of one OUT and HLT, runs it and deletes it, CYCLES times in one
+ * process; then KILLS times a process of its own does the same in a loop and is killed at some moment. In the end no partition and no
+ * memory may be missing: the kernel's free memory is compared with what it was when the first cycles had warmed everything up.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tiny.h"
+
+#define MEMORY (64u << 10)
+#define WARM_UP 20u
+/* A page lost per cycle would be far more: what the kernel itself takes and gives meanwhile. */
+#define SLACK_KB 2048
+
+static const char partitions[] = "/sys/kernel/debug/mshv/partition";
+
+static void cycle(int dev)
+{
+	struct tiny t;
+
+	tiny_make(&t, dev, MEMORY, tiny_out, tiny_out_end);
+	tiny_run_to_port(&t);
+	tiny_end(&t);
+}
+
+/* Of free memory and what the kernel would give back, in KiB. */
+static long free_kb(void)
+{
+	char line[128];
+	long sum = 0, kb;
+	FILE *file;
+
+	/* What is deleted later (RCU, per-processor lists) is deleted by then. */
+	sync();
+	file = fopen("/proc/sys/vm/drop_caches", "w");
+	if (file) {
+		fputs("3\n", file);
+		fclose(file);
+	}
+	usleep(300000);
+	file = fopen("/proc/meminfo", "r");
+	if (!file)
+		die("/proc/meminfo: %s", strerror(errno));
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "MemFree: %ld kB", &kb) == 1 ||
+		    sscanf(line, "SReclaimable: %ld kB", &kb) == 1)
+			sum += kb;
+	fclose(file);
+	return sum;
+}
+
+/* How many the hypervisor's statistics know; -1 without debugfs. */
+static int partition_count(void)
+{
+	DIR *folder = opendir(partitions);
+	struct dirent *entry;
+	int count = 0;
+
+	if (!folder)
+		return -1;
+	while ((entry = readdir(folder)))
+		count += entry->d_name[0] != '.';
+	closedir(folder);
+	return count;
+}
+
+/* One process that is killed between two instructions of the loop, sooner or later. */
+static void killed_cycle(int dev, unsigned int number)
+{
+	struct timespec pause = { 0, (long)((uint64_t)number * 2654435761u % 40000) * 1000 };
+	pid_t child = fork();
+	int status;
+
+	if (child < 0)
+		die("fork: %s", strerror(errno));
+	if (!child)
+		for (;;)
+			cycle(dev);
+	nanosleep(&pause, NULL);
+	kill(child, SIGKILL);
+	if (waitpid(child, &status, 0) != child)
+		die("waitpid: %s", strerror(errno));
+	if (!WIFSIGNALED(status))
+		die("the killed process had ended with %d before", WEXITSTATUS(status));
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long cycles = 10000, kills = 100, done = 0;
+	long before, after;
+	int option, known, dev;
+
+	while ((option = getopt(argc, argv, "n:k:")) >= 0) {
+		if (option == 'n')
+			cycles = strtoul(optarg, NULL, 10);
+		else if (option == 'k')
+			kills = strtoul(optarg, NULL, 10);
+		else
+			return 64;
+	}
+	dev = open_mshv();
+	known = partition_count();
+	for (unsigned int i = 0; i < WARM_UP; i++)
+		cycle(dev);
+	before = free_kb();
+	for (; done < cycles; done++) {
+		cycle(dev);
+		if (done % 1000 == 999) {
+			printf("# %lu cycles\n", done + 1);
+			fflush(stdout);
+		}
+	}
+	tap_ok(done == cycles, "%lu partitions created, run and deleted", done);
+	for (done = 0; done < kills; done++)
+		killed_cycle(dev, (unsigned int)done + 1);
+	tap_ok(done == kills, "%lu processes killed meanwhile", done);
+	cycle(dev);
+	tap_ok(true, "one more runs");
+	after = free_kb();
+	tap_ok(before - after < SLACK_KB, "free memory: %ld KiB, then %ld KiB", before, after);
+	tap_ok(partition_count() == known, "partitions: %d, then %d", known, partition_count());
+	return tap_end();
+}

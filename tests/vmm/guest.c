@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-p PRIVILEGES] [-r] [-t] [-u] [-- LOAD OPTIONS]: runs one of tests/guests in a child partition. Its
+ * exit status is the guest's, or one of machine.h's.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "machine.h"
+#include <hv/cpuid.h>
+
+/* What the conformance suite's chapters need beyond what a partition has by its features. */
+#define PRIVILEGES                                                                                    \
+	(HV_PRIVILEGE_ACCESS_PARTITION_ID | HV_PRIVILEGE_POST_MESSAGES | HV_PRIVILEGE_SIGNAL_EVENTS | \
+	 HV_PRIVILEGE_CREATE_PORT | HV_PRIVILEGE_CONNECT_PORT | HV_PRIVILEGE_ACCESS_VP_REGISTERS)
+
+static void usage(void)
+{
+	fputs("usage: mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-P | -p HEX] [-r] [-t] [-u] [-- LOAD OPTIONS]\n"
+	      "  -P  the privileges that the conformance suite wants; -p HEX: these (CPUID 0x40000003 "
+	      "EBX:EAX)\n"
+	      "  -r  registers by hypercall, not by the register page\n"
+	      "  -t  each intercept message on stderr\n"
+	      "  -u  stop at the first access to what isn't mapped\n",
+	      stderr);
+	exit(ENDED_USAGE);
+}
+
+static unsigned long number(const char *text, unsigned long least, unsigned long most)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*end || n < least || n > most)
+		usage();
+	return n;
+}
+
+static char *joined(char **words, int count)
+{
+	size_t bytes = sizeof("child");
+	char *text;
+
+	for (int i = 0; i < count; i++)
+		bytes += strlen(words[i]) + 1;
+	text = malloc(bytes);
+	if (!text)
+		die("no memory");
+	strcpy(text, "child");
+	for (int i = 0; i < count; i++) {
+		strcat(text, " ");
+		strcat(text, words[i]);
+	}
+	return text;
+}
+
+int main(int argc, char **argv)
+{
+	static struct machine machine = { .bytes = 128u << 20, .vp_count = 1 };
+	const char *image = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
+	int option;
+
+	if (!image)
+		usage();
+	argv++, argc--;
+	while ((option = getopt(argc, argv, "c:m:p:Prtu")) >= 0) {
+		switch (option) {
+		case 'c':
+			machine.vp_count = (unsigned int)number(optarg, 1, VPS_MAX);
+			break;
+		case 'm':
+			machine.bytes = number(optarg, 16, 3072) << 20;
+			break;
+		case 'p':
+			machine.privileges = strtoull(optarg, NULL, 16);
+			break;
+		case 'P':
+			machine.privileges = PRIVILEGES;
+			break;
+		case 'r':
+			machine.registers_by_call = true;
+			break;
+		case 't':
+			machine.trace = true;
+			break;
+		case 'u':
+			machine.stop_at_unmapped = true;
+			break;
+		default:
+			usage();
+		}
+	}
+	machine.load_options = joined(argv + optind, argc - optind);
+	machine.serial = stdout;
+	machine_make(&machine, open_mshv(), image);
+	machine_run(&machine);
+}
