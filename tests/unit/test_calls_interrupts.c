@@ -1,4 +1,4 @@
-/* unit: core/calls_interrupts.c core/vp_set.c core/partition.c core/page_alloc.c */
+/* unit: core/calls_interrupts.c core/vp_set.c core/page_alloc.c */
 /* SPDX-License-Identifier: MIT */
 /* Device interrupts by hypercall: what the caller is to program, and the exact status of every refusal. */
 #include <setjmp.h>
@@ -17,6 +17,8 @@
 #include <trivet/lp.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
+
+#include "authority_fake.h"
 
 #define PCI_DEVICE (HV_DEVICE_TYPE_PCI << HV_DEVICE_TYPE_SHIFT | 0x0018)
 #define IOAPIC_DEVICE (HV_DEVICE_TYPE_IOAPIC << HV_DEVICE_TYPE_SHIFT | 2)
@@ -64,7 +66,7 @@ static int setup(void **state)
 	for (unsigned int i = 0; i < VPS; i++) {
 		lps[i].index = i;
 		lps[i].apic_id = i == 3 ? 255 : i == 4 ? 300 : i * 2;
-		lps[i].vp = &vps[i];
+		lps[i].vp = lps[i].root_vp = &vps[i];
 		vps[i].index = i;
 		vps[i].lp = &lps[i];
 		vps[i].partition = &partition;
