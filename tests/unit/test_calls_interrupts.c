@@ -64,7 +64,7 @@ static int setup(void **state)
 	for (unsigned int i = 0; i < VPS; i++) {
 		lps[i].index = i;
 		lps[i].apic_id = i == 3 ? 255 : i == 4 ? 300 : i * 2;
-		lps[i].vp = &vps[i];
+		lps[i].vp = lps[i].root_vp = &vps[i];
 		vps[i].index = i;
 		vps[i].lp = &lps[i];
 		vps[i].partition = &partition;
