@@ -14,6 +14,7 @@
 #include <trivet/guest_walk.h>
 #include <trivet/host_memory.h>
 #include <trivet/hypercall.h>
+#include <trivet/log.h>
 #include <trivet/intercept.h>
 #include <trivet/overlay.h>
 #include <trivet/partition.h>
@@ -127,6 +128,17 @@ static uint16_t set_one(struct access *access, const struct hv_register_assoc *e
 	return status;
 }
 
+/* Which of a long list it was is what a monitor's author wants to know. */
+static void log_refused(const struct vp *vp, const struct hv_register_assoc *element, uint16_t status)
+{
+	static struct log_ratelimit bucket;
+
+	log_vp_ratelimited(&bucket, LOG_ABI, vp->partition->id, vp->index,
+			   "register 0x%x can't be set to 0x%llx:0x%llx: status 0x%x", element->name,
+			   (unsigned long long)element->value.reg128.high,
+			   (unsigned long long)element->value.reg128.low, status);
+}
+
 /*
  * All in one go: the list fits a page (127 elements), and once an element has changed the caller's own RIP, general registers, mode or
  * address space the instruction could not run again for the rest.
@@ -142,8 +154,10 @@ uint16_t hypercall_set_vp_registers(struct hypercall *call)
 		return status;
 	for (; call->reps_done < call->rep_count; call->reps_done++) {
 		status = set_one(&access, &elements[call->reps_done]);
-		if (status != HV_STATUS_SUCCESS)
+		if (status != HV_STATUS_SUCCESS) {
+			log_refused(access.vp, &elements[call->reps_done], status);
 			break;
+		}
 	}
 	end_access(&access);
 	return status;

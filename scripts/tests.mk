@@ -71,11 +71,12 @@ FUZZ_CFLAGS := $(UNIT_CFLAGS) -O2 -DTRIVET_DEBUG -fsanitize=fuzzer-no-link
 
 # What of core/ is the hypervisor's interface, and what that stands on. fuzz_hypercall links all of it (but for what it includes); the
 # coverage that is reported is that of ABI_SOURCES.
-ABI_BENEATH := $(wildcard core/apic*.c) svm/npt.c vmx/ept.c $(patsubst %,core/%.c,decode emulate guest_access guest_walk \
-	lock lp_interrupts lp_tsc memory_types page_alloc root second_stage second_stage_access vp vp_apic page_source page_use)
+ABI_BENEATH := $(wildcard core/apic*.c sched/*.c) svm/npt.c vmx/ept.c $(patsubst %,core/%.c,decode emulate guest_access guest_walk \
+	lock lp_interrupts lp_tsc memory_types page_alloc root schedule second_stage second_stage_access vp vp_apic page_source page_use)
 ABI_SOURCES := $(filter-out $(ABI_BENEATH),$(sort $(wildcard core/calls_*.c core/hv_*.c core/hypercall*.c core/synic*.c core/vp_*.c) \
-	$(patsubst %,core/%.c,abi_log deposit flush gpa_space guest_crash guest_memory overlay partition port reference_time run_time \
-	statistics synthetic_timer)))
+	$(patsubst %,core/%.c,abi_log cpuid_overrides cpuid_policy deposit doorbell event_ring extended_state flush gpa_space \
+	guest_crash guest_memory guest_msrs intercept intercept_memory intercept_pages overlay partition port reference_time run_time \
+	statistics synthetic_timer xsave_image)))
 ABI_ABOVE := $(filter-out core/calls_system.c,$(ABI_SOURCES))
 # Its pool's pages are out of bounds while they are free.
 ABI_LDFLAGS := -Wl,--wrap=page_alloc,--wrap=page_free
@@ -131,6 +132,31 @@ $(foreach variant,$(FUZZ_VARIANTS),$(eval $(call replay_rules,$(variant))))
 #: make fuzz-bench          how fast the interface is fuzzed, and how much of it is reached: build/bench.tsv
 fuzz-bench: $(F)/fuzz_hypercall $(FUZZ_VARIANTS:%=$(F)/replay-%)
 	@$(PYTHON) scripts/fuzz-bench.py --folder $(F) --out $(OUT)/bench.tsv $(ABI_SOURCES)
+
+# ---------------------------------------------------------------------------------------------------
+# The scheduler's simulator: the hypervisor's own objects (sched/), compiled for the host, on a virtual clock
+
+SIM := $(OUT)/sim/trivet-sim
+SIM_SOURCES := $(sort $(wildcard sched/*.c tests/sim/*.c))
+SIM_CFLAGS := $(filter-out $(SANITIZE) -O1,$(UNIT_CFLAGS)) -O2
+
+$(OUT)/sim/.flags: FORCE | $(SETUP)
+	@mkdir -p $(@D)
+	@echo '$(UNIT_CC) $(SIM_CFLAGS)' | $(call update,$@)
+
+$(OUT)/sim/obj/%.c.o: %.c $(OUT)/sim/.flags
+	@mkdir -p $(@D)
+	$(call say,SIM-CC,$<)
+	$(Q)$(UNIT_CC) $(SIM_CFLAGS) -MMD -MP -c $< -o $@
+
+$(SIM): $(SIM_SOURCES:%=$(OUT)/sim/obj/%.o)
+	$(call say,LINK,$@)
+	$(Q)$(UNIT_CC) $^ -lm -o $@
+
+.PHONY: sim
+#: make sim                 the scheduler simulated: figures into build/bench.tsv, plots into docs/ (a minute)
+sim: $(SIM)
+	@$(PYTHON) -B tests/sim/sim.py --program $(SIM) --bench $(OUT)/bench.tsv --docs docs
 
 # ---------------------------------------------------------------------------------------------------
 # Bare-metal guests: each tests/guests/test_*.c and tests/bench/bench_*.c is a UEFI application with the library
@@ -239,9 +265,9 @@ $(OUT)/acpi.efi: $(ACPI_OBJS) $(LIBC) scripts/check-efi.py
 
 #: make test-scripts        the build's own checks, each given something that it must refuse; include/hv against Linux's
 .PHONY: test-scripts
-test-scripts: $(SETUP)
+test-scripts: $(SIM)
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) -q --junitxml=$(RESULTS)/scripts.xml $(ARGS) scripts tests/abi
+	@SIM=$(abspath $(SIM)) $(PYTEST) -q --junitxml=$(RESULTS)/scripts.xml $(ARGS) scripts tests/abi tests/sim
 
 .PHONY: guests test-guests test-linux test-matrix test bench bochs
 guests: $(GUEST_EFIS) $(OUT)/acpi.efi $(OUT)/qemu-mend.so
@@ -401,10 +427,11 @@ compile_commands.json: $(NEWLIB_STAMP)
 	@{ $(call list_commands,$(HV_C) core/libc_glue.c,$(CC) $(HV_CFLAGS) $(HV_CPPFLAGS)); \
 	   $(call list_commands,$(BOOT_C),$(CC) $(EFI_CFLAGS) $(EFI_CPPFLAGS)); \
 	   $(call list_commands,$(GUEST_APPS) $(filter %.c,$(GUEST_LIB)),$(CC) $(GUEST_CFLAGS) $(GUEST_CPPFLAGS)); \
-	   $(call list_commands,$(UNIT_TESTS) $(FUZZ_TESTS),$(UNIT_CC) $(UNIT_CFLAGS)); } | \
+	   $(call list_commands,$(UNIT_TESTS) $(FUZZ_TESTS) $(wildcard tests/sim/*.c),$(UNIT_CC) $(UNIT_CFLAGS)); } | \
 	   $(PYTHON) scripts/compile-commands.py | $(call update,$(OUT)/compile_commands.json)
 	@[ "$(OUT)" != build ] || ln -sf build/compile_commands.json compile_commands.json
 endif
 
 -include $(GUEST_LIB_OBJS:.o=.d) $(GUEST_APPS:%=$(G)/obj/%.d)
--include $(wildcard $(U)/obj/tests/unit/*.d $(U)/obj/*/*.d $(F)/obj/tests/fuzz/*.d $(F)/obj/*/*.d $(F)/beneath/*/*.d $(FUZZ_VARIANTS:%=$(F)/%/tests/fuzz/*.d) $(FUZZ_VARIANTS:%=$(F)/%/*/*.d))
+-include $(SIM_SOURCES:%=$(OUT)/sim/obj/%.d)
+-include $(wildcard $(U)/obj/tests/*/*.d $(U)/obj/*/*.d $(F)/obj/tests/fuzz/*.d $(F)/obj/*/*.d $(F)/beneath/*/*.d $(FUZZ_VARIANTS:%=$(F)/%/tests/fuzz/*.d) $(FUZZ_VARIANTS:%=$(F)/%/*/*.d))

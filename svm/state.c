@@ -233,7 +233,7 @@ void svm_get_context(struct vp *vp, struct vp_context *context)
 		.cr0 = vmcb->cr0,
 		.cr3 = vmcb->cr3,
 		.cr4 = vmcb->cr4,
-		.efer = vmcb->efer,
+		.efer = vmcb->efer & ~EFER_SVME, /* as the guest sees it */
 		.rflags = vmcb->rflags,
 		.maxphyaddr = svm.phys_bits,
 		.gbpages = svm.gbpages,

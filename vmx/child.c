@@ -31,8 +31,8 @@
 #define CR4_PKE BIT(22)
 #define CR4_OFFERED (CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE)
 
-#define NEEDED_PROC                                                                                            \
-	(PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_RDPMC | PROC_TPR_SHADOW | PROC_MOV_DR |                \
+#define NEEDED_PROC                                                                             \
+	(PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_RDPMC | PROC_TPR_SHADOW | PROC_MOV_DR | \
 	 PROC_UNCONDITIONAL_IO | PROC_MSR_BITMAPS | PROC_MONITOR | PROC_SECONDARY)
 #define NEEDED_PROC2 (PROC2_EPT | PROC2_UNRESTRICTED_GUEST | PROC2_WBINVD)
 #define WANTED_PROC2 (PROC2_VPID | PROC2_ENCLS | PROC2_ENCLV)

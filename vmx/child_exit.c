@@ -51,8 +51,8 @@ static void handle_ept_violation(struct vp *vp)
 		.gva_valid = info & EPT_VIOLATION_LINEAR,
 		.is_write = info & EPT_VIOLATION_WRITE,
 		.is_fetch = info & EPT_VIOLATION_FETCH,
-		.is_walk = is_delivery ||
-			   ((info & EPT_VIOLATION_LINEAR) && !(info & EPT_VIOLATION_TRANSLATED)),
+		.is_walk =
+			is_delivery || ((info & EPT_VIOLATION_LINEAR) && !(info & EPT_VIOLATION_TRANSLATED)),
 	};
 
 	trace_info(&vp->lp->trace, exit.gpa.v);
@@ -118,8 +118,7 @@ static void reflect(struct vp *vp, uint32_t event)
 		vmwrite(VMCS_ENTRY_EVENT, vmx_of(vp)->event);
 		return;
 	}
-	vmx_inject_exception(vp, vector, event & EVENT_ERROR_VALID,
-			     (uint32_t)vmread(VMCS_EXIT_EVENT_ERROR));
+	vmx_inject_exception(vp, vector, event & EVENT_ERROR_VALID, (uint32_t)vmread(VMCS_EXIT_EVENT_ERROR));
 }
 
 static void handle_exception(struct vp *vp)

@@ -87,9 +87,10 @@ static int init_x2apic_map(void)
  */
 static int init_child_map(void)
 {
-	static const uint32_t own[] = { MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_PAT,
-					MSR_EFER,	 MSR_STAR,	   MSR_LSTAR,	     MSR_CSTAR,
-					MSR_SFMASK,	 MSR_FS_BASE,	   MSR_GS_BASE,	     MSR_KERNEL_GS_BASE };
+	static const uint32_t own[] = { MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
+					MSR_PAT,	 MSR_EFER,	   MSR_STAR,
+					MSR_LSTAR,	 MSR_CSTAR,	   MSR_SFMASK,
+					MSR_FS_BASE,	 MSR_GS_BASE,	   MSR_KERNEL_GS_BASE };
 
 	vmx.child_msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
 	if (!vmx.child_msr_map)

@@ -45,9 +45,9 @@ struct vmx_vp_page {
 	uint64_t cr2, dr6;
 	bool caches_off; /* CR0.CD; never a child's */
 
-	bool features_known;	   /* of a child's: its controls go with what CPUID says */
-	uint64_t tsc_offset;	   /* VMCS_TSC_OFFSET */
-	const struct lp *host_lp;  /* whose host state is in the VMCS */
+	bool features_known;	  /* of a child's: its controls go with what CPUID says */
+	uint64_t tsc_offset;	  /* VMCS_TSC_OFFSET */
+	const struct lp *host_lp; /* whose host state is in the VMCS */
 };
 static_assert(sizeof(struct vmx_vp_page) <= PAGE_SIZE, "one page");
 

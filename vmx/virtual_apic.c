@@ -49,7 +49,7 @@ void vmx_apic_mode_changed(struct vp *vp)
 	uint32_t proc2 = vmx.proc2 | (vmx.apic_controls & controls_for(&vp->apic));
 
 	if (proc2 == own->proc2 || vp->child)
-		return; /* a child's is the model's alone */
+		return;	   /* a child's is the model's alone */
 	vmx_know_apic(vp); /* what the processor has goes on in the model */
 	own->proc2 = proc2;
 	own->delivers = proc2 & PROC2_INTERRUPT_DELIVERY;

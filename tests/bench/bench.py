@@ -50,11 +50,11 @@ class Table:
         print(f"  {prefix + name:36} {value:>14} {unit}", flush=True)
 
     def write(self, path):
-        """Rows of others stay: the other vendor's, and those of scripts/fuzz-bench.py."""
+        """Rows of others stay: the other vendor's, and those of scripts/fuzz-bench.py and tests/sim/sim.py."""
         path.parent.mkdir(parents=True, exist_ok=True)
         old = [line.split("\t") for line in path.read_text().splitlines()] if path.exists() else []
         amd = self.vendor is AMD
-        kept = [row for row in old if row[0].startswith(("vmx.", "fuzz.")) and amd or not row[0].startswith("vmx.") and not amd]
+        kept = [row for row in old if row[0].startswith(("vmx.", "fuzz.", "sched.")) and amd or not row[0].startswith("vmx.") and not amd]
         rows = self.rows + kept if self.vendor is AMD else kept + self.rows
         path.write_text("".join(f"{name}\t{value}\t{unit}\n" for name, value, unit in rows))
 

@@ -114,8 +114,11 @@ static void check_buffers(void)
 		const struct port *ports = atomic_load(&space->port_pages[i]);
 
 		for (unsigned int j = 0; ports && j < PORTS_PER_PAGE; j++)
-			for (unsigned int k = 0; ports[j].live && ports[j].buffers && k < PORT_BUFFERS; k++) {
-				const struct port_buffer *buffer = &ports[j].buffers[k];
+			for (unsigned int k = 0;
+			     ports[j].live && ports[j].buffers.page[0] && k < PORT_BUFFERS; k++) {
+				const unsigned int in_page = PORT_BUFFERS / PORT_BUFFER_PAGES;
+				const struct port_buffer *buffer =
+					&ports[j].buffers.page[k / in_page][k % in_page];
 
 				CHECK(buffer->port == &ports[j] && buffer->index == k &&
 				      buffer->link.sender == SYNIC_PORT);
@@ -273,13 +276,15 @@ static size_t port_pages(void)
 		const struct port *ports = atomic_load(&space->port_pages[i]);
 
 		for (unsigned int j = 0; ports && j < PORTS_PER_PAGE; j++)
-			if (ports[j].live ? ports[j].buffers != NULL :
-					    (atomic_load(&ports[j].state) & PORT_STATE_BUFFERS) != 0)
-				pages += 2;
+			if (ports[j].buffers.page[0] &&
+			    (ports[j].live || (atomic_load(&ports[j].state) & PORT_STATE_BUFFERS)))
+				pages += PORT_BUFFER_PAGES;
 		pages += ports != NULL;
 	}
 	for (unsigned int i = 0; i < CONNECTION_PAGES; i++)
 		pages += atomic_load(&space->connection_pages[i]) != NULL;
+	for (unsigned int i = 0; i < DOORBELL_PAGES; i++)
+		pages += atomic_load(&space->doorbell_pages[i]) != NULL;
 	return pages;
 }
 
@@ -361,7 +366,7 @@ static void check_step(const struct vp *vp)
 static void check_all(void)
 {
 	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
-		CHECK(root_partition.vps[i]->lp->vp == root_partition.vps[i]);
+		CHECK(root_partition.vps[i]->lp->root_vp == root_partition.vps[i]);
 		check_vp(root_partition.vps[i]);
 		check_step(root_partition.vps[i]);
 	}

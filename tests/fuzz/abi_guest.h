@@ -52,6 +52,20 @@ static uint64_t overlay_gpa(const struct vp *vp, unsigned int which)
 
 /* ---- Turns of the VPs ---- */
 
+/* HLT, or an idle request: something comes sooner or later. */
+static void sleep_until_woken(struct vp *vp)
+{
+	while (vp_sleeps(vp)) {
+		flush_idle_begin(vp);
+		backend->lp_idle(vp->lp);
+		flush_idle_end(vp);
+		lp_handle_interrupts(vp->lp);
+		if (atomic_load(&vp->pending) & VP_PENDING_SYNIC)
+			synic_handle_pending(vp);
+		vp_handle_startup(vp);
+	}
+}
+
 /*
  * Before an entry, as the back ends do it (svm/events.c, vmx/events.c). False: the VP doesn't run now, it is not there yet or waits for
  * its start.
@@ -79,6 +93,13 @@ static bool enter(struct vp *vp, bool takes_interrupts)
 	flush_idle_end(vp);
 	if ((pending & (VP_PENDING_INIT | VP_PENDING_SIPI)) || vp->state != VP_RUNNING)
 		vp_handle_startup(vp);
+	if (vp->state != VP_RUNNING) {
+		atomic_store(&vp->idle, true);
+		machine_of(current_lp)->in_hypervisor = false;
+		return false;
+	}
+	sleep_until_woken(vp);
+	vp_clear_pending(vp, VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME);
 	if (atomic_load(&vp->pending) & VP_PENDING_SYNIC)
 		synic_handle_pending(vp);
 	if (atomic_load(&vp->pending) & VP_PENDING_FLUSH)

@@ -80,7 +80,7 @@ static void fake_lp_idle(struct lp *lp)
 {
 	struct machine_lp *at = machine_of(lp);
 
-	CHECK(lp == current_lp && atomic_load(&lp->vp->idle));
+	CHECK(lp == current_lp && atomic_load(&lp->root_vp->idle));
 	CHECK(idle_rounds < 32); /* a VP that nothing wakes */
 	switch (idle_rounds++ % 5) {
 	case 0:
@@ -98,10 +98,10 @@ static void fake_lp_idle(struct lp *lp)
 		atomic_store(&lp->nmi_taken, 1);
 		return;
 	case 3:
-		vp_post(lp->vp, VP_PENDING_INIT);
+		vp_post(lp->root_vp, VP_PENDING_INIT);
 		return;
 	default:
-		vp_send_sipi(lp->vp, 9);
+		vp_send_sipi(lp->root_vp, 9);
 		return;
 	}
 }
@@ -272,13 +272,13 @@ static void leave_guest(struct lp *lp)
 	struct lp *before = current_lp;
 	struct machine_lp *at = machine_of(lp);
 
-	if (at->in_hypervisor || atomic_load(&lp->state) != LP_ONLINE || lp->vp->state != VP_RUNNING)
+	if (at->in_hypervisor || atomic_load(&lp->state) != LP_ONLINE || lp->root_vp->state != VP_RUNNING)
 		return;
 	at->in_hypervisor = true;
 	current_lp = lp;
 	lp_handle_interrupts(lp);
-	if (atomic_load(&lp->vp->pending) & VP_PENDING_FLUSH)
-		take_flush(lp->vp);
+	if (atomic_load(&lp->root_vp->pending) & VP_PENDING_FLUSH)
+		take_flush(lp->root_vp);
 	current_lp = before;
 	at->in_hypervisor = false;
 }
@@ -300,13 +300,15 @@ static void bring_in(struct lp *lp)
 	};
 
 	CHECK(apic_clock_init(&config.clock, lp_apic_timer_hz(), TSC_HZ) == 0);
-	CHECK(apic_init(&lp->vp->apic, &config, lp->vp->apic_page) == 0);
+	CHECK(apic_init(&lp->root_vp->apic, &config, lp->root_vp->apic_page) == 0);
+	schedule_init(lp);
+	schedule_start(lp->root_vp);
 	lp_tsc_start(lp);
 	lp_timer_update(lp);
 	lp_run_time_start(lp);
-	vp_run_time_start(lp->vp);
+	vp_run_time_start(lp->root_vp);
 	atomic_store(&lp->state, LP_ONLINE);
-	flush_idle_end(lp->vp);
+	flush_idle_end(lp->root_vp);
 }
 
 static void reset_memory(void)
@@ -400,9 +402,9 @@ static void machine_start(const struct machine_options *wanted)
 			continue;
 		current_lp = lp_table[i];
 		bring_in(current_lp);
-		current_lp->vp->state = VP_RUNNING;
-		fake_vp_start(current_lp->vp, 0);
-		apic_mmio_write(&current_lp->vp->apic, APIC_REG_SVR, 4, 0x1ff);
+		current_lp->root_vp->state = VP_RUNNING;
+		fake_vp_start(current_lp->root_vp, 0);
+		apic_mmio_write(&current_lp->root_vp->apic, APIC_REG_SVR, 4, 0x1ff);
 	}
 	current_lp = lp_table[0];
 }

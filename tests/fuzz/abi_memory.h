@@ -20,6 +20,7 @@
 #include <trivet/host_memory.h>
 #include <trivet/hypercall.h>
 #include <trivet/io.h>
+#include <hv/status.h>
 #include <trivet/live_registers.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>

@@ -1,4 +1,4 @@
-/* unit: core/calls_interrupts.c core/vp_set.c core/partition.c core/page_alloc.c */
+/* unit: core/calls_interrupts.c core/vp_set.c core/page_alloc.c */
 /* SPDX-License-Identifier: MIT */
 /* Device interrupts by hypercall: what the caller is to program, and the exact status of every refusal. */
 #include <setjmp.h>
@@ -17,6 +17,8 @@
 #include <trivet/lp.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
+
+#include "authority_fake.h"
 
 #define PCI_DEVICE (HV_DEVICE_TYPE_PCI << HV_DEVICE_TYPE_SHIFT | 0x0018)
 #define IOAPIC_DEVICE (HV_DEVICE_TYPE_IOAPIC << HV_DEVICE_TYPE_SHIFT | 2)

@@ -30,6 +30,7 @@ static struct vp *root_vp, *child_vps[3];
 static unsigned int params_changed, notified;
 static uint64_t time_now;
 static bool frozen;
+static uint32_t vendor_ebx;
 
 static unsigned int phys_bits(void)
 {
@@ -48,7 +49,7 @@ struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 {
 	switch (leaf) {
 	case 0:
-		return (struct cpuid_regs){ 0xd, 0x756e6547, 0, 0 };
+		return (struct cpuid_regs){ 0xd, vendor_ebx, 0, 0 };
 	case 1:
 		return (struct cpuid_regs){ 0, 8 << 8, 0x7fffffff, UINT32_MAX };
 	case 7:
@@ -147,6 +148,7 @@ static int setup(void **state)
 	child.vps = child_vps;
 	child.vp_count = 3;
 	params_changed = notified = 0;
+	vendor_ebx = 0x756e6547;
 	frozen = false;
 	return 0;
 }
@@ -280,6 +282,7 @@ static void what_can_not_be_set(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(read_only); i++)
 		assert_int_equal(set(read_only[i], 0), HV_STATUS_ACCESS_DENIED);
 	assert_int_equal(set(0x12345, 0), HV_STATUS_UNKNOWN_PROPERTY);
+	assert_int_equal(set_by(root_vp, 1, UINT32_MAX, 0), HV_STATUS_UNKNOWN_PROPERTY);
 	assert_int_equal(set(HV_PROPERTY_VMM_CAPABILITIES, 0), HV_STATUS_UNKNOWN_PROPERTY);
 	/* Nobody sets his own. */
 	assert_int_equal(set_by(root_vp, HV_PARTITION_ID_SELF, HV_PROPERTY_TIME_FREEZE, 1),
@@ -315,6 +318,11 @@ static void processors(void **state)
 	assert_int_equal(get(CHILD, HV_PROPERTY_XSAVE_STATES), 3);
 	assert_int_equal(get(CHILD, HV_PROPERTY_MAX_XSAVE_DATA_SIZE), 576);
 	assert_int_equal(get(CHILD, HV_PROPERTY_PROCESSOR_CLOCK_FREQUENCY), 2000000000);
+	assert_int_equal(get(CHILD, HV_PROPERTY_COMPATIBILITY_VERSION), 0x609);
+	vendor_ebx = 0x68747541; /* "Auth" */
+	assert_int_equal(get(1, HV_PROPERTY_PROCESSOR_VENDOR), 0);
+	vendor_ebx = 0x6f677948; /* "Hygo" */
+	assert_int_equal(get(1, HV_PROPERTY_PROCESSOR_VENDOR), 2);
 }
 
 /* A child sees what it is, not how it is dealt with. */

@@ -100,12 +100,6 @@ uint64_t lp_tsc_now(uint64_t *moved)
 }
 
 /* The target looks by itself, in enter(). */
-bool vp_is_loaded_here(const struct vp *vp)
-{
-	(void)vp;
-	return true;
-}
-
 void vp_notify(struct vp *vp)
 {
 	lp_kick(vp->lp);

@@ -115,8 +115,9 @@ static void msrs(void **state)
 
 static bool child_access_passes(uint32_t msr, bool is_write)
 {
-	static const uint32_t own[] = { 0x174,	    0x175,	0x176,	    0x277,	0xc0000080, 0xc0000081,
-					0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
+	static const uint32_t own[] = { 0x174,	    0x175,	0x176,	    0x277,
+					0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083,
+					0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		if (msr == own[i])
@@ -170,18 +171,15 @@ static void out_of_pages(void **state)
 		assert_int_equal(vmx_permission_maps_init(), -ENOMEM);
 		free(vmx.io_map);
 		free(vmx.msr_map);
-	free(vmx.child_msr_map);
+		free(vmx.child_msr_map);
 	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(msrs),
-		cmocka_unit_test(child_msrs),
-		cmocka_unit_test(x2apic_msrs),
-		cmocka_unit_test(ports),
-		cmocka_unit_test(out_of_pages),
+		cmocka_unit_test(msrs),	 cmocka_unit_test(child_msrs),	 cmocka_unit_test(x2apic_msrs),
+		cmocka_unit_test(ports), cmocka_unit_test(out_of_pages),
 	};
 
 	return cmocka_run_group_tests_name("vmx_permission_maps", tests, NULL, NULL);
