@@ -3,6 +3,7 @@
  * Who runs on an LP. The policy (sched.h) knows only who could run; here VPs sleep and wake, come into the processor and leave it. All of
  * it runs at the end of an exit, on the LP's own stack: there is no context but the VP's.
  */
+#include "schedule_internal.h"
 #include <trivet/assert.h>
 #include <trivet/backend.h>
 #include <trivet/extended_state.h>
@@ -15,7 +16,6 @@
 #include <trivet/schedule.h>
 #include <trivet/vp.h>
 
-#define NEVER UINT64_MAX
 /* The root's devices and its VMMs serve all the others: its VPs weigh as much as ten of the usual weight. */
 #define ROOT_WEIGHT (10 * SCHED_WEIGHT_DEFAULT)
 #define ROOT_RESERVE (SCHED_SHARE_ONE / 5)
@@ -30,15 +30,15 @@ bool vp_is_loaded_here(const struct vp *vp)
 	return vp->lp == this_lp() && vp->lp->vp == vp;
 }
 
-static uint64_t moved_tsc(const struct lp *lp)
-{
-	return atomic_load_explicit(&lp->tsc_moved, memory_order_relaxed);
-}
-
-/* What ends a VP's sleep. Flushes don't: whoever sleeps has nothing to flush before it wakes. */
+/*
+ * What ends a VP's sleep. Flushes don't: whoever sleeps has nothing to flush before it wakes. Nor does an NMI that it can't take: it stays
+ * pending, and would wake it again and again.
+ */
 static bool has_mail(const struct vp *vp)
 {
-	return atomic_load_explicit(&vp->pending, memory_order_seq_cst) & ~VP_PENDING_FLUSH;
+	uint64_t mail = atomic_load_explicit(&vp->pending, memory_order_seq_cst) & ~VP_PENDING_FLUSH;
+
+	return mail & (vp->state == VP_RUNNING && vp->halted_nmis_on ? mail : ~VP_PENDING_NMI);
 }
 
 static bool is_held(const struct vp *vp)
@@ -52,113 +52,9 @@ static bool may_run(const struct vp *vp)
 	return !is_held(vp) && (has_mail(vp) || (vp->state == VP_RUNNING && !vp->halted));
 }
 
-/* ---- Timers of VPs that aren't loaded ---- */
-
-/* The VP's next timer, in this LP's TSC. */
-static uint64_t deadline_tsc(const struct vp *vp)
-{
-	uint64_t deadline = apic_timer_deadline(&vp->apic);
-
-	if (deadline != NEVER && vp->tsc_delta) {
-		/* What lies beyond half the range is behind us, or will never come. */
-		if ((int64_t)(deadline - vp->tsc_delta) >= 0)
-			deadline -= vp->tsc_delta;
-		else
-			deadline = (int64_t)vp->tsc_delta > 0 ? 0 : NEVER;
-	}
-	return deadline < vp->stimers.next_deadline_tsc ? deadline : vp->stimers.next_deadline_tsc;
-}
-
-static void find_other_deadline(struct lp *lp)
-{
-	const struct heap_node *first = heap_first(&lp->timers);
-	uint64_t clock = lp->slice_end_clock;
-
-	if (first && first->key < clock)
-		clock = first->key;
-	lp->other_deadline_tsc = clock == NEVER ? NEVER : clock + moved_tsc(lp);
-}
-
-static void leave_timer(struct vp *vp)
-{
-	if (heap_node_is_queued(&vp->timer_node))
-		heap_remove(&vp->lp->timers, &vp->timer_node);
-}
-
-static void queue_timer(struct vp *vp)
-{
-	uint64_t deadline = deadline_tsc(vp);
-
-	leave_timer(vp);
-	if (deadline != NEVER)
-		heap_insert(&vp->lp->timers, &vp->timer_node, deadline - moved_tsc(vp->lp));
-}
-
-void lp_timer_update(struct lp *lp)
-{
-	uint64_t old = lp->timer_deadline_tsc;
-	uint64_t deadline = lp->other_deadline_tsc;
-	uint64_t now;
-
-	if (unlikely(lp != this_lp()))
-		return;
-	if (likely(lp->vp != NULL)) {
-		uint64_t own = deadline_tsc(lp->vp);
-
-		if (own < deadline)
-			deadline = own;
-	}
-	if (deadline == old)
-		return;
-	lp->timer_deadline_tsc = deadline;
-	if (deadline == NEVER) {
-		lapic_timer_disarm(&lp->lapic);
-	} else {
-		now = rdtsc();
-		lapic_timer_arm(&lp->lapic, now, deadline > now ? deadline - now : 0);
-	}
-	/*
-	 * What fired already still arrives; it must not pass for a device's interrupt with our vector. Asked last: until the
-	 * timer had its new count, the old one could fire.
-	 */
-	if (old != NEVER && lapic_test_vector(&lp->lapic, LAPIC_IRR, HV_VECTOR_TIMER))
-		lp->timer_stale = true;
-}
-
-static void expire_timers(struct vp *vp)
-{
-	uint64_t now = rdtsc();
-
-	apic_timer_expired(&vp->apic, now + vp->tsc_delta);
-	if (now >= vp->stimers.next_deadline_tsc)
-		stimers_expired(vp, now);
-}
-
-void schedule_timer(struct lp *lp)
-{
-	uint64_t clock = lp_clock();
-	struct heap_node *first;
-
-	if (lp->vp)
-		expire_timers(lp->vp);
-	while ((first = heap_first(&lp->timers)) && first->key <= clock) {
-		struct vp *vp = container_of(first, struct vp, timer_node);
-
-		heap_pop(&lp->timers);
-		vp_post(vp, VP_PENDING_TIMER);
-		vp_wake_here(vp);
-	}
-	if (clock >= lp->slice_end_clock && lp->vp) {
-		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
-		placement_ask(lp);
-	}
-	find_other_deadline(lp);
-	lp_timer_update(lp);
-}
-
 /* ---- Waking ---- */
 
-static void choose_soon(struct lp *lp)
+void schedule_choose_soon(struct lp *lp)
 {
 	if (lp->vp)
 		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
@@ -173,7 +69,7 @@ static bool is_waiting(const struct vp *vp)
 /* It isn't loaded, nor waiting here. */
 static void move(struct vp *vp, struct lp *to)
 {
-	leave_timer(vp);
+	schedule_leave_timer(vp);
 	vp->arrived = true; /* there it stays: chosen anew, it might go round */
 	__atomic_store_n(&vp->lp, to, __ATOMIC_RELEASE);
 	vp_notify(vp);
@@ -191,7 +87,7 @@ void vp_wake_here(struct vp *vp)
 	if (better != lp)
 		move(vp, better);
 	else if (sched_wake(&lp->sched, &vp->sched, lp_clock()))
-		choose_soon(lp);
+		schedule_choose_soon(lp);
 }
 
 void schedule_kicked(struct lp *lp)
@@ -200,7 +96,7 @@ void schedule_kicked(struct lp *lp)
 	struct vp *vp;
 
 	if (atomic_load_explicit(&lp->wakes, memory_order_relaxed))
-		choose_soon(lp);
+		schedule_choose_soon(lp);
 	if (unlikely(atomic_load_explicit(&lp->asked_by, memory_order_relaxed)) &&
 	    (vp = placement_answer(lp, &thief)) != NULL)
 		move(vp, thief);
@@ -216,22 +112,32 @@ static void push_wake(struct lp *lp, struct vp *vp)
 							memory_order_relaxed));
 }
 
+static void tell(struct lp *lp)
+{
+	if (lp == this_lp())
+		schedule_choose_soon(lp);
+	else
+		lp_kick(lp);
+}
+
+/* Its LP is to look at it. */
+static void queue_wake(struct lp *lp, struct vp *vp)
+{
+	if (!atomic_exchange_explicit(&vp->wake_queued, true, memory_order_seq_cst))
+		push_wake(lp, vp);
+}
+
 void vp_notify(struct vp *vp)
 {
 	struct lp *lp;
 
 	do {
 		lp = lp_of(vp);
-		if (!atomic_load_explicit(&vp->loaded, memory_order_seq_cst)) {
-			if (!atomic_exchange_explicit(&vp->wake_queued, true, memory_order_seq_cst))
-				push_wake(lp, vp);
-		} else if (lp == this_lp()) {
+		if (!atomic_load_explicit(&vp->loaded, memory_order_seq_cst))
+			queue_wake(lp, vp);
+		else if (lp == this_lp())
 			return; /* we are in its exit handler: it looks before it goes on */
-		}
-		if (lp == this_lp())
-			choose_soon(lp);
-		else
-			lp_kick(lp);
+		tell(lp);
 	} while (unlikely(lp_of(vp) != lp)); /* it has moved meanwhile */
 }
 
@@ -254,7 +160,7 @@ static void forget(struct vp *vp)
 {
 	if (vp->lp->vp == vp)
 		return;
-	leave_timer(vp);
+	schedule_leave_timer(vp);
 	if (is_waiting(vp))
 		sched_block(&vp->lp->sched, &vp->sched, lp_clock());
 	atomic_store_explicit(&vp->forgotten, true, memory_order_release);
@@ -277,7 +183,7 @@ static void look_at(struct lp *lp, struct vp *vp)
 		return;
 	/* Whoever holds it may be about to change its timers, and tells when that is done. */
 	if (!is_held(vp)) {
-		queue_timer(vp);
+		schedule_queue_timer(vp);
 		vp_wake_here(vp);
 	}
 }
@@ -328,7 +234,7 @@ static void unload(struct vp *vp)
 	}
 	lp->vp = NULL;
 	vp_run_time_idle_begin(vp);
-	queue_timer(vp);
+	schedule_queue_timer(vp);
 	flush_idle_begin(vp);
 	atomic_store_explicit(&vp->loaded, false, memory_order_seq_cst);
 	/* What was posted before that found it loaded, and only kicked. */
@@ -346,7 +252,7 @@ static bool load(struct vp *vp)
 		atomic_store_explicit(&vp->loaded, false, memory_order_seq_cst);
 		return false;
 	}
-	leave_timer(vp);
+	schedule_leave_timer(vp);
 	lp->vp = vp;
 	lp->trace.vp_index = vp->index;
 	flush_idle_end(vp);
@@ -354,7 +260,7 @@ static bool load(struct vp *vp)
 		vp->last_lp = lp;
 		vp_post(vp, VP_PENDING_FLUSH);
 	}
-	delta = partition_is_root(vp->partition) ? 0 : vp->tsc_offset - moved_tsc(lp);
+	delta = partition_is_root(vp->partition) ? 0 : vp->tsc_offset - schedule_moved_tsc(lp);
 	if (unlikely(delta != vp->tsc_delta)) {
 		vp->tsc_delta = delta;
 		stimers_clock_changed(vp);
@@ -377,6 +283,16 @@ static void shut_down(struct vp *vp)
 	intercept_unrecoverable(vp);
 }
 
+/* If so, only what comes from here on wakes it. */
+static bool sleeps(struct vp *vp)
+{
+	if (likely(!vp->halted && vp->state == VP_RUNNING))
+		return false;
+	if (atomic_load_explicit(&vp->pending, memory_order_relaxed) & VP_PENDING_EVENT)
+		vp_clear_pending(vp, VP_PENDING_EVENT); /* what it is for is looked at now */
+	return vp->state != VP_RUNNING || vp_sleeps(vp);
+}
+
 /* Does what is pending for the VP that is loaded here; true: it can be entered. */
 static bool settle(struct vp *vp)
 {
@@ -391,15 +307,17 @@ static bool settle(struct vp *vp)
 		intercept_resume(vp);
 	if (unlikely(pending & VP_PENDING_SHUTDOWN))
 		shut_down(vp);
-	if (unlikely(pending & (VP_PENDING_INIT | VP_PENDING_SIPI)))
+	if (unlikely(pending & (VP_PENDING_INIT | VP_PENDING_SIPI))) {
 		vp_handle_startup(vp);
+		vp_post_self(vp, VP_PENDING_EVENT);
+	}
 	if (pending & VP_PENDING_SYNIC)
 		synic_handle_pending(vp);
 	if (unlikely(pending & VP_PENDING_CLOCK))
 		stimers_clock_changed(vp);
 	if (pending & VP_PENDING_TIMER)
-		expire_timers(vp);
-	return !is_held(vp) && vp->state == VP_RUNNING && !vp_sleeps(vp);
+		schedule_expire_timers(vp);
+	return !sleeps(vp) && !is_held(vp);
 }
 
 /* ---- The choice ---- */
@@ -425,7 +343,7 @@ static void idle(struct lp *lp)
 static void set_slice(struct lp *lp, uint64_t end_clock)
 {
 	lp->slice_end_clock = end_clock;
-	find_other_deadline(lp);
+	schedule_find_other_deadline(lp);
 	lp_timer_update(lp);
 }
 
@@ -463,8 +381,11 @@ static struct vp *choose(struct lp *lp)
 				unload(lp->vp);
 			if (!load(vp)) {
 				block(vp);
+				vp_wake_here(
+					vp); /* released meanwhile, it was still `loaded` to whoever did */
 				continue;
 			}
+			schedule_find_other_deadline(lp); /* its timer is its own again */
 			lp_timer_update(lp);
 		}
 		if (settle(vp))
@@ -597,6 +518,8 @@ void vp_place(struct vp *vp)
 void partition_params_changed(struct partition *partition)
 {
 	for (uint32_t i = 0; i < partition->vp_count; i++)
-		if (partition->vps[i])
-			vp_notify(partition->vps[i]);
+		if (partition->vps[i]) { /* loaded or not */
+			queue_wake(lp_of(partition->vps[i]), partition->vps[i]);
+			tell(lp_of(partition->vps[i]));
+		}
 }

@@ -100,7 +100,9 @@ static int setup(void **state)
 		.privileges = HV_PRIVILEGE_CPU_MANAGEMENT | HV_PRIVILEGE_CREATE_PARTITIONS,
 	};
 	for (unsigned int i = 0; i < VPS; i++) {
-		lps[i] = (struct lp){ .index = i, .apic_id = i * 10, .vp = &vps[i], .root_vp = &vps[i], .state = LP_ONLINE };
+		lps[i] = (struct lp){
+			.index = i, .apic_id = i * 10, .vp = &vps[i], .root_vp = &vps[i], .state = LP_ONLINE
+		};
 		vps[i].index = i;
 		vps[i].lp = &lps[i];
 		vps[i].partition = &partition;

@@ -271,7 +271,7 @@ static void partition_properties(void **state)
 		{ 0x00060005, 0x609 },
 		{ 0x00060006, 39 },
 		{ 0x00060007, 0x207 }, /* a child gets no LWP (bit 62) */
-		{ 0x00060008, 840 }, /* compacted: 576, 256 for AVX, 8 for PKRU */
+		{ 0x00060008, 840 },   /* compacted: 576, 256 for AVX, 8 for PKRU */
 		{ 0x00060009, 2300000000 },
 		{ 0x00070000, 0x8100ull << 48 },
 	};
