@@ -20,12 +20,14 @@ static uint16_t takes(const struct vp *vp, const struct port_target *target)
 						    synic_takes_messages(vp);
 }
 
-/* Of any VP: the sender itself when it is one of them, then the first that takes it. */
+/* Of any VP: the sender itself when it is one of them, or the one that is run on its LP, then the first that takes it. */
 static struct vp *choose_vp(const struct partition *partition, struct vp *sender,
 			    const struct port_target *target)
 {
-	if (sender->partition == partition && takes(sender, target) == HV_STATUS_SUCCESS)
-		return sender;
+	struct vp *here = sender->partition == partition ? sender : sender->lp->root_vp;
+
+	if (here && here->partition == partition && takes(here, target) == HV_STATUS_SUCCESS)
+		return here;
 	for (uint32_t i = 0; i < partition->vp_count; i++)
 		if (partition->vps[i] && takes(partition->vps[i], target) == HV_STATUS_SUCCESS)
 			return partition->vps[i];
@@ -128,5 +130,37 @@ uint16_t hypercall_signal_event_direct(struct hypercall *call)
 	status = synic_signal(partition->vps[input->vp_index], call->vp, input->sint, input->flag_number,
 			      &newly);
 	output->newly_signaled = newly;
+	return status;
+}
+
+/*
+ * Right into the slot, or not at all: a caller that is refused asks for a notification (HV_REGISTER_DELIVERABILITY_NOTIFICATIONS). The VP is stopped for
+ * it: slots are its own LP's.
+ */
+uint16_t hypercall_post_message_direct(struct hypercall *call)
+{
+	const struct hv_input_post_message_direct *input = call->input;
+	struct partition *partition;
+	struct hv_message posted;
+	uint16_t status;
+	struct vp *vp;
+
+	partition = partition_authority(call->vp, input->partition_id, 0, &status);
+	if (!partition)
+		return status;
+	memcpy(&posted, input->message, sizeof(posted));
+	if ((input->vtl & ~HV_INPUT_VTL_USE_TARGET) || input->sint >= HV_SINT_COUNT ||
+	    posted.type == HV_MESSAGE_NONE || posted.payload_bytes > HV_MESSAGE_PAYLOAD_BYTES)
+		return HV_STATUS_INVALID_PARAMETER;
+	if (input->vp_index >= partition->vp_count || !partition->vps[input->vp_index])
+		return HV_STATUS_INVALID_VP_INDEX;
+	vp = partition->vps[input->vp_index];
+	if (vp == call->vp)
+		return synic_deliver_direct(vp, input->sint, &posted);
+	if (partition == call->partition)
+		return HV_STATUS_INVALID_VP_STATE;
+	vp_borrow(vp, call->vp);
+	status = synic_deliver_direct(vp, input->sint, &posted);
+	vp_return(vp);
 	return status;
 }

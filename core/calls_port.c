@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Hypercalls that make and remove ports and connections (TLFS "HvCallCreatePort", "HvCallConnectPort", "HvCallDeletePort",
- * "HvCallDisconnectPort"), for the caller's own partition or one it has authority over. Message and event ports today.
+ * "HvCallDisconnectPort"), for the caller's own partition or one it has authority over.
  */
 #include <hv/port.h>
 #include <hv/status.h>
+#include <trivet/doorbell.h>
+#include <trivet/event_ring.h>
 #include <trivet/hypercall.h>
 #include <trivet/partition.h>
 #include <trivet/port.h>
@@ -16,7 +18,7 @@ static uint16_t read_info(const struct partition *partition, const struct hv_por
 {
 	bool is_event = info->port_type == HV_PORT_TYPE_EVENT;
 
-	if (info->port_type != HV_PORT_TYPE_MESSAGE && !is_event)
+	if (info->port_type != HV_PORT_TYPE_MESSAGE && info->port_type != HV_PORT_TYPE_DOORBELL && !is_event)
 		return HV_STATUS_INVALID_PARAMETER;
 	if (info->padding || info->reserved || info->target_sint == 0 || info->target_sint >= HV_SINT_COUNT)
 		return HV_STATUS_INVALID_PARAMETER;
@@ -25,7 +27,8 @@ static uint16_t read_info(const struct partition *partition, const struct hv_por
 	if (is_event && (info->flag_count == 0 ||
 			 info->base_flag_number + info->flag_count > (int)HV_EVENT_FLAGS_PER_SINT))
 		return HV_STATUS_INVALID_PARAMETER;
-	if (info->target_vp != HV_VP_INDEX_ANY && info->target_vp >= partition->vp_count)
+	if (info->target_vp != HV_VP_INDEX_ANY &&
+	    (info->target_vp >= partition->vp_count || !partition->vps[info->target_vp]))
 		return HV_STATUS_INVALID_VP_INDEX;
 	*target = (struct port_target){
 		.type = (uint8_t)info->port_type,
@@ -86,12 +89,19 @@ uint16_t hypercall_connect_port(struct hypercall *call)
 	owner = partition_authority(call->vp, input->port_partition_id, 0, &status);
 	if (!owner)
 		return status;
-	if (input->connection_vtl || input->reserved0 || input->reserved1 || input->reserved2 ||
-	    (input->connection_info.port_type != HV_PORT_TYPE_MESSAGE &&
-	     input->connection_info.port_type != HV_PORT_TYPE_EVENT))
+	if (input->connection_vtl || input->reserved0 || input->reserved1 || input->reserved2)
 		return HV_STATUS_INVALID_PARAMETER;
-	return port_connect(partition, input->connection_id, owner, input->port_id,
-			    (uint8_t)input->connection_info.port_type);
+	switch (input->connection_info.port_type) {
+	case HV_PORT_TYPE_MESSAGE:
+	case HV_PORT_TYPE_EVENT:
+		return port_connect(partition, input->connection_id, owner, input->port_id,
+				    (uint8_t)input->connection_info.port_type);
+	case HV_PORT_TYPE_DOORBELL:
+		return doorbell_connect(partition, input->connection_id, owner, input->port_id,
+					&input->connection_info);
+	default:
+		return HV_STATUS_INVALID_PARAMETER;
+	}
 }
 
 uint16_t hypercall_disconnect_port(struct hypercall *call)
@@ -105,8 +115,17 @@ uint16_t hypercall_disconnect_port(struct hypercall *call)
 		return status;
 	if (input->flags & ~HV_DISCONNECT_PORT_IS_DOORBELL)
 		return HV_STATUS_INVALID_PARAMETER;
-	/* A doorbell's is another kind of connection, of which there is none. */
-	if (input->flags)
-		return HV_STATUS_INVALID_CONNECTION_ID;
-	return port_disconnect(partition, input->connection_id);
+	/* A doorbell's is another kind of connection, with numbers of its own. */
+	return input->flags ? doorbell_disconnect(partition, input->connection_id) :
+			      port_disconnect(partition, input->connection_id);
+}
+
+uint16_t hypercall_notify_port_ring_empty(struct hypercall *call)
+{
+	const struct hv_input_notify_port_ring_empty *input = call->input;
+
+	if (input->reserved || input->sint_index >= HV_SINT_COUNT)
+		return HV_STATUS_INVALID_PARAMETER;
+	event_ring_emptied(call->vp);
+	return HV_STATUS_SUCCESS;
 }

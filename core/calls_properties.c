@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Properties of partitions: TLFS "HvCallGetPartitionProperty", "HvCallSetPartitionProperty",
- * "HvCallGetPartitionPropertyEx" and "HV_PARTITION_PROPERTY_CODE". A partition can ask its own; what it is, only its
- * parent can set.
+ * "HvCallGetPartitionPropertyEx" and "HV_PARTITION_PROPERTY_CODE". A partition can ask what it is; its parent also what
+ * is between the two, and only it can set anything.
  */
 #include <hv/cpuid.h>
 #include <hv/partition.h>
 #include <hv/status.h>
 #include <string.h>
 #include <trivet/backend.h>
+#include <trivet/cpuid_policy.h>
+#include <trivet/gpa_space.h>
+#include <trivet/hv_cpuid.h>
 #include <trivet/hypercall.h>
 #include <trivet/io.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
 #include <trivet/reference_time.h>
+#include <trivet/schedule.h>
 #include <trivet/vp.h>
 
 #define VENDOR_AMD 0u
@@ -33,61 +37,21 @@ static uint64_t processor_vendor(void)
 	}
 }
 
-/* HV_PROPERTY_SYNTHETIC_PROC_FEATURES: what CPUID says in three leaves, in one word. */
-static uint64_t synthetic_features(const struct partition *partition)
+/* Of a root: what a child of its may have. */
+static void read_policy(const struct partition *partition, struct cpuid_policy *policy)
 {
-	static const struct {
-		uint64_t privilege, feature;
-	} by_privilege[] = {
-		{ HV_PRIVILEGE_VP_RUNTIME, HV_SYNTHETIC_VP_RUNTIME },
-		{ HV_PRIVILEGE_TIME_REF_COUNT, HV_SYNTHETIC_REFERENCE_COUNTER },
-		{ HV_PRIVILEGE_SYNIC, HV_SYNTHETIC_SYNIC },
-		{ HV_PRIVILEGE_SYNTHETIC_TIMERS, HV_SYNTHETIC_SYNTHETIC_TIMERS },
-		{ HV_PRIVILEGE_APIC_MSRS, HV_SYNTHETIC_APIC_MSRS },
-		{ HV_PRIVILEGE_HYPERCALL_MSRS, HV_SYNTHETIC_HYPERCALL_MSRS },
-		{ HV_PRIVILEGE_VP_INDEX, HV_SYNTHETIC_VP_INDEX },
-		{ HV_PRIVILEGE_REFERENCE_TSC, HV_SYNTHETIC_REFERENCE_TSC },
-		{ HV_PRIVILEGE_GUEST_IDLE, HV_SYNTHETIC_GUEST_IDLE },
-		{ HV_PRIVILEGE_FREQUENCY_MSRS, HV_SYNTHETIC_FREQUENCY_MSRS },
-		{ HV_PRIVILEGE_SIGNAL_EVENTS, HV_SYNTHETIC_SIGNAL_EVENTS },
-		{ HV_PRIVILEGE_ACCESS_VP_REGISTERS, HV_SYNTHETIC_ACCESS_VP_REGISTERS },
-		{ HV_PRIVILEGE_START_VIRTUAL_PROCESSOR, HV_SYNTHETIC_START_VIRTUAL_PROCESSOR },
-	};
-	uint64_t features = partition->hv ? HV_SYNTHETIC_HYPERVISOR_PRESENT | HV_SYNTHETIC_HV1 : 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(by_privilege); i++)
-		if (partition->privileges & by_privilege[i].privilege)
-			features |= by_privilege[i].feature;
-	return features;
+	if (partition_is_root(partition))
+		cpuid_policy_host(policy);
+	else
+		*policy = partition->cpuid;
 }
 
-static struct cpuid_regs xsave_leaf(void)
+/* Properties of the processor that a child is told of. False: not one of them. */
+static bool get_processor_property(const struct partition *partition, uint32_t code, uint64_t *value)
 {
-	static const struct cpuid_regs none;
+	struct cpuid_policy policy;
 
-	return cpuid(0, 0).eax >= 0xd ? cpuid(0xd, 0) : none;
-}
-
-static bool get_property(const struct partition *partition, uint32_t code, uint64_t *value)
-{
-	*value = 0;
 	switch (code) {
-	case HV_PROPERTY_PRIVILEGE_FLAGS:
-		*value = partition->privileges;
-		return true;
-	case HV_PROPERTY_SYNTHETIC_PROC_FEATURES:
-		*value = synthetic_features(partition);
-		return true;
-	case HV_PROPERTY_REFERENCE_TIME:
-		*value = reference_time_100ns(partition);
-		return true;
-	case HV_PROPERTY_SUSPEND:
-	case HV_PROPERTY_TIME_FREEZE:
-	case HV_PROPERTY_INTEGRATED_SCHEDULER_ENABLED:
-	case HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING:
-	case HV_PROPERTY_ISOLATION_STATE:
-	case HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION: /* it faults */
-		return true;
 	case HV_PROPERTY_IMPLEMENTED_PHYSICAL_ADDRESS_BITS:
 	case HV_PROPERTY_PHYSICAL_ADDRESS_WIDTH:
 		*value = backend->phys_bits();
@@ -101,21 +65,107 @@ static bool get_property(const struct partition *partition, uint32_t code, uint6
 	case HV_PROPERTY_COMPATIBILITY_VERSION:
 		*value = HV_COMPATIBILITY_VERSION_21H2;
 		return true;
-	case HV_PROPERTY_XSAVE_STATES:
-		*value = (uint64_t)xsave_leaf().edx << 32 | xsave_leaf().eax;
-		return true;
-	case HV_PROPERTY_MAX_XSAVE_DATA_SIZE:
-		*value = xsave_leaf().ecx;
-		return true;
 	case HV_PROPERTY_PROCESSOR_CLOCK_FREQUENCY:
 		*value = lp_tsc_hz();
 		return true;
-	case HV_PROPERTY_GUEST_OS_ID:
-		*value = partition->guest_os_id;
+	default:
+		break;
+	}
+	read_policy(partition, &policy);
+	switch (code) {
+	case HV_PROPERTY_PROCESSOR_FEATURES0:
+	case HV_PROPERTY_PROCESSOR_FEATURES1:
+		*value = policy.features[code - HV_PROPERTY_PROCESSOR_FEATURES0];
+		return true;
+	case HV_PROPERTY_PROCESSOR_XSAVE_FEATURES:
+		*value = policy.xsave_features;
+		return true;
+	case HV_PROPERTY_XSAVE_STATES:
+		*value = policy.xsave_states | XSAVE_LEGACY_STATES;
+		return true;
+	case HV_PROPERTY_MAX_XSAVE_DATA_SIZE: /* of HV_VP_STATE_XSAVE */
+		*value = xsave_bytes(policy.xsave_states, true);
 		return true;
 	default:
 		return false;
 	}
+}
+
+/* What a partition may know about itself, whatever it is. */
+static bool get_own_property(const struct partition *partition, uint32_t code, uint64_t *value)
+{
+	switch (code) {
+	case HV_PROPERTY_PRIVILEGE_FLAGS:
+		*value = partition->privileges;
+		return true;
+	case HV_PROPERTY_SYNTHETIC_PROC_FEATURES:
+		*value = hv_cpuid_synthetic(partition);
+		return true;
+	case HV_PROPERTY_REFERENCE_TIME:
+		*value = reference_time_100ns(partition);
+		return true;
+	case HV_PROPERTY_GUEST_OS_ID:
+		*value = partition->guest_os_id;
+		return true;
+	case HV_PROPERTY_ISOLATION_STATE:
+		*value = 0;
+		return true;
+	default:
+		return get_processor_property(partition, code, value);
+	}
+}
+
+/* What is between a partition and its parent. */
+static bool get_parents_property(const struct partition *partition, uint32_t code, uint64_t *value)
+{
+	const struct partition_properties *properties = &partition->properties;
+
+	switch (code) {
+	case HV_PROPERTY_SUSPEND:
+	case HV_PROPERTY_INTEGRATED_SCHEDULER_ENABLED:
+		*value = 0;
+		return true;
+	case HV_PROPERTY_CPU_RESERVE:
+		*value = properties->reserve;
+		return true;
+	case HV_PROPERTY_CPU_CAP:
+		*value = properties->cap;
+		return true;
+	case HV_PROPERTY_CPU_WEIGHT:
+		*value = properties->weight;
+		return true;
+	case HV_PROPERTY_TIME_FREEZE:
+		*value = properties->time_frozen;
+		return true;
+	case HV_PROPERTY_PROCESSORS_PER_SOCKET:
+		*value = partition->cpuid.vps_per_socket;
+		return true;
+	case HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING:
+		*value = properties->tracks_access;
+		return true;
+	case HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION:
+		*value = properties->ignores_unknown_msrs ? HV_UNIMPLEMENTED_MSR_IGNORE_WRITE_READ_ZERO :
+							    HV_UNIMPLEMENTED_MSR_FAULT;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static uint16_t get_property(const struct hypercall *call, const struct partition *partition, uint32_t code,
+			     uint64_t *value)
+{
+	bool is_parent = partition != call->partition || partition_is_root(partition);
+
+	*value = 0;
+	if (get_own_property(partition, code, value))
+		return HV_STATUS_SUCCESS;
+	if (!get_parents_property(partition, code, value))
+		return HV_STATUS_UNKNOWN_PROPERTY;
+	if (is_parent)
+		return HV_STATUS_SUCCESS;
+	*value = 0;
+	return HV_STATUS_ACCESS_DENIED;
 }
 
 uint16_t hypercall_get_partition_property(struct hypercall *call)
@@ -128,38 +178,157 @@ uint16_t hypercall_get_partition_property(struct hypercall *call)
 	partition = partition_authority(call->vp, in->partition_id, 0, &status);
 	if (!partition)
 		return status;
-	return get_property(partition, in->property_code, &out->value) ? HV_STATUS_SUCCESS :
-									 HV_STATUS_UNKNOWN_PROPERTY;
+	return get_property(call, partition, in->property_code, &out->value);
+}
+
+/* ---- Set by a child's parent ---- */
+
+#define CPU_SHARE_MAX 0x10000u /* all of a processor */
+#define CPU_WEIGHT_MAX 10000u
+
+/* Every VP finds its timers' deadlines anew. */
+static void tell_time_changed(struct partition *partition)
+{
+	for (uint32_t i = 0; i < partition->vp_count; i++) {
+		struct vp *vp = partition->vps[i];
+
+		if (!vp)
+			continue;
+		vp_post(vp, VP_PENDING_CLOCK);
+		vp_notify(vp);
+	}
+}
+
+static uint16_t set_cpu_share(struct partition *partition, uint64_t *property, uint64_t value, uint64_t least,
+			      uint64_t most)
+{
+	if (value < least || value > most)
+		return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
+	*property = value;
+	partition_params_changed(partition);
+	return HV_STATUS_SUCCESS;
+}
+
+static uint16_t set_flag(bool *property, uint64_t value)
+{
+	if (value > 1)
+		return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
+	*property = value;
+	return HV_STATUS_SUCCESS;
+}
+
+/* What the partition is: for good, once it is initialized. */
+static uint16_t set_early(struct partition *partition, uint32_t code, uint64_t value)
+{
+	if (atomic_load(&partition->state) != PARTITION_CREATED)
+		return HV_STATUS_INVALID_PARTITION_STATE;
+	if (code == HV_PROPERTY_SYNTHETIC_PROC_FEATURES) {
+		hv_cpuid_assign(partition, value);
+		return HV_STATUS_SUCCESS;
+	}
+	return hv_cpuid_set_privileges(partition, value) ? HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE :
+							   HV_STATUS_SUCCESS;
+}
+
+static uint16_t set_time_freeze(struct partition *partition, uint64_t value)
+{
+	uint16_t status = set_flag(&partition->properties.time_frozen, value);
+
+	if (status != HV_STATUS_SUCCESS)
+		return status;
+	reference_time_freeze(partition, value);
+	tell_time_changed(partition);
+	return HV_STATUS_SUCCESS;
+}
+
+static uint16_t set_property(struct partition *partition, uint32_t code, uint64_t value)
+{
+	struct partition_properties *properties = &partition->properties;
+
+	switch (code) {
+	case HV_PROPERTY_PRIVILEGE_FLAGS:
+	case HV_PROPERTY_SYNTHETIC_PROC_FEATURES:
+		return set_early(partition, code, value);
+	case HV_PROPERTY_CPU_RESERVE:
+		return set_cpu_share(partition, &properties->reserve, value, 0, CPU_SHARE_MAX);
+	case HV_PROPERTY_CPU_CAP:
+		return set_cpu_share(partition, &properties->cap, value, 0, CPU_SHARE_MAX);
+	case HV_PROPERTY_CPU_WEIGHT:
+		return set_cpu_share(partition, &properties->weight, value, 1, CPU_WEIGHT_MAX);
+	case HV_PROPERTY_TIME_FREEZE:
+		return set_time_freeze(partition, value);
+	case HV_PROPERTY_REFERENCE_TIME:
+		if (value > INT64_MAX)
+			return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
+		reference_time_set(partition, value);
+		tell_time_changed(partition);
+		return HV_STATUS_SUCCESS;
+	case HV_PROPERTY_PROCESSORS_PER_SOCKET:
+		if (!value || value > HV_VPS_MAX)
+			return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
+		partition->cpuid.vps_per_socket = (uint32_t)value;
+		return HV_STATUS_SUCCESS;
+	case HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING:
+		if (value > 1)
+			return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
+		gpa_space_track(partition, value);
+		return HV_STATUS_SUCCESS;
+	case HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION:
+		return set_flag(&properties->ignores_unknown_msrs, value);
+	default:
+		return HV_STATUS_ACCESS_DENIED;
+	}
 }
 
 uint16_t hypercall_set_partition_property(struct hypercall *call)
 {
 	const struct hv_input_set_partition_property *in = call->input;
-	const struct partition *partition;
+	struct partition *partition;
 	uint16_t status;
 	uint64_t value;
 
 	partition = partition_authority(call->vp, in->partition_id, 0, &status);
 	if (!partition)
 		return status;
-	return get_property(partition, in->property_code, &value) ? HV_STATUS_ACCESS_DENIED :
-								    HV_STATUS_UNKNOWN_PROPERTY;
+	status = get_property(call, partition, in->property_code, &value);
+	if (status != HV_STATUS_SUCCESS)
+		return status;
+	if (partition == call->partition)
+		return HV_STATUS_ACCESS_DENIED;
+	if (atomic_load(&partition->state) == PARTITION_FINALIZED)
+		return HV_STATUS_INVALID_PARTITION_STATE;
+	return set_property(partition, in->property_code, in->value);
+}
+
+/* ---- The longer ones: what a VMM can count on ---- */
+
+static bool get_long_property(uint32_t code, struct hv_vmm_capabilities *capabilities)
+{
+	switch (code) {
+	case HV_PROPERTY_VMM_CAPABILITIES:
+		capabilities->bank[0] = HV_VMM_CAPABILITY_ASSIGNABLE_SYNTHETIC_PROC_FEATURES;
+		break;
+	case HV_PROPERTY_ASSIGNABLE_SYNTHETIC_PROC_FEATURES: /* the same layout */
+		capabilities->bank[0] = hv_cpuid_assignable();
+		break;
+	default:
+		return false;
+	}
+	capabilities->bank_count = 1;
+	return true;
 }
 
 uint16_t hypercall_get_partition_property_ex(struct hypercall *call)
 {
 	const struct hv_input_get_partition_property_ex *in = call->input;
-	struct hv_vmm_capabilities *capabilities = call->output;
 	const struct partition *partition;
 	uint16_t status;
 
 	partition = partition_authority(call->vp, in->partition_id, 0, &status);
 	if (!partition)
 		return status;
-	if (in->property_code == HV_PROPERTY_VMM_CAPABILITIES) {
-		capabilities->bank_count = 1; /* and none of its bits: nothing of it is there yet */
+	if (partition == call->partition && (partition->privileges & HV_PRIVILEGE_CREATE_PARTITIONS) &&
+	    get_long_property(in->property_code, call->output))
 		return HV_STATUS_SUCCESS;
-	}
-	return get_property(partition, in->property_code, call->output) ? HV_STATUS_SUCCESS :
-									  HV_STATUS_UNKNOWN_PROPERTY;
+	return get_property(call, partition, in->property_code, call->output);
 }

@@ -171,6 +171,8 @@ uint32_t deposit_withdraw(struct partition *target, struct vp *caller, uint64_t 
 	while (popped < count && pop(&target->deposits, &pages[popped]))
 		popped++;
 	spin_unlock(&target->deposits.lock);
+	for (uint32_t i = 0; i < popped; i++) /* the stack's links are ours */
+		memset(deposit_page_pointer(pages[i]), 0, PAGE_SIZE);
 	spin_lock(&to->space_lock);
 	for (; returned < popped; returned += run) {
 		run = run_length(pages + returned, popped - returned);

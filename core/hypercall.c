@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <hv/cpuid.h>
 #include <hv/hypercall.h>
+#include <hv/partition.h>
 #include <hv/status.h>
 #include <string.h>
 #include <trivet/abi_log.h>
 #include <trivet/guest_access.h>
 #include <trivet/host_memory.h>
 #include <trivet/hypercall.h>
+#include <trivet/intercept.h>
 #include <trivet/io.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
@@ -255,16 +257,50 @@ static bool copy_output(struct vp *vp, const struct request *request, const stru
 	return !bytes || guest_phys_write(vp, GPA(request->output + first), from + first, bytes);
 }
 
+/* A child's memory may be its parent's to bring in: then the instruction runs again (TLFS "Hypercall Inputs": a memory intercept). */
+static __attribute__((__noinline__)) enum hypercall_result parameters_missing(struct vp *vp, uint64_t gpa,
+									      bool is_write)
+{
+	if (partition_is_root(vp->partition) || intercept_parameters(vp, GPA(gpa), is_write) == FAULT_REFUSED)
+		return HYPERCALL_FAULT_GP;
+	return HYPERCALL_AGAIN;
+}
+
+static bool is_installed(const struct vp *vp, uint32_t type)
+{
+	return vp->partition->properties.intercepts & INTERCEPT_INSTALLED(type);
+}
+
+/* What names something that isn't there the parent may want to answer: a VMBus server in its monitor. */
+static bool is_parents(const struct vp *vp, uint16_t code, uint16_t status)
+{
+	switch (code) {
+	case HV_CALL_POST_MESSAGE:
+	case HV_CALL_SIGNAL_EVENT:
+		return status == HV_STATUS_INVALID_CONNECTION_ID &&
+		       is_installed(vp, HV_INTERCEPT_UNKNOWN_SYNIC_CONNECTION);
+	case HV_CALL_RETARGET_DEVICE_INTERRUPT:
+		return status == HV_STATUS_INVALID_DEVICE_ID &&
+		       is_installed(vp, HV_INTERCEPT_RETARGET_UNKNOWN_DEVICE);
+	default:
+		return false;
+	}
+}
+
 static enum hypercall_result finish(struct vp *vp, enum hypercall_mode mode, const struct request *request,
 				    const struct hypercall *call, uint16_t status)
 {
 	if (status == HYPERCALL_RESTART)
 		return HYPERCALL_AGAIN;
+	if (unlikely(vp->partition->properties.intercepts) && is_parents(vp, call->code, status)) {
+		intercept_hypercall(vp);
+		return HYPERCALL_AGAIN;
+	}
 	if (status != HV_STATUS_SUCCESS)
 		abi_refused(vp, ABI_HYPERCALL, request->row->code, request->control, status,
 			    "the call's own rule");
 	if (output_bytes(request) && !copy_output(vp, request, call, status))
-		return HYPERCALL_FAULT_GP;
+		return parameters_missing(vp, request->output, true);
 	if (status == HV_STATUS_SUCCESS && call->reps_done < request->rep_count) {
 		set_progress(vp, mode, request->control, call->reps_done);
 		return HYPERCALL_AGAIN;
@@ -299,9 +335,10 @@ static enum hypercall_result perform(struct vp *vp, enum hypercall_mode mode, co
 		batch_end = request->rep_start + row->batch;
 	call.rep_count = (uint16_t)batch_end;
 	if (!request->fast) {
-		if (!copy_input(vp, request, batch_end, (uint8_t *)(uintptr_t)input) ||
-		    !output_is_there(vp, request))
-			return HYPERCALL_FAULT_GP;
+		if (!copy_input(vp, request, batch_end, (uint8_t *)(uintptr_t)input))
+			return parameters_missing(vp, request->input, false);
+		if (!output_is_there(vp, request))
+			return parameters_missing(vp, request->output, true);
 		memset(output, 0, output_bytes(request));
 	}
 	return finish(vp, mode, request, &call, row->handler(&call));
@@ -356,6 +393,10 @@ enum hypercall_result hypercall_dispatch(struct vp *vp, enum hypercall_mode mode
 	trace_info(&vp->lp->trace, control);
 	vp->hypercalls++;
 	row = find_row((uint16_t)control);
+	if (unlikely(!row) && is_installed(vp, HV_INTERCEPT_HYPERCALL)) {
+		intercept_hypercall(vp);
+		return HYPERCALL_AGAIN;
+	}
 	if (unlikely(!row))
 		return refuse(vp, mode, control, HV_STATUS_INVALID_HYPERCALL_CODE, "no such call");
 	return carry_out(vp, mode, row, control);

@@ -286,12 +286,17 @@ void intercept_hypercall(struct vp *vp)
 	intercept_send(vp, &context, HV_MESSAGE_HYPERCALL_INTERCEPT, &message, sizeof(message));
 }
 
+static bool is_level(const struct apic *apic, uint8_t vector)
+{
+	return apic_vectors(apic, APIC_REG_TMR, vector / 64u) >> vector % 64 & 1;
+}
+
 /* While the parent has another to answer it looks at the VP itself: that is who ended the interrupt. */
 void intercept_apic_eoi(struct vp *vp, uint8_t vector)
 {
 	const struct hv_apic_eoi_message message = { .vp_index = vp->index, .vector = vector };
 
-	if (!is_stopped(vp))
+	if (is_level(&vp->apic, vector) && !is_stopped(vp))
 		send_event(vp, HV_MESSAGE_X64_APIC_EOI, &message, sizeof(message));
 }
 

@@ -4,19 +4,19 @@
  * are in use, whether it is deleted, and its generation. Whoever makes it "deleted, none in use" frees them, and only then
  * is the place in the table anybody's again. So a sender that holds a buffer holds the port.
  *
- * A shortage of our own memory is NO_RESOURCES: INSUFFICIENT_MEMORY asks the caller for deposits, which don't go here, and Linux would
- * deposit for ever.
+ * Tables and buffers are pages of the partition's whose they are. A shortage of our own memory, which serves the root, is NO_RESOURCES:
+ * INSUFFICIENT_MEMORY asks for deposits, which don't go there, and Linux would deposit for ever. For a child they help.
  */
 #include <errno.h>
 #include <hv/port.h>
 #include <hv/status.h>
-#include <trivet/host_memory.h>
-#include <trivet/page_alloc.h>
+#include <trivet/flush.h>
+#include <trivet/page_source.h>
 #include <trivet/partition.h>
 #include <trivet/port.h>
 
-#define BUFFERS_ORDER 1u
-static_assert(sizeof(struct port_buffer) * PORT_BUFFERS <= PAGE_SIZE << BUFFERS_ORDER, "struct port_buffer");
+#define BUFFERS_PER_PAGE (PORT_BUFFERS / PORT_BUFFER_PAGES)
+static_assert(sizeof(struct port_buffer) * BUFFERS_PER_PAGE <= PAGE_SIZE, "struct port_buffer");
 
 /* TLFS "HV_CONNECTION_ID", "HV_PORT_ID": the high 8 bits are reserved. */
 #define ID_RESERVED 0xff000000u
@@ -49,14 +49,55 @@ static struct port_target unpack(uint64_t word)
 	};
 }
 
-static void free_buffers(struct port_buffer *buffers)
+static void *alloc_page(struct partition *partition)
 {
-	if (buffers)
-		page_free(&host_pool, buffers, BUFFERS_ORDER);
+	return partition->pages->alloc(partition->pages);
 }
 
-void port_space_destroy(struct port_space *space)
+static void free_page(struct partition *partition, void *page)
 {
+	if (page)
+		partition->pages->free(partition->pages, page);
+}
+
+static uint16_t no_memory(const struct partition *partition)
+{
+	return partition_is_root(partition) ? HV_STATUS_NO_RESOURCES : HV_STATUS_INSUFFICIENT_MEMORY;
+}
+
+static void free_buffers(struct partition *partition, const struct port_buffers *buffers)
+{
+	for (unsigned int i = 0; i < PORT_BUFFER_PAGES; i++)
+		free_page(partition, buffers->page[i]);
+}
+
+/* In both directions, of which one is the other's parent. */
+void port_space_disconnect(struct partition *partition, struct vp *self)
+{
+	struct port_space *parents = &partition->parent->ports;
+
+	spin_lock(&parents->lock);
+	for (unsigned int i = 0; i < CONNECTION_PAGES; i++) {
+		struct connection *page =
+			atomic_load_explicit(&parents->connection_pages[i], memory_order_relaxed);
+
+		for (unsigned int j = 0; page && j < CONNECTIONS_PER_PAGE; j++) {
+			uint64_t key = atomic_load_explicit(&page[j].key, memory_order_relaxed);
+
+			if ((key & CONNECTION_USED) &&
+			    atomic_load_explicit(&page[j].port, memory_order_relaxed)->partition == partition)
+				atomic_store_explicit(&page[j].key, CONNECTION_FREE, memory_order_release);
+		}
+	}
+	spin_unlock(&parents->lock);
+	/* Who has looked one up uses it no longer than its hypercall lasts. */
+	flush_space(partition->parent, self);
+}
+
+void port_space_destroy(struct partition *partition)
+{
+	struct port_space *space = &partition->ports;
+
 	for (unsigned int i = 0; i < PORT_PAGES; i++) {
 		struct port *ports = atomic_load_explicit(&space->port_pages[i], memory_order_relaxed);
 
@@ -64,17 +105,20 @@ void port_space_destroy(struct port_space *space)
 			continue;
 		for (unsigned int j = 0; j < PORTS_PER_PAGE; j++)
 			if (ports[j].live)
-				free_buffers(ports[j].buffers);
-		page_free(&host_pool, ports, 0);
+				free_buffers(partition, &ports[j].buffers);
+		free_page(partition, ports);
 		atomic_store_explicit(&space->port_pages[i], NULL, memory_order_relaxed);
 	}
 	for (unsigned int i = 0; i < CONNECTION_PAGES; i++) {
 		struct connection *page =
 			atomic_load_explicit(&space->connection_pages[i], memory_order_relaxed);
 
-		if (page)
-			page_free(&host_pool, page, 0);
+		free_page(partition, page);
 		atomic_store_explicit(&space->connection_pages[i], NULL, memory_order_relaxed);
+	}
+	for (unsigned int i = 0; i < DOORBELL_PAGES; i++) {
+		free_page(partition, atomic_load_explicit(&space->doorbell_pages[i], memory_order_relaxed));
+		atomic_store_explicit(&space->doorbell_pages[i], NULL, memory_order_relaxed);
 	}
 }
 
@@ -105,15 +149,16 @@ static bool is_vacant(const struct port *port)
 	return !port->live && !(state & PORT_STATE_BUFFERS);
 }
 
-static uint16_t take_place(struct port_space *space, uint32_t id, struct port **place)
+static uint16_t take_place(struct partition *partition, uint32_t id, struct port **place)
 {
+	struct port_space *space = &partition->ports;
 	unsigned int index = port_page_of(id);
 	struct port *page = atomic_load_explicit(&space->port_pages[index], memory_order_relaxed);
 
 	if (!page) {
-		page = page_alloc(&host_pool, 0);
+		page = alloc_page(partition);
 		if (!page)
-			return HV_STATUS_NO_RESOURCES;
+			return no_memory(partition);
 		for (unsigned int i = 0; i < PORTS_PER_PAGE; i++)
 			atomic_store_explicit(&page[i].state, PORT_STATE_DELETED, memory_order_relaxed);
 		atomic_store_explicit(&space->port_pages[index], page, memory_order_release);
@@ -127,36 +172,46 @@ static uint16_t take_place(struct port_space *space, uint32_t id, struct port **
 	return HV_STATUS_NO_RESOURCES;
 }
 
-static struct port_buffer *make_buffers(struct port *port)
+static struct port_buffer *buffer_at(const struct port_buffers *buffers, unsigned int index)
 {
-	struct port_buffer *buffers = page_alloc(&host_pool, BUFFERS_ORDER);
+	return &buffers->page[index / BUFFERS_PER_PAGE][index % BUFFERS_PER_PAGE];
+}
 
-	for (unsigned int i = 0; buffers && i < PORT_BUFFERS; i++) {
-		buffers[i].port = port;
-		buffers[i].index = i;
-		buffers[i].link.sender = SYNIC_PORT;
+static uint16_t make_buffers(struct partition *partition, struct port *port, struct port_buffers *buffers)
+{
+	for (unsigned int i = 0; i < PORT_BUFFER_PAGES; i++) {
+		buffers->page[i] = alloc_page(partition);
+		if (!buffers->page[i]) {
+			free_buffers(partition, buffers);
+			return no_memory(partition);
+		}
 	}
-	return buffers;
+	for (unsigned int i = 0; i < PORT_BUFFERS; i++) {
+		struct port_buffer *buffer = buffer_at(buffers, i);
+
+		buffer->port = port;
+		buffer->index = i;
+		buffer->all = *buffers;
+		buffer->link.sender = SYNIC_PORT;
+	}
+	return HV_STATUS_SUCCESS;
 }
 
 static uint16_t create_locked(struct partition *partition, uint32_t id, const struct port_target *target,
 			      uint64_t connection_partition_id)
 {
 	struct port_space *space = &partition->ports;
-	struct port_buffer *buffers = NULL;
+	struct port_buffers buffers = { { NULL } };
 	struct port *port;
 	uint16_t status;
 
 	if (find_port(space, id))
 		return HV_STATUS_INVALID_PORT_ID;
-	status = take_place(space, id, &port);
+	status = take_place(partition, id, &port);
+	if (!status && target->type == HV_PORT_TYPE_MESSAGE)
+		status = make_buffers(partition, port, &buffers);
 	if (status)
 		return status;
-	if (target->type == HV_PORT_TYPE_MESSAGE) {
-		buffers = make_buffers(port);
-		if (!buffers)
-			return HV_STATUS_NO_RESOURCES;
-	}
 	port->partition = partition;
 	port->buffers = buffers;
 	port->connection_partition_id = connection_partition_id;
@@ -184,13 +239,13 @@ uint16_t port_create(struct partition *partition, uint32_t id, const struct port
 
 uint16_t port_delete(struct partition *partition, uint32_t id)
 {
-	struct port_buffer *unused = NULL;
+	struct port_buffers unused = { { NULL } };
 	struct port *port;
 
 	spin_lock(&partition->ports.lock);
 	port = find_port(&partition->ports, id);
 	if (port) {
-		struct port_buffer *buffers = port->buffers;
+		struct port_buffers buffers = port->buffers;
 
 		port->live = false;
 		atomic_store_explicit(&port->target, 0, memory_order_release);
@@ -199,7 +254,7 @@ uint16_t port_delete(struct partition *partition, uint32_t id)
 			unused = buffers;
 	}
 	spin_unlock(&partition->ports.lock);
-	free_buffers(unused);
+	free_buffers(partition, &unused);
 	return port ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_PORT_ID;
 }
 
@@ -238,9 +293,9 @@ static uint16_t connect_locked(struct partition *partition, uint32_t id, struct 
 	struct connection *at = NULL;
 
 	if (!page) {
-		page = page_alloc(&host_pool, 0);
+		page = alloc_page(partition);
 		if (!page)
-			return HV_STATUS_NO_RESOURCES;
+			return no_memory(partition);
 		atomic_store_explicit(where, page, memory_order_release);
 	}
 	if (find_connection(page, id, &at))
@@ -253,9 +308,8 @@ static uint16_t connect_locked(struct partition *partition, uint32_t id, struct 
 	return HV_STATUS_SUCCESS;
 }
 
-/* The port that `partition` asks to connect to, and its generation. The owner's lock is not held together with another. */
-static uint16_t find_target(struct partition *partition, struct partition *owner, uint32_t port_id,
-			    uint8_t type, struct port **port, uint64_t *generation)
+uint16_t port_find(struct partition *partition, struct partition *owner, uint32_t port_id, uint8_t type,
+		   struct port **port, uint64_t *generation)
 {
 	uint16_t status = HV_STATUS_SUCCESS;
 
@@ -281,7 +335,7 @@ uint16_t port_connect(struct partition *partition, uint32_t connection_id, struc
 
 	if (connection_id & ID_RESERVED)
 		return HV_STATUS_INVALID_CONNECTION_ID;
-	status = find_target(partition, owner, port_id, type, &port, &generation);
+	status = port_find(partition, owner, port_id, type, &port, &generation);
 	if (status)
 		return status;
 	spin_lock(&partition->ports.lock);
@@ -345,16 +399,47 @@ uint16_t port_buffer_get(struct port *port, uint64_t generation, struct port_buf
 		mine = unused & -unused;
 	} while (!atomic_compare_exchange_weak_explicit(&port->state, &state, state | mine,
 							memory_order_acq_rel, memory_order_acquire));
-	*buffer = &port->buffers[__builtin_ctzll(mine)];
+	*buffer = buffer_at(&port->buffers, (unsigned int)__builtin_ctzll(mine));
 	return HV_STATUS_SUCCESS;
+}
+
+bool port_target_now(const struct port *port, uint64_t generation, struct port_target *target)
+{
+	uint64_t state;
+
+	*target = unpack(atomic_load_explicit(&port->target, memory_order_acquire));
+	state = atomic_load_explicit(&port->state, memory_order_acquire);
+	return state >> PORT_STATE_GENERATION_SHIFT == generation && !(state & PORT_STATE_DELETED);
+}
+
+bool port_bell_get(struct port *port, uint64_t generation)
+{
+	uint64_t state = atomic_load_explicit(&port->state, memory_order_acquire);
+
+	do {
+		if (state >> PORT_STATE_GENERATION_SHIFT != generation ||
+		    (state & (PORT_STATE_DELETED | PORT_STATE_BELL)))
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&port->state, &state, state | PORT_STATE_BELL,
+							memory_order_acq_rel, memory_order_acquire));
+	return true;
+}
+
+uint32_t port_bell_put(struct port *port)
+{
+	uint32_t id = port->id;
+	uint64_t state = atomic_fetch_and_explicit(&port->state, ~PORT_STATE_BELL, memory_order_acq_rel);
+
+	return state & PORT_STATE_DELETED ? 0 : id;
 }
 
 void port_buffer_put(struct port_buffer *buffer)
 {
-	struct port_buffer *buffers = buffer - buffer->index;
+	struct port_buffers all = buffer->all;
+	struct partition *partition = buffer->port->partition;
 	uint64_t bit = BIT(buffer->index);
 	uint64_t state = atomic_fetch_and_explicit(&buffer->port->state, ~bit, memory_order_acq_rel) & ~bit;
 
 	if (unlikely((state & (PORT_STATE_DELETED | PORT_STATE_BUFFERS)) == PORT_STATE_DELETED))
-		free_buffers(buffers);
+		free_buffers(partition, &all);
 }

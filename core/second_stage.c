@@ -8,14 +8,12 @@
  * Tables that are linked nowhere, in hand or retired, are chained through their own first entry. The link is a page's
  * address, whose low bits are clear: for whoever still walks a retired table it is a hole.
  */
+#include "second_stage_entries.h"
 #include <errno.h>
 #include <string.h>
 
 #include <trivet/assert.h>
 #include <trivet/second_stage.h>
-
-#define ENTRIES 512u
-#define TOP_LEVEL 4u
 
 /* In an entry that isn't present: reserved. Processors ignore what stands there (APM2 5.4.1 "P", SDM3 29.3.2). */
 #define RESERVED BIT(11)
@@ -38,36 +36,6 @@ struct ss_op {
 	size_t writes;	 /* entries changed so far */
 	uint64_t *stash; /* tables in hand */
 };
-
-static uint64_t level_size(unsigned level)
-{
-	return PAGE_SIZE << (9 * (level - 1));
-}
-
-static bool is_present(const struct ss_format *f, uint64_t entry)
-{
-	return entry & f->present_mask;
-}
-
-static bool is_leaf(const struct ss_format *f, uint64_t entry, unsigned level)
-{
-	return is_present(f, entry) && (level == 1 || (entry & f->large_bit));
-}
-
-static bool is_table(const struct ss_format *f, uint64_t entry, unsigned level)
-{
-	return is_present(f, entry) && !is_leaf(f, entry, level);
-}
-
-static uint64_t load_entry(const uint64_t *entry)
-{
-	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
-}
-
-static uint64_t *table_of(const struct ss_format *f, uint64_t entry)
-{
-	return hv_phys_to_virt(HPA(entry & f->addr_mask));
-}
 
 static void push_link(uint64_t **list, uint64_t *table)
 {
@@ -207,7 +175,8 @@ static bool merged_entry(const struct second_stage *ss, const uint64_t *table, u
 
 	if (step && (!is_leaf(f, first, level) || !can_be_leaf(ss, level + 1, first & f->addr_mask)))
 		return false;
-	for (unsigned i = 1; i < ENTRIES; i++)
+	/* From the end: a table that is being filled ends in what it was full of. */
+	for (unsigned i = ENTRIES - 1; i > 0; i--)
 		if ((load_entry(&table[i]) & ~f->hardware_bits) != first + i * step)
 			return false;
 	*merged = step ? first | f->large_bit : first;
@@ -329,7 +298,37 @@ static int fill_stash(struct ss_op *op)
 	return 0;
 }
 
-static int run(struct ss_op *op)
+/*
+ * The short way for one page whose tables are all there, as most are. False: there is none for it.
+ */
+static bool apply_to_page(struct ss_op *op)
+{
+	const struct ss_format *f = op->ss->format;
+	uint64_t *table = op->ss->root, *slots[TOP_LEVEL + 1], *tables[TOP_LEVEL + 1];
+	uint64_t gpa = op->start_gpa, entry, merged;
+	unsigned level;
+
+	for (level = TOP_LEVEL;; level--) {
+		tables[level] = table;
+		slots[level] = &table[gpa >> (PAGE_SHIFT + 9 * (level - 1)) & (ENTRIES - 1)];
+		entry = load_entry(slots[level]);
+		if (level == 1)
+			break;
+		if (!is_table(f, entry, level))
+			return false;
+		table = table_of(f, entry);
+	}
+	if (is_done(op, entry, 1, gpa, gpa))
+		return true;
+	set_entry(op, slots[1], new_entry(op, entry, 1, gpa), true);
+	for (; level < TOP_LEVEL && merged_entry(op->ss, tables[level], level, &merged); level++) {
+		set_entry(op, slots[level + 1], merged, true);
+		retire_table(op, tables[level]);
+	}
+	return true;
+}
+
+static int apply_twice(struct ss_op *op)
 {
 	struct second_stage *ss = op->ss;
 	int err;
@@ -343,6 +342,18 @@ static int run(struct ss_op *op)
 	op->writes = 0;
 	apply(op, ss->root, 0, TOP_LEVEL, 0, true);
 	ASSERT(op->tables == 0 && !op->stash);
+	return 0;
+}
+
+static int run(struct ss_op *op)
+{
+	struct second_stage *ss = op->ss;
+	int err = 0;
+
+	if (op->end_gpa - op->start_gpa != PAGE_SIZE || !apply_to_page(op))
+		err = apply_twice(op);
+	if (err)
+		return err;
 	if (op->live_changed)
 		__atomic_store_n(&ss->generation, ss->generation + 1, __ATOMIC_RELEASE);
 	return 0;
@@ -448,27 +459,7 @@ bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out)
 	return true;
 }
 
-/* The leaf that maps `gpa`, NULL: none. */
-static uint64_t *leaf_of(const struct second_stage *ss, uint64_t gpa, unsigned *level)
-{
-	const struct ss_format *f = ss->format;
-	uint64_t *table = ss->root, *slot;
-
-	if (gpa >= BIT(SS_GPA_BITS))
-		return NULL;
-	for (*level = TOP_LEVEL;; --*level) {
-		uint64_t entry;
-
-		slot = &table[gpa / level_size(*level) % ENTRIES];
-		entry = load_entry(slot);
-		if (!is_table(f, entry, *level))
-			return is_present(f, entry) ? slot : NULL;
-		table = table_of(f, entry);
-	}
-}
-
-/* Leaves of 4 KiB in the place of the larger one that maps `gpa`. */
-static int split_leaf(struct second_stage *ss, uint64_t gpa)
+int ss_split_leaf(struct second_stage *ss, uint64_t gpa)
 {
 	struct ss_op op = {
 		.ss = ss,
@@ -478,63 +469,6 @@ static int split_leaf(struct second_stage *ss, uint64_t gpa)
 	};
 
 	return run(&op);
-}
-
-static uint64_t bits_of(const struct ss_format *f, unsigned access)
-{
-	return (access & SS_ACCESSED ? f->accessed_bit : 0) | (access & SS_DIRTY ? f->dirty_bit : 0);
-}
-
-static unsigned access_of(const struct ss_format *f, uint64_t entry)
-{
-	return (entry & f->accessed_bit ? SS_ACCESSED : 0) | (entry & f->dirty_bit ? SS_DIRTY : 0);
-}
-
-int ss_access(struct second_stage *ss, gpa_t gpa, unsigned clear, unsigned set, unsigned *was)
-{
-	const struct ss_format *f = ss->format;
-	unsigned level;
-	uint64_t *slot = leaf_of(ss, gpa.v, &level);
-	uint64_t entry;
-	int err;
-
-	*was = 0;
-	if (!slot)
-		return 0;
-	if (!(ss->flags & SS_ACCESS_BITS)) {
-		*was = SS_ACCESSED | SS_DIRTY;
-		return 0;
-	}
-	if ((clear | set) && level > 1 && (ss->flags & SS_SMALL_PAGES)) {
-		err = split_leaf(ss, gpa.v);
-		if (err)
-			return err;
-		slot = leaf_of(ss, gpa.v, &level);
-	}
-	/* The processor sets bits there at the same time. */
-	entry = __atomic_fetch_or(slot, bits_of(f, set), __ATOMIC_ACQ_REL);
-	if (clear)
-		entry = __atomic_fetch_and(slot, ~bits_of(f, clear), __ATOMIC_ACQ_REL) &
-			(entry | ~bits_of(f, set));
-	*was = access_of(f, entry);
-	if (*was & clear)
-		__atomic_store_n(&ss->generation, ss->generation + 1, __ATOMIC_RELEASE);
-	return 0;
-}
-
-void ss_mark_written(const struct second_stage *ss, gpa_t gpa)
-{
-	unsigned level;
-	uint64_t *slot = leaf_of(ss, gpa.v, &level);
-	uint64_t bits = bits_of(ss->format, SS_ACCESSED | SS_DIRTY), entry;
-
-	if (!slot)
-		return;
-	entry = load_entry(slot);
-	while (is_leaf(ss->format, entry, level) && (entry & bits) != bits &&
-	       !__atomic_compare_exchange_n(slot, &entry, entry | bits, false, __ATOMIC_ACQ_REL,
-					    __ATOMIC_ACQUIRE))
-		;
 }
 
 int ss_init(struct second_stage *ss, const struct ss_format *format, struct page_source *pages,

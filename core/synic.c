@@ -8,6 +8,7 @@
 #include <hv/status.h>
 #include <string.h>
 #include <trivet/apic.h>
+#include <trivet/event_ring.h>
 #include <trivet/intercept.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
@@ -156,6 +157,13 @@ static void write_message(struct vp *vp, struct synic_message *message, struct h
 		intercept_take_message(message, &made);
 		fill_slot(slot, &made, more);
 		break;
+	case SYNIC_RING:
+		if (event_ring_fill_message(vp, &made)) {
+			enqueue(vp, message);
+			more = true;
+		}
+		fill_slot(slot, &made, more);
+		break;
 	default:
 		break;
 	}
@@ -279,8 +287,12 @@ static uint32_t take_inbox(struct vp *vp)
 	while (oldest) {
 		struct synic_message *next = oldest->next;
 
-		sints |= 1u << oldest->sint;
-		enqueue(vp, oldest);
+		if (oldest->sender == SYNIC_DOORBELL) {
+			event_ring_add(vp, oldest);
+		} else {
+			sints |= 1u << oldest->sint;
+			enqueue(vp, oldest);
+		}
 		oldest = next;
 	}
 	return sints;
@@ -386,6 +398,7 @@ static void drop_messages(struct vp *vp)
 {
 	vp->synic.wanted = 0;
 	take_inbox(vp);
+	event_ring_drop(vp);
 	for (unsigned int i = 0; i < HV_SINT_COUNT; i++) {
 		struct synic_message *message;
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <hv/cpuid.h>
 #include <hv/msr.h>
+#include <trivet/event_ring.h>
 #include <trivet/hv_msr.h>
 #include <trivet/partition.h>
 #include <trivet/synic.h>
@@ -65,10 +66,13 @@ int synic_read_page(struct vp *vp, uint32_t msr, uint64_t *value)
 
 int synic_write_page(struct vp *vp, uint32_t msr, uint64_t value)
 {
+	bool was_enabled = overlay_enabled(page_of(&vp->synic, msr));
 	int err = overlay_write_msr(vp->partition, vp, page_of(&vp->synic, msr), value);
 
 	if (err)
 		return err;
+	if (msr == HV_MSR_SIRBP && !was_enabled && overlay_enabled(&vp->synic.ring_page))
+		event_ring_restart(vp);
 	update_ready(vp);
 	return 0;
 }

@@ -7,6 +7,7 @@
 # OUTDIR is one that fetch-kernel.sh or build-root-kernel.sh (no modules) filled; the result is OUTDIR/initrd (a cpio archive, not
 # compressed: that is the quickest under emulation).  It holds busybox, scripts/initramfs/init and
 # bin/, the kernel modules listed below in load order, kexec with its libraries, and a copy of each DIR.
+# Environment: MODULES="kvm" (more groups of modules).
 # Quick when nothing changed.  Needs busybox-static, cpio, kmod, kexec-tools; needs no root
 # (the /dev/console node comes with the kernel's own built-in archive).
 #
@@ -28,11 +29,12 @@ release=$(cat "$out/release")
 initrd=$out/initrd
 
 # Modules by group; a name that this kernel has built in, or does not have, is left out.
-groups="virtio ata net fs"
+groups="virtio ata net fs ${MODULES:-}"
 virtio="virtio_pci virtio_blk virtio_net virtio_rng"
 ata="ahci ata_piix sd_mod nvme"
 net="e1000e"
 fs="vfat nls_cp437 nls_ascii nls_utf8 ext4 efivarfs"
+kvm="squashfs kvm-amd kvm-intel"	# for the disk of build-vm-disk.sh, and to compare with KVM
 
 [ $# -gt 0 ] || { [ -s "$initrd" ] &&
 	[ -z "$(find "$here/make-initramfs.sh" "$here/initramfs" "$out/package" -newer "$initrd")" ] && exit 0; }

@@ -6,7 +6,7 @@
 #     qemu.sh DISK.img LOGFILE [more QEMU arguments]
 #
 # Environment: SMP=2  MEM=1024 (MiB)  CPU=EPYC  QEMU=qemu-system-x86_64  OVMF_CODE, OVMF_VARS (files)
-# QEMU_MEND (tests/qemu_mend.c, built)
+# QEMU_MEND (tests/qemu_mend.c, built)  VM_DISK (of build-vm-disk.sh: the root partition's guests)
 set -euo pipefail
 
 (($# >= 2)) || { echo "usage: qemu.sh DISK.img LOGFILE [QEMU arguments]" >&2; exit 2; }
@@ -25,4 +25,5 @@ exec env LD_PRELOAD="${QEMU_MEND:-}" "${qemu[@]}" -accel tcg -machine q35 -cpu "
 	-drive "if=pflash,unit=1,format=raw,snapshot=on,file=$vars" \
 	-drive "if=none,id=disk,format=raw,file=$disk" -device virtio-blk-pci,drive=disk,bootindex=0 \
 	-netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
+	${VM_DISK:+-drive "if=none,id=vm,format=raw,readonly=on,file=$VM_DISK" -device virtio-blk-pci,drive=vm,serial=vm} \
 	-device virtio-rng-pci "$@"

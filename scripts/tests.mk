@@ -72,7 +72,7 @@ FUZZ_CFLAGS := $(UNIT_CFLAGS) -O2 -DTRIVET_DEBUG -fsanitize=fuzzer-no-link
 # What of core/ is the hypervisor's interface, and what that stands on. fuzz_hypercall links all of it (but for what it includes); the
 # coverage that is reported is that of ABI_SOURCES.
 ABI_BENEATH := $(wildcard core/apic*.c) svm/npt.c vmx/ept.c $(patsubst %,core/%.c,decode emulate guest_access guest_walk \
-	lock lp_interrupts lp_tsc memory_types page_alloc root second_stage vp vp_apic page_source page_use)
+	lock lp_interrupts lp_tsc memory_types page_alloc root second_stage second_stage_access vp vp_apic page_source page_use)
 ABI_SOURCES := $(filter-out $(ABI_BENEATH),$(sort $(wildcard core/calls_*.c core/hv_*.c core/hypercall*.c core/synic*.c core/vp_*.c) \
 	$(patsubst %,core/%.c,abi_log deposit flush gpa_space guest_crash guest_memory overlay partition port reference_time run_time \
 	statistics synthetic_timer)))
@@ -265,7 +265,7 @@ test-guests: efi guests bochs root-kernel vmm
 	@$(call suite,guests)
 
 #: make test-linux          stock Debian kernels, and Linux with /dev/mshv, under the hypervisor (ARGS as above)
-test-linux: efi guests bochs root-kernel
+test-linux: efi guests bochs root-kernel vm-disk
 	@$(call suite,linux)
 
 #: make test                everything: lint, scripts, unit, fuzz, guests, linux; last line `N passed, N failed, N skipped`
@@ -288,6 +288,7 @@ bochs: $(SETUP)
 bench: efi guests kernel $(if $(filter intel,$(CPU)),bochs)
 	@$(if $(filter intel,$(CPU)),$(MAKE) --no-print-directory OUT=$(OUT)/marked CC='$(CC) -DTRIVET_MARK_VMCS' efi)
 	@$(SUITE_ENV) CPU='$(CPU)' MARKED_EFI=$(abspath $(OUT)/marked/trivet.efi) $(PYTHON) tests/bench/bench.py
+	@$(if $(filter intel,$(CPU)),,$(SUITE_ENV) $(PYTHON) tests/bench/bench_vm.py)
 	@$(if $(filter intel,$(CPU)),,$(MAKE) --no-print-directory fuzz-bench)
 
 # ---------------------------------------------------------------------------------------------------
@@ -307,8 +308,10 @@ MEM ?= 1024
 LOG ?=
 CPU ?= amd
 RUN := $(OUT)/run
+# Guests of the root partition: QEMU and kernels for `vm` in its shell. Bochs has no disk that the root kernel knows.
+VM_DISK := $(if $(filter mshv,$(ROOT)),$(if $(filter intel,$(CPU)),,$(OUT)/linux/vm/vm.squashfs))
 
-.PHONY: kernel root-kernel run image
+.PHONY: kernel root-kernel vm-disk run image
 #: make kernel              the stock kernel of make run; ROOT=mshv: the one with /dev/mshv (minutes, once)
 kernel: $(SETUP)
 	@scripts/$(if $(filter mshv,$(ROOT)),build-root-kernel.sh,fetch-kernel.sh) $(KERNEL_DIR)
@@ -316,6 +319,10 @@ kernel: $(SETUP)
 
 root-kernel:
 	@$(MAKE) --no-print-directory ROOT=mshv kernel
+
+#: make vm-disk             the disk with QEMU and guest kernels for `vm` in the root's shell (make run ROOT=mshv makes it)
+vm-disk: $(SETUP)
+	@scripts/build-vm-disk.sh $(OUT)/linux/vm
 
 # The stock kernel is only fetched when no other was given.
 image_of = CMDLINE='$(CMDLINE)' LOG='$(LOG)' FIRST='$(2)' INTERFACE='$(if $(filter mshv,$(ROOT)),hv)' \
@@ -332,17 +339,18 @@ run_machine = CPU='$(CPU:amd=EPYC)' QEMU_MEND='$(abspath $(OUT)/qemu-mend.so)' s
 endif
 
 #: make run                 a stock Debian kernel on Trivet, console here (Ctrl-A x leaves); variables:
-#:                          ROOT=mshv: Linux with /dev/mshv as root partition (its kernel is built once, some minutes)
+#:                          ROOT=mshv: Linux with /dev/mshv as root partition (its kernel is built once, some minutes);
+#:                          `vm` in its shell starts a guest, vm -h tells how
 #:                          SMP=2 MEM=1024 KERNEL= INITRD= CMDLINE= LOG=error|warn|info|debug
 #:                          CPU=amd|intel|QEMU model; intel: in Bochs, BOCHS_CPU=corei7_haswell_4770
-run: efi $(RUN_NEEDS) $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel)
+run: efi $(RUN_NEEDS) $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel) $(if $(VM_DISK),vm-disk)
 	@mkdir -p $(RUN)
 	@$(call image_of,$(RUN)/disk.img,$(RUN_FIRST))
 	@: > $(RUN)/trivet.log
 	@echo "  The hypervisor's log: tail -f $(RUN)/trivet.log"
 	@$(if $(RUN_FIRST),echo "  Bochs interprets each instruction: some 10 s to the kernel and a minute to its shell.")
 	@echo "  The root's console follows; Ctrl-A x leaves."
-	@SMP='$(SMP)' MEM='$(MEM)' $(run_machine) $(RUN)/disk.img $(RUN)/trivet.log
+	@SMP='$(SMP)' MEM='$(MEM)' VM_DISK='$(VM_DISK)' $(run_machine) $(RUN)/disk.img $(RUN)/trivet.log
 
 #: make image               build/trivet.img, a disk image with the same content
 image: efi $(if $(filter $(KERNEL_DIR)/%,$(KERNEL) $(INITRD)),kernel)

@@ -114,6 +114,7 @@ HV_ASSERT_OFFSET(struct hv_output_get_partition_id, partition_id, 0);
 #define HV_PROPERTY_GUEST_OS_ID 0x00070000u
 #define HV_PROPERTY_PROCESSOR_VIRTUALIZATION_FEATURES 0x00080000u
 #define HV_PROPERTY_VMM_CAPABILITIES 0x00090007u
+#define HV_PROPERTY_ASSIGNABLE_SYNTHETIC_PROC_FEATURES 0x00090009u
 
 /* UNIMPLEMENTED_MSR_ACTION */
 #define HV_UNIMPLEMENTED_MSR_FAULT 0u
@@ -307,6 +308,21 @@ HV_ASSERT_OFFSET(struct hv_input_register_intercept_result, partition_id, 0);
 HV_ASSERT_OFFSET(struct hv_input_register_intercept_result, vp_index, 8);
 HV_ASSERT_OFFSET(struct hv_input_register_intercept_result, intercept_type, 12);
 HV_ASSERT_OFFSET(struct hv_input_register_intercept_result, parameters, 16);
+
+/* HvCallUnregisterInterceptResult, of a CPUID result */
+struct hv_input_unregister_intercept_result {
+	uint64_t partition_id;
+	uint32_t vp_index;
+	uint32_t intercept_type;
+	uint32_t input_eax;
+	uint32_t input_ecx;
+};
+HV_ASSERT_SIZE(struct hv_input_unregister_intercept_result, 24);
+HV_ASSERT_OFFSET(struct hv_input_unregister_intercept_result, partition_id, 0);
+HV_ASSERT_OFFSET(struct hv_input_unregister_intercept_result, vp_index, 8);
+HV_ASSERT_OFFSET(struct hv_input_unregister_intercept_result, intercept_type, 12);
+HV_ASSERT_OFFSET(struct hv_input_unregister_intercept_result, input_eax, 16);
+HV_ASSERT_OFFSET(struct hv_input_unregister_intercept_result, input_ecx, 20);
 
 /* HvCallAssertVirtualInterrupt */
 #define HV_INTERRUPT_FIXED 0u

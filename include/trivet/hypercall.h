@@ -49,11 +49,12 @@ enum hypercall_mode {
 };
 
 enum hypercall_result {
-	HYPERCALL_DONE,	 /* the result is in vp->gpr; the instruction is complete */
-	HYPERCALL_AGAIN, /* leave RIP on the instruction; the registers hold the progress */
+	HYPERCALL_DONE, /* the result is in vp->gpr; the instruction is complete */
+	/* Leave RIP on the instruction; the registers hold the progress. A child's VP may be held: its parent answers first, or in its place. */
+	HYPERCALL_AGAIN,
 	HYPERCALL_MOVED, /* the call itself set RIP: leave it */
 	HYPERCALL_FAULT_UD,
-	HYPERCALL_FAULT_GP, /* a parameter page isn't there: a memory intercept, which the root has no parent for */
+	HYPERCALL_FAULT_GP, /* a parameter page isn't there, and nobody could bring it in */
 };
 
 /* VMCALL or VMMCALL of a VP whose partition has the interface, on its own LP. */

@@ -71,7 +71,7 @@ enum fault_result intercept_parameters(struct vp *vp, gpa_t gpa, bool is_write);
 /* A hypercall that the parent answers: it sets RAX and RIP. */
 void intercept_hypercall(struct vp *vp);
 
-/* The end of a level-triggered interrupt that the parent asserted. Also of a borrowed VP. */
+/* The end of an interrupt: the parent asserted it if it is level-triggered, and wants to know then. Also of a borrowed VP. */
 void intercept_apic_eoi(struct vp *vp, uint8_t vector);
 
 /* The slots of `sints` are free, which the parent waited for. False: it has another intercept to answer first. Also of a borrowed VP. */

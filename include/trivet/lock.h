@@ -10,10 +10,11 @@
 #include <trivet/types.h>
 
 enum lock_rank {
-	LOCK_RANK_PARTITIONS = 1, /* the table of all partitions, and their life */
+	LOCK_RANK_PARTITIONS = 1, /* the life of children */
 	LOCK_RANK_BORROW = 2,	  /* a VP that its parent looks at; held while its LP stops it */
 	LOCK_RANK_PARTITION = 3,  /* a partition's GPA space */
 	LOCK_RANK_HOST_PAGING = 4,
+	LOCK_RANK_PARTITION_TABLE = 4,	 /* partitions by number */
 	LOCK_RANK_DEPOSIT = 4,		 /* what was deposited for a partition */
 	LOCK_RANK_DEVICE_INTERRUPTS = 4, /* a partition's device interrupts */
 	LOCK_RANK_PORTS = 4,		 /* a partition's ports and connections */

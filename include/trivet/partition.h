@@ -92,7 +92,7 @@ static inline bool partition_is_root(const struct partition *partition)
 struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status);
 
 /*
- * A child of the caller's partition, for the hypercalls of those names (calls_partition.c). HV_STATUS_*; HYPERCALL_RESTART: a part is done, or
+ * A child of the caller's partition, for the hypercalls of those names (calls_partition.c); core/children.c. HV_STATUS_*; HYPERCALL_RESTART: a part is done, or
  * another LP is at it: again.
  */
 struct hv_input_create_partition;
@@ -102,6 +102,10 @@ uint16_t partition_finalize(struct partition *child, struct vp *caller);
 uint16_t partition_delete(struct partition *child, struct vp *caller);
 uint16_t partition_create_vp(struct partition *child, uint32_t index);
 uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_t index);
+
+/* From now on it has a number, and its parent finds it by that. False: there are too many. And no longer. */
+bool partition_publish(struct partition *child);
+void partition_unpublish(struct partition *child);
 
 /* How many there are, the root included. */
 uint32_t partition_count(void);

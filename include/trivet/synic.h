@@ -22,6 +22,8 @@ enum synic_sender {
 	SYNIC_PORT,	 /* struct port_buffer */
 	SYNIC_TIMER,	 /* struct stimer: written at the moment of delivery */
 	SYNIC_INTERCEPT, /* struct vp_intercepts of a child's VP: the same */
+	SYNIC_RING,	 /* synic.ring_message: the same */
+	SYNIC_DOORBELL,	 /* struct port: no message, but goes to the event ring */
 };
 
 /* A message's place in an inbox or a queue. */
@@ -56,6 +58,11 @@ struct synic {
 	struct overlay message_page; /* SIMP */
 	struct overlay event_page;   /* SIEFP */
 	struct overlay ring_page;    /* SIRBP: event rings of doorbells */
+	/* core/event_ring.c */
+	struct synic_queue bells;	   /* what waits for room in a ring; a list by `next` */
+	struct synic_message ring_message; /* "something is in a ring" */
+	uint16_t ring_sints;		   /* of which rings */
+	uint8_t ring_head[HV_SINT_COUNT];  /* where the next one goes */
 };
 
 /* For a new VP: everything disabled, SINTs masked, pages zeroed. -ENOMEM. */

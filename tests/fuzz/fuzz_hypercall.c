@@ -261,7 +261,7 @@ static void finish(void)
 		synic_destroy(vp);
 		overlay_destroy(&vp->assist.page);
 	}
-	port_space_destroy(&root_partition.ports);
+	port_space_destroy(&root_partition);
 	CHECK(port_pages() == 0);
 	pages_at_start -= OVERLAYS_OF_VP * root_partition.vp_count;
 	CHECK(used_pages() == pages_at_start + owned_pages() + leaf_made);

@@ -22,9 +22,9 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes minutes")
 
 
-def stock_kernel(name, meta):
+def stock_kernel(name, meta, modules=""):
     out = KERNELS / name
-    env = {**os.environ, "META": meta}
+    env = {**os.environ, "META": meta, "MODULES": modules}
     for script in ("fetch-kernel.sh", "make-initramfs.sh"):
         subprocess.run([TOP / "scripts" / script, out], env=env, check=True)
     return out
@@ -49,6 +49,31 @@ def mshv_kernel():
     for script in ("build-root-kernel.sh", "make-initramfs.sh"):
         subprocess.run([TOP / "scripts" / script, out], check=True)
     return out
+
+
+@pytest.fixture(scope="session")
+def vm_disk():
+    """The disk from which a root runs guests: Debian's QEMU, kernels"""
+    subprocess.run([TOP / "scripts" / "build-vm-disk.sh", KERNELS / "vm"], check=True)
+    return KERNELS / "vm" / "vm.squashfs"
+
+
+@pytest.fixture(scope="session")
+def kvm_kernel():
+    """The cloud kernel with KVM's modules in its RAM disk: what Trivet is compared with"""
+    return stock_kernel("kvm", "linux-image-cloud-amd64", "kvm")
+
+
+@pytest.fixture(scope="session")
+def vm_files(tmp_path_factory):
+    """For the EFI system partition: guest/* of this folder, hostile.c built; path there -> file"""
+    folder, source = tmp_path_factory.mktemp("guest"), Path(__file__).parent / "guest"
+    subprocess.run(["nasm", "-f", "elf64", "-w+all", "-Werror", source / "start.asm", "-o", folder / "start.o"], check=True)
+    subprocess.run(["gcc", "-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-builtin",
+                    "-mgeneral-regs-only", "-mno-red-zone", "-fno-pic", "-fno-stack-protector", "-fcf-protection=none", "-static",
+                    "-nostdlib", "-Wl,--build-id=none,-N,--no-warn-rwx-segments,-e,start,-Ttext=0x200000", folder / "start.o",
+                    source / "hostile.c", "-o", folder / "hostile"], check=True)
+    return {f"/guest/{file.name}": file for file in (folder / "hostile", source / "work", source / "kills")}
 
 
 @pytest.fixture(scope="session")

@@ -297,7 +297,7 @@ class Machine:
         """Run a command line (one line, no trailing `&`) in the root's shell; (output, status)."""
         # The marks are split so that the shell's echo of the line is not taken for them
         self.send(f"echo '@@''BEGIN'; {command}; echo \"@@\"\"END $?@@\"\n")
-        self.expect(rb"@@BEGIN\r?\n", 60, f"start of `{command}`")
+        self.expect(rb"@@BEGIN\r*\n", 60, f"start of `{command}`")
         m = self.expect(rb"@@END (\d+)@@", timeout, f"end of `{command}`")
         output = ANSI.sub("", self.console.before.decode(errors="replace")).replace("\r", "")
         return output.strip("\n"), int(m[1])

@@ -2,11 +2,15 @@
 /*
  * A partition that is connected to its own ports: message port 1 (SINT 2, VP 0) by connection 0x11, event port 2 (SINT 3,
  * any VP, flags 100 to 109) by 0x12. VP 1 makes the calls.
+ * And a child of it, 7, whose only VP runs on the LP of VP 1 when a test says so; it is borrowed otherwise.
  */
 #ifndef TRIVET_TESTS_PORT_FAKE_H
 #define TRIVET_TESTS_PORT_FAKE_H
 
 #include "synic_fake.h"
+#include <trivet/backend.h>
+#include <trivet/doorbell.h>
+#include <trivet/event_ring.h>
 
 #define SELF HV_PARTITION_ID_SELF
 
@@ -15,12 +19,94 @@ static struct hv_input_connect_port connect_input;
 static struct hv_input_post_message message;
 static uint64_t authority_refuses; /* this id */
 
+/* ---- The child ---- */
+
+static struct partition child;
+static struct vp *child_vp, *child_vps[1];
+static struct lp *child_lp;
+static struct insn insn_at_rip;
+static struct vp_context context_at_rip;
+static bool undecodable;
+static unsigned int borrows;
+
+struct lp *this_lp(void)
+{
+	return child_lp;
+}
+
+void vp_borrow(struct vp *vp, struct vp *self)
+{
+	assert_ptr_equal(vp, child_vp);
+	assert_ptr_not_equal(vp, self);
+	assert_int_equal(vp->holds, 0);
+	vp->holds = VP_HOLD_ACCESS;
+	borrows++;
+}
+
+void vp_return(struct vp *vp)
+{
+	assert_int_equal(vp->holds, VP_HOLD_ACCESS);
+	vp->holds = 0;
+}
+
+int vp_decode_current(struct vp *vp, struct vp_context *context, struct insn *insn)
+{
+	assert_ptr_equal(vp, child_vp);
+	*context = context_at_rip;
+	*insn = insn_at_rip;
+	return undecodable ? -ENOTSUP : 0;
+}
+
+static void set_context(struct vp *vp, const struct vp_context *context)
+{
+	assert_ptr_equal(vp, child_vp);
+	context_at_rip = *context;
+}
+
+static const struct backend fake_backend = { .set_context = set_context };
+const struct backend *backend = &fake_backend;
+
+/* Its tables come from the same pool; how many there are doesn't matter to the root. */
+static inline void make_child(void)
+{
+	memset(&child, 0, sizeof(child));
+	child.id = 7;
+	child.hv = true;
+	child.parent = &part;
+	child.pages = &host_pages;
+	child.ports.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PORTS);
+	child_vp = make_vp(&child, 0);
+	child_vps[0] = child_vp;
+	child.vps = child_vps;
+	child.vp_count = 1;
+	child_lp = lps[1];
+	child_vp->lp = child_lp;
+	for (unsigned int i = 0; i < FAKE_VPS; i++)
+		lps[i]->root_vp = vps[i];
+	borrows = 0;
+	undecodable = false;
+}
+
+/* In the order of a deletion. */
+static inline void destroy_child(void)
+{
+	if (!child_vp)
+		return;
+	port_space_disconnect(&child, vps[1]);
+	assert_ptr_equal(flushed_space, &part);
+	free_vp(child_vp);
+	port_space_destroy(&child);
+	child_vp = NULL;
+}
+
 struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status)
 {
 	(void)privilege;
 	*status = HV_STATUS_SUCCESS;
 	if (id == HV_PARTITION_ID_SELF || id == caller->partition->id)
 		return caller->partition;
+	if (caller->partition == &part && child_vp && id == child.id)
+		return &child;
 	*status = id == authority_refuses ? HV_STATUS_ACCESS_DENIED : HV_STATUS_INVALID_PARTITION_ID;
 	return NULL;
 }

@@ -25,6 +25,7 @@
 #include <trivet/hypercall.h>
 #include <trivet/intercept.h>
 #include <trivet/page_alloc.h>
+#include <trivet/page_source.h>
 #include <trivet/partition.h>
 #include <trivet/port.h>
 #include <trivet/synic.h>
@@ -144,6 +145,14 @@ uint64_t tsc_from_100ns(const struct reference_time *time, uint64_t duration_100
 	return duration_100ns * TICKS_PER_100NS + ratio_is_rounded_up;
 }
 
+static struct partition *flushed_space;
+
+void flush_space(struct partition *partition, struct vp *self)
+{
+	(void)self;
+	flushed_space = partition;
+}
+
 /* ---- Overlays: a page, and an MSR ---- */
 
 static bool overlay_refuses;
@@ -238,7 +247,7 @@ void vp_send_fixed(struct vp *target, struct vp *sender, uint8_t vector)
 
 /* ---- Set-up ---- */
 
-static void make_vp(uint32_t index)
+static struct vp *make_vp(struct partition *partition, uint32_t index)
 {
 	static const struct apic_config config = {
 		.x2apic = true,
@@ -252,15 +261,20 @@ static void make_vp(uint32_t index)
 
 	memset(vp, 0, sizeof(*vp));
 	vp->apic_page = aligned_alloc(PAGE_SIZE, PAGE_SIZE);
-	vp->partition = &part;
+	vp->partition = partition;
 	vp->index = index;
-	vp->lp = lps[index] = calloc(1, sizeof(struct lp));
-	vp->lp->vp = vp;
 	assert_int_equal(apic_init(&vp->apic, &config, vp->apic_page), 0);
 	assert_int_equal(apic_mmio_write(&vp->apic, APIC_REG_SVR, 4, 0x1ff), 0);
 	stimers_init(vp);
 	assert_int_equal(synic_init(vp), 0);
-	vps[index] = vp;
+	return vp;
+}
+
+static void free_vp(struct vp *vp)
+{
+	synic_destroy(vp);
+	free(vp->apic_page);
+	free(vp);
 }
 
 static void *pool_memory;
@@ -274,12 +288,16 @@ static int fake_setup(void **state)
 	memset(&part, 0, sizeof(part));
 	part.id = 1;
 	part.hv = true;
+	part.pages = &host_pages;
 	part.features = HV_FEATURE_DIRECT_TIMERS | HV_FEATURE_SINT_POLLING;
 	part.ports.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PORTS);
 	now_100ns = 1000000;
 	ratio_is_rounded_up = 0;
-	for (uint32_t i = 0; i < FAKE_VPS; i++)
-		make_vp(i);
+	for (uint32_t i = 0; i < FAKE_VPS; i++) {
+		vps[i] = make_vp(&part, i);
+		vps[i]->lp = lps[i] = calloc(1, sizeof(struct lp));
+		lps[i]->vp = vps[i];
+	}
 	part.vps = vps;
 	part.vp_count = FAKE_VPS;
 	kicks = timer_updates = mode_changes = 0;
@@ -295,12 +313,10 @@ static int fake_teardown(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < FAKE_VPS; i++) {
-		synic_destroy(vps[i]);
-		free(vps[i]->apic_page);
-		free(vps[i]);
+		free_vp(vps[i]);
 		free(lps[i]);
 	}
-	port_space_destroy(&part.ports);
+	port_space_destroy(&part);
 	assert_int_equal(page_pool_free_pages(&host_pool), pool_pages_at_start);
 	page_pool_check(&host_pool);
 	free(pool_memory);

@@ -1,4 +1,4 @@
-/* unit: core/calls_gpa.c core/gpa_space.c core/overlay.c core/page_use.c core/deposit.c core/second_stage.c core/page_alloc.c core/page_source.c core/memory_types.c core/guest_memory.c svm/npt.c vmx/ept.c */
+/* unit: core/calls_gpa.c core/gpa_space.c core/overlay.c core/page_use.c core/deposit.c core/second_stage.c core/second_stage_access.c core/page_alloc.c core/page_source.c core/memory_types.c core/guest_memory.c svm/npt.c vmx/ept.c */
 /* libs: pthread */
 /* SPDX-License-Identifier: MIT */
 /*

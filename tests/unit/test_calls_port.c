@@ -1,4 +1,4 @@
-/* unit: core/calls_message.c core/calls_port.c core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/page_alloc.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c */
+/* unit: core/calls_message.c core/calls_port.c core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/doorbell.c core/emulate.c core/event_ring.c core/page_alloc.c core/page_source.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c */
 /* SPDX-License-Identifier: MIT */
 /* Hypercalls that make and remove ports and connections: each refusal, messages under way, limits, and memory that ends. */
 #include "port_fake.h"

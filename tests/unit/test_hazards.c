@@ -1,4 +1,4 @@
-/* unit: core/overlay.c core/hypercall_page.c core/reference_time.c core/flush.c core/vp_set.c core/second_stage.c core/page_alloc.c core/page_source.c core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c svm/npt.c */
+/* unit: core/overlay.c core/hypercall_page.c core/reference_time.c core/flush.c core/vp_set.c core/second_stage.c core/page_alloc.c core/page_source.c core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/event_ring.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c svm/npt.c */
 /* libs: pthread */
 /* SPDX-License-Identifier: MIT */
 /*
@@ -22,6 +22,7 @@
 #include <trivet/flush.h>
 #include <trivet/host_memory.h>
 #include <trivet/hv_msr.h>
+#include <trivet/intercept.h>
 #include <trivet/hypercall_page.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
@@ -99,6 +100,31 @@ uint64_t lp_tsc_now(uint64_t *moved)
 }
 
 /* The target looks by itself, in enter(). */
+void vp_notify(struct vp *vp)
+{
+	lp_kick(vp->lp);
+}
+
+bool intercept_is_dead(const struct synic_message *message)
+{
+	(void)message;
+	abort();
+}
+
+void intercept_take_message(struct synic_message *message, struct hv_message *content)
+{
+	(void)message;
+	(void)content;
+	abort();
+}
+
+bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
+{
+	(void)vp;
+	(void)sints;
+	abort();
+}
+
 void lp_kick(struct lp *lp)
 {
 	(void)lp;

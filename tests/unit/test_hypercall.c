@@ -15,6 +15,7 @@
 #include <trivet/guest_access.h>
 #include <trivet/hv_msr.h>
 #include <trivet/hypercall.h>
+#include <trivet/intercept.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
@@ -55,6 +56,27 @@ static struct {
 	bool moves_rip;
 	uint8_t fill;
 } handler;
+
+static struct {
+	enum fault_result fault;
+	uint64_t gpa;
+	bool is_write;
+	unsigned int hypercalls;
+} intercept;
+
+enum fault_result intercept_parameters(struct vp *of, gpa_t gpa, bool is_write)
+{
+	assert_ptr_equal(of, vp);
+	intercept.gpa = gpa.v;
+	intercept.is_write = is_write;
+	return intercept.fault;
+}
+
+void intercept_hypercall(struct vp *of)
+{
+	assert_ptr_equal(of, vp);
+	intercept.hypercalls++;
+}
 
 static uint16_t record(struct hypercall *c)
 {
@@ -391,6 +413,78 @@ static void addresses(void **state)
 	}
 }
 
+static struct partition parent;
+
+/* A child's parameters may be brought in by its parent: who then has it try again. */
+static void missing_parameters_of_a_child(void **state)
+{
+	static const struct {
+		enum fault_result fault;
+		enum hypercall_result result;
+	} cases[] = { { FAULT_RETRY, HYPERCALL_AGAIN },
+		      { FAULT_EMULATED, HYPERCALL_AGAIN },
+		      { FAULT_REFUSED, HYPERCALL_FAULT_GP } };
+
+	(void)state;
+	partition.parent = &parent;
+	FOR_EACH_ROW(row)
+	{
+		for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+			handler.calls = 0;
+			intercept.fault = cases[i].fault;
+			if (total_input(row)) {
+				load(HYPERCALL_64, good(row), 1ull << 45, OUT);
+				assert_int_equal(hypercall_dispatch(vp, HYPERCALL_64), cases[i].result);
+				assert_int_equal(intercept.gpa, 1ull << 45);
+				assert_false(intercept.is_write);
+			}
+			if (total_output(row)) {
+				load(HYPERCALL_64, good(row), IN, 1ull << 40);
+				assert_int_equal(hypercall_dispatch(vp, HYPERCALL_64), cases[i].result);
+				assert_int_equal(intercept.gpa, 1ull << 40);
+				assert_true(intercept.is_write);
+			}
+			assert_int_equal(handler.calls, 0);
+		}
+	}
+}
+
+static enum hypercall_result dispatch_with(uint64_t control, uint16_t status)
+{
+	intercept.hypercalls = 0;
+	handler.answer = status;
+	load(HYPERCALL_64, control, IN, OUT);
+	return hypercall_dispatch(vp, HYPERCALL_64);
+}
+
+static void what_a_parent_answers(void **state)
+{
+	static const struct {
+		uint16_t code, status;
+		uint32_t type;
+	} cases[] = { { HV_CALL_POST_MESSAGE, HV_STATUS_INVALID_CONNECTION_ID, 13 },
+		      { HV_CALL_SIGNAL_EVENT, HV_STATUS_INVALID_CONNECTION_ID, 13 },
+		      { HV_CALL_RETARGET_DEVICE_INTERRUPT, HV_STATUS_INVALID_DEVICE_ID, 15 },
+		      { 0x3ff, 0, 8 } };
+
+	(void)state;
+	partition.parent = &parent;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		partition.properties.intercepts = ~INTERCEPT_INSTALLED(cases[i].type);
+		assert_int_equal(dispatch_with(cases[i].code, cases[i].status), HYPERCALL_DONE);
+		assert_int_equal(intercept.hypercalls, 0);
+		partition.properties.intercepts = INTERCEPT_INSTALLED(cases[i].type);
+		assert_int_equal(dispatch_with(cases[i].code, cases[i].status), HYPERCALL_AGAIN);
+		assert_int_equal(intercept.hypercalls, 1);
+		assert_int_equal(vp->gpr[GPR_RCX], cases[i].code); /* as the guest left them */
+		if (i == 3)
+			continue;
+		assert_int_equal(dispatch_with(cases[i].code, HV_STATUS_INVALID_PARAMETER), HYPERCALL_DONE);
+		assert_int_equal(dispatch_with(cases[i].code, 0), HYPERCALL_DONE);
+		assert_int_equal(intercept.hypercalls, 0);
+	}
+}
+
 static void privileges(void **state)
 {
 	(void)state;
@@ -606,6 +700,8 @@ int main(void)
 		TEST(rep_fields),
 		TEST(variable_headers),
 		TEST(addresses),
+		TEST(missing_parameters_of_a_child),
+		TEST(what_a_parent_answers),
 		TEST(privileges),
 		TEST(fast_calls),
 		TEST(xmm_fast_calls),

@@ -35,6 +35,7 @@ static struct vp *vp, *root_vps[2];
 static struct vp *root_table[2];
 static struct vp_child vp_child;
 static struct lp lp;
+static struct apic_page apic_page;
 static union {
 	struct hv_vp_register_page page;
 	uint8_t bytes[PAGE_SIZE];
@@ -645,6 +646,12 @@ static void ends_of_interrupts(void **state)
 
 	(void)state;
 	registers_page.page.is_valid = 1;
+	vp->apic.page = &apic_page;
+	intercept_apic_eoi(vp, 0x41); /* edge-triggered */
+	assert_int_equal(vp->holds, 0);
+	apic_page.reg[(APIC_REG_TMR >> 4) + 2].value = 6; /* 41h and 42h */
+	intercept_apic_eoi(vp, 0x40);
+	assert_int_equal(vp->holds, 0);
 	intercept_apic_eoi(vp, 0x41);
 	message = payload(HV_MESSAGE_X64_APIC_EOI, 8);
 	assert_int_equal(message->vp_index, 4);

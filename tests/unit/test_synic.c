@@ -1,4 +1,4 @@
-/* unit: core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/page_alloc.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c */
+/* unit: core/synic.c core/synic_msr.c core/synthetic_timer.c core/port.c core/event_ring.c core/page_alloc.c core/page_source.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * SynIC: its MSRs, messages from queue to slot, event flags, and what a hostile guest or another processor may do meanwhile.

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The life of child partitions. A child is made of a page of its parent's deposits, and all that serves it of its own. It ends in steps, each
+ * bounded: nothing of it runs, nothing of it waits in any LP, its memory is unmapped, every LP has left the exit handler that it was in,
+ * its pages go back. Only then is its number forgotten.
+ */
+#include <errno.h>
+#include <hv/partition.h>
+#include <hv/status.h>
+#include <trivet/backend.h>
+#include <trivet/gpa_space.h>
+#include <trivet/hypercall.h>
+#include <trivet/hypercall_page.h>
+#include <trivet/log.h>
+#include <trivet/lp.h>
+#include <trivet/partition.h>
+#include <trivet/statistics.h>
+#include <trivet/vp.h>
+#include <trivet/vp_child.h>
+
+#define CHILD_VPS_MAX (PAGE_SIZE / sizeof(struct vp *))
+#define WITHDRAW_BATCH 64u
+static_assert(sizeof(struct partition) <= PAGE_SIZE, "a deposited page");
+
+static struct spinlock life_lock = SPINLOCK_INIT(LOCK_RANK_PARTITIONS); /* states, and tables of VPs */
+static atomic_flag ending = ATOMIC_FLAG_INIT; /* somebody waits for all LPs: one at a time */
+
+/* ---- Creation ---- */
+
+uint16_t partition_create(struct vp *caller, const struct hv_input_create_partition *in, uint64_t *id)
+{
+	struct partition *parent = caller->partition, *child;
+	uint64_t page;
+
+	if (!deposit_alloc(parent, &page))
+		return HV_STATUS_INSUFFICIENT_MEMORY;
+	child = deposit_page_pointer(page);
+	child->own_page = page;
+	child->parent = parent;
+	child->state = PARTITION_CREATED;
+	child->space_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PARTITION);
+	child->deposits.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_DEPOSIT);
+	child->ports.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PORTS);
+	child->device_interrupts.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_DEVICE_INTERRUPTS);
+	deposit_source_init(child);
+	child->properties = (struct partition_properties){
+		.creation_flags = in->flags,
+		.weight = SCHED_WEIGHT_DEFAULT,
+	};
+	child->tsc_offset = 0 - lp_clock(); /* its VPs' TSCs begin with it */
+	cpuid_policy_init(&child->cpuid, in->disabled_processor_features, in->disabled_xsave_features);
+	hv_cpuid_assign(child, 0);
+	if (!partition_publish(child)) {
+		deposit_free(parent, page);
+		return HV_STATUS_NO_RESOURCES;
+	}
+	*id = child->id;
+	return HV_STATUS_SUCCESS;
+}
+
+/* ---- From created to active ---- */
+
+static void destroy_pages(struct partition *child)
+{
+	overlay_destroy(&child->hypercall_page);
+	overlay_destroy(&child->reference_time.page);
+	if (child->vps)
+		child->pages->free(child->pages, child->vps);
+	child->vps = NULL;
+}
+
+static int make_pages(struct partition *child)
+{
+	unsigned int gpa_bits = backend->phys_bits();
+	int err = gpa_space_init(child, gpa_bits < SS_GPA_BITS ? gpa_bits : SS_GPA_BITS);
+
+	if (!err) {
+		child->vps = child->pages->alloc(child->pages);
+		err = child->vps ? 0 : -ENOMEM;
+	}
+	if (!err && child->hv)
+		err = hypercall_page_init(child);
+	if (!err) /* statistics want a clock too */
+		err = reference_time_init(child, lp_tsc_hz(), lp_clock() + child->tsc_offset,
+					  child->tsc_offset);
+	return err;
+}
+
+uint16_t partition_initialize(struct partition *child)
+{
+	int err;
+
+	spin_lock(&life_lock);
+	if (child->state != PARTITION_CREATED) {
+		spin_unlock(&life_lock);
+		return HV_STATUS_INVALID_PARTITION_STATE;
+	}
+	err = make_pages(child);
+	if (!err) {
+		child->state = PARTITION_ACTIVE;
+	} else {
+		while (!gpa_space_destroy(child, NULL)) /* nothing is in it, and nobody has seen it */
+			;
+		destroy_pages(child);
+	}
+	spin_unlock(&life_lock);
+	return err == -ENOMEM ? HV_STATUS_INSUFFICIENT_MEMORY :
+	       err	      ? HV_STATUS_OPERATION_FAILED :
+				HV_STATUS_SUCCESS;
+}
+
+uint16_t partition_create_vp(struct partition *child, uint32_t index)
+{
+	uint16_t status = HV_STATUS_SUCCESS;
+	struct vp *vp;
+	int err;
+
+	if (index >= CHILD_VPS_MAX)
+		return HV_STATUS_INVALID_VP_INDEX;
+	spin_lock(&life_lock);
+	if (child->state != PARTITION_ACTIVE) {
+		status = HV_STATUS_INVALID_PARTITION_STATE;
+	} else if (child->vps[index]) {
+		status = HV_STATUS_INVALID_VP_INDEX;
+	} else {
+		err = vp_create(child, index, NULL, &vp);
+		if (err)
+			status = err == -ENOMEM ? HV_STATUS_INSUFFICIENT_MEMORY :
+						  HV_STATUS_FEATURE_UNAVAILABLE;
+		else
+			__atomic_store_n(&child->vps[index], vp, __ATOMIC_RELEASE);
+		if (!err && index >= child->vp_count)
+			__atomic_store_n(&child->vp_count, index + 1, __ATOMIC_RELEASE);
+	}
+	spin_unlock(&life_lock);
+	return status;
+}
+
+/* ---- The end ---- */
+
+static bool begin_ending(void)
+{
+	return !atomic_flag_test_and_set(&ending);
+}
+
+static void end_ending(void)
+{
+	atomic_flag_clear(&ending);
+}
+
+/* False: its LP, or the parent's that has a message of its, still has to let go. */
+static bool stop_vp(struct vp *vp, struct vp *caller)
+{
+	vp_hold(vp, caller, VP_HOLD_DEAD);
+	if (!atomic_load_explicit(&vp->forgotten, memory_order_acquire) ||
+	    atomic_load_explicit(&vp->wake_queued, memory_order_seq_cst)) {
+		vp_notify(vp);
+		return false;
+	}
+	return intercept_destroy(vp);
+}
+
+static bool stop_vps(struct partition *child, struct vp *caller)
+{
+	bool stopped = true;
+
+	for (uint32_t i = 0; i < child->vp_count; i++)
+		if (child->vps[i])
+			stopped &= stop_vp(child->vps[i], caller);
+	return stopped;
+}
+
+static void destroy_vp(struct vp *vp, struct vp *caller)
+{
+	statistics_forget_vp(vp, caller);
+	vp_destroy(vp);
+}
+
+/* All of it back into its deposits. False: a part is done. */
+static bool tear_down(struct partition *child, struct vp *caller)
+{
+	if (!stop_vps(child, caller))
+		return false;
+	if (child->vps)
+		schedule_synchronize(caller); /* nobody sends to its VPs or ports any more */
+	port_space_destroy(&child->ports);
+	if (!gpa_space_destroy(child, caller))
+		return false;
+	for (uint32_t i = 0; i < child->vp_count; i++) {
+		if (!child->vps[i])
+			continue;
+		destroy_vp(child->vps[i], caller);
+		child->vps[i] = NULL;
+	}
+	statistics_forget_partition(child, caller);
+	cpuid_policy_destroy(child);
+	destroy_pages(child);
+	child->torn_down = true;
+	return true;
+}
+
+uint16_t partition_finalize(struct partition *child, struct vp *caller)
+{
+	uint16_t status = HV_STATUS_SUCCESS;
+
+	if (!begin_ending())
+		return HYPERCALL_RESTART;
+	spin_lock(&life_lock);
+	if (child->state == PARTITION_CREATED)
+		status = HV_STATUS_INVALID_PARTITION_STATE;
+	else
+		child->state = PARTITION_FINALIZED;
+	spin_unlock(&life_lock);
+	if (!status && !child->torn_down && !tear_down(child, caller))
+		status = HYPERCALL_RESTART;
+	end_ending();
+	return status;
+}
+
+/* What wasn't withdrawn goes back all the same. False: a part is done. */
+static bool return_deposits(struct partition *child, struct vp *caller)
+{
+	uint64_t pages[WITHDRAW_BATCH];
+
+	if (deposit_withdraw(child, caller, pages, WITHDRAW_BATCH) == WITHDRAW_BATCH)
+		return false;
+	if (child->deposits.used_pages || child->deposits.free_pages)
+		log_error("p%llu: deleted with %llu pages in use and %llu that its parent can't take: they "
+			  "are lost",
+			  (unsigned long long)child->id, (unsigned long long)child->deposits.used_pages,
+			  (unsigned long long)child->deposits.free_pages);
+	return true;
+}
+
+uint16_t partition_delete(struct partition *child, struct vp *caller)
+{
+	struct partition *parent = child->parent;
+	uint16_t status = HV_STATUS_SUCCESS;
+
+	if (!begin_ending())
+		return HYPERCALL_RESTART;
+	spin_lock(&life_lock);
+	if (child->state == PARTITION_ACTIVE)
+		status = HV_STATUS_INVALID_PARTITION_STATE;
+	else
+		child->state = PARTITION_FINALIZED;
+	spin_unlock(&life_lock);
+	if (!status && !child->torn_down && !tear_down(child, caller))
+		status = HYPERCALL_RESTART;
+	if (!status && !return_deposits(child, caller))
+		status = HYPERCALL_RESTART;
+	if (!status) {
+		partition_unpublish(child);
+		schedule_synchronize(caller);
+		deposit_free(parent, child->own_page);
+	}
+	end_ending();
+	return status;
+}
+
+uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_t index)
+{
+	uint16_t status = HV_STATUS_SUCCESS;
+	struct vp *vp = NULL;
+
+	if (!begin_ending())
+		return HYPERCALL_RESTART;
+	if (child->state != PARTITION_ACTIVE)
+		status = HV_STATUS_INVALID_PARTITION_STATE;
+	else if (index >= child->vp_count || !(vp = child->vps[index]))
+		status = HV_STATUS_INVALID_VP_INDEX;
+	else if (!stop_vp(vp, caller))
+		status = HYPERCALL_RESTART;
+	if (!status) {
+		__atomic_store_n(&child->vps[index], NULL, __ATOMIC_RELEASE);
+		schedule_synchronize(caller);
+		vp_unmap_overlays(vp, caller);
+		destroy_vp(vp, caller);
+	}
+	end_ending();
+	return status;
+}

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Guests that the root partition runs with `vm` (scripts/initramfs/bin/vm): in the foreground on the root's console, or
+by name in the background."""
+import re
+import time
+
+import pexpect
+
+from machine import BARE, SCALE, Machine, Stopped
+
+# On the bare machine the same guests run under KVM: is it the test or Trivet?
+ACCEL = "kvm" if BARE else "mshv"
+END = rb"@@VM (\d+)@@"
+BOOT_S = 90
+TROUBLE = re.compile(r"BUG:|Oops|Call Trace|\bstall|lockup|unchecked MSR|general protection|double fault|Kernel panic|hung_task|"
+                     r"timed? ?out|WARNING: CPU")
+
+
+class GuestError(AssertionError):
+    """The guest did not do what was waited for; the root goes on."""
+
+
+class Guest:
+    """A guest on the root's console. A context manager that ends it; run() and check() are a shell's in the guest."""
+
+    run, check, expect_ready = Machine.run, Machine.check, Machine.expect_ready
+
+    def __init__(self, host, options=""):
+        self.host, self.options, self.over = host, options, False
+
+    @property
+    def console(self):
+        return self.host.console
+
+    def __enter__(self):
+        # In two parts, so that the echo of the line is not the end
+        self.send(f"vm -a {ACCEL} {self.options}; echo \"@@\"\"VM $?@@\"\n")
+        return self
+
+    def __exit__(self, *_):
+        if not self.over:
+            self.leave()
+
+    def send(self, text):
+        self.host.send(text)
+
+    def expect(self, pattern, timeout=60, what=None):
+        what = what or pattern
+        try:
+            index = self.console.expect([pattern, END], timeout=timeout * SCALE)
+        except pexpect.TIMEOUT:
+            said = self.host.console_text()[-1500:]
+            self.leave()
+            raise GuestError(f"vm {self.options}: no {what!r} within {timeout * SCALE:.0f} s\n{said}") from None
+        except (pexpect.EOF, Stopped):
+            return self.host.expect(pattern, 1, what)  # that tells what became of the machine
+        if index == 1:
+            self.over = True
+            raise GuestError(f"vm {self.options}: ended before {what!r}\n{self.host.console_text()[-1500:]}")
+        return self.console.match
+
+    def leave(self):
+        """As a user does: Ctrl-A x"""
+        self.send("\x01x")
+        self.host.expect(END, 30, f"end of vm {self.options} by Ctrl-A x")
+        self.over = True
+
+    def power_off(self):
+        """QEMU's exit status"""
+        self.send("poweroff -f\n")
+        status = int(self.expect_end()[1])
+        return status
+
+    def expect_end(self, timeout=30):
+        try:
+            self.console.expect(END, timeout=timeout * SCALE)
+        except pexpect.TIMEOUT:
+            self.leave()
+            raise GuestError(f"vm {self.options}: did not end within {timeout} s") from None
+        self.over = True
+        return self.console.match
+
+
+class NamedGuest:
+    """A guest in the background, console in a file"""
+
+    def __init__(self, host, name, options):
+        self.host, self.name = host, name
+        host.check(f"vm -a {ACCEL} -n {name} {options}", 60)
+
+    def log(self):
+        return self.host.check(f"cat /run/vm/{self.name}.log").replace("\r", "")
+
+    def running(self):
+        return self.host.run(f"kill -0 $(cat /run/vm/{self.name}.pid) 2>/dev/null")[1] == 0
+
+    def wait_for(self, pattern, timeout=60, or_end=False):
+        """Whether the console shows it in time; `or_end`: or QEMU has ended."""
+        end = time.monotonic() + timeout * SCALE
+        while time.monotonic() < end:
+            if self.host.run(f"grep -qE '{pattern}' /run/vm/{self.name}.log")[1] == 0:
+                return True
+            if not self.running():
+                if or_end:
+                    return False
+                raise GuestError(f"{self.name} ended before {pattern!r}\n{self.trace()}")
+            time.sleep(0.3)
+        raise GuestError(f"{self.name}: no {pattern!r} within {timeout * SCALE:.0f} s\n{self.trace()}")
+
+    def count(self, pattern):
+        return int(self.host.run(f"grep -c '{pattern}' /run/vm/{self.name}.log")[0])
+
+    def trace(self):
+        return self.host.run(f"tail -n 30 /run/vm/{self.name}.log; cat /run/vm/{self.name}.out")[0]
+
+    def wait_end(self, timeout=30):
+        end = time.monotonic() + timeout * SCALE
+        while self.running():
+            if time.monotonic() > end:
+                raise GuestError(f"{self.name}: still running after {timeout * SCALE:.0f} s\n{self.trace()}")
+            time.sleep(0.3)
+
+    def stop(self, signal="TERM"):
+        if self.running():
+            self.host.check(f"kill -{signal} $(cat /run/vm/{self.name}.pid)")
+            self.wait_end()
