@@ -257,9 +257,12 @@ static bool load(struct vp *vp)
 	lp->trace.vp_index = vp->index;
 	flush_idle_end(vp);
 	if (unlikely(vp->last_lp != lp)) {
+		vp->migrations += vp->last_lp != NULL;
 		vp->last_lp = lp;
 		vp_post(vp, VP_PENDING_FLUSH);
 	}
+	vp->dispatches++;
+	lp->switches++;
 	delta = partition_is_root(vp->partition) ? 0 : vp->tsc_offset - schedule_moved_tsc(lp);
 	if (unlikely(delta != vp->tsc_delta)) {
 		vp->tsc_delta = delta;
@@ -332,7 +335,9 @@ static void idle(struct lp *lp)
 		vp_run_time_idle_begin(vp);
 		flush_idle_begin(vp);
 	}
+	lp_run_time_idle_begin(lp);
 	backend->lp_idle(lp);
+	lp_run_time_idle_end(lp);
 	if (vp) {
 		flush_idle_end(vp);
 		vp_run_time_idle_end(vp);
