@@ -465,6 +465,7 @@ static struct vp *choose(struct lp *lp)
 				block(vp);
 				continue;
 			}
+			find_other_deadline(lp); /* the timers of whoever left count now */
 			lp_timer_update(lp);
 		}
 		if (settle(vp))
