@@ -58,7 +58,7 @@ uint16_t hypercall_get_logical_processor_run_time(struct hypercall *call)
 	if (!vp)
 		return HV_STATUS_INVALID_LP_INDEX;
 	out->global_time_100ns = reference_time_100ns(call->partition);
-	out->local_run_time_100ns = vp_run_time_100ns(vp);
+	out->local_run_time_100ns = tsc_to_100ns(&call->partition->reference_time, lp_run_time_tsc(vp->lp));
 	return HV_STATUS_SUCCESS;
 }
 

@@ -131,8 +131,12 @@ uint16_t partition_create_vp(struct partition *child, uint32_t index)
 			__atomic_store_n(&child->vps[index], vp, __ATOMIC_RELEASE);
 		if (!err && index >= child->vp_count)
 			__atomic_store_n(&child->vp_count, index + 1, __ATOMIC_RELEASE);
+		if (!err)
+			statistics_add_vp(vp);
 	}
 	spin_unlock(&life_lock);
+	if (!status)
+		reference_time_tsc_moved(child); /* it may be the odd one out */
 	return status;
 }
 

@@ -171,7 +171,7 @@ uint32_t deposit_withdraw(struct partition *target, struct vp *caller, uint64_t 
 	while (popped < count && pop(&target->deposits, &pages[popped]))
 		popped++;
 	spin_unlock(&target->deposits.lock);
-	for (uint32_t i = 0; i < popped; i++) /* the stack's links are ours */
+	for (uint32_t i = 0; i < popped; i++)
 		memset(deposit_page_pointer(pages[i]), 0, PAGE_SIZE);
 	spin_lock(&to->space_lock);
 	for (; returned < popped; returned += run) {
@@ -204,7 +204,6 @@ bool deposit_alloc(struct partition *partition, uint64_t *page)
 
 void deposit_free(struct partition *partition, uint64_t page)
 {
-	memset(deposit_page_pointer(page), 0, PAGE_SIZE);
 	spin_lock(&partition->deposits.lock);
 	partition->deposits.used_pages--;
 	push(&partition->deposits, page);

@@ -13,7 +13,8 @@
 #define CPUID_RESTORES_POINTERS BIT(2) /* 80000008.EBX (APM3): FXRSTOR always loads FIP, FDP, FOP */
 
 static struct {
-	uint64_t mask; /* 0: there is no XSAVE */
+	uint64_t mask;	     /* 0: there is no XSAVE */
+	uint64_t child_mask; /* of these what lies within a page: all that a child may have */
 	size_t bytes;
 	bool leaks_pointers; /* x87's last pointers stay in the processor */
 } state = { .bytes = sizeof(struct fx_area) };
@@ -30,6 +31,18 @@ void extended_state_init(void)
 	leaf = cpuid(0xd, 0);
 	state.mask = leaf.eax | (uint64_t)leaf.edx << 32;
 	state.bytes = leaf.ecx;
+	state.child_mask = state.mask & (BIT(0) | BIT(1));
+	for (unsigned int i = 2; i < 63; i++) {
+		struct cpuid_regs component = cpuid(0xd, i);
+
+		if ((state.mask >> i & 1) && component.eax + component.ebx <= PAGE_SIZE)
+			state.child_mask |= BIT(i);
+	}
+}
+
+static inline uint64_t mask_of(const struct vp *vp)
+{
+	return vp->child ? state.child_mask : state.mask;
 }
 
 size_t extended_state_bytes(void)
@@ -45,7 +58,7 @@ uint64_t extended_state_mask(void)
 /* XSTATE_BV 0 means initial, but MXCSR is loaded all the same (SDM1 13.8.1). */
 void extended_state_reset(struct vp *vp)
 {
-	memset(vp->fpu, 0, state.bytes);
+	memset(vp->fpu, 0, vp->child ? PAGE_SIZE : state.bytes);
 	vp->fpu->fcw = FCW_INITIAL;
 	vp->fpu->mxcsr = MXCSR_INITIAL;
 	vp->xcr0 = XCR0_X87;
@@ -75,8 +88,8 @@ __attribute__((__noinline__)) void extended_state_save(struct vp *vp)
 	vp->xcr0 = get_xcr0();
 	if (vp->xcr0 != state.mask)
 		set_xcr0(state.mask);
-	__asm__ volatile("xsave64 (%0)" ::"r"(vp->fpu), "a"((uint32_t)state.mask),
-			 "d"((uint32_t)(state.mask >> 32))
+	__asm__ volatile("xsave64 (%0)" ::"r"(vp->fpu), "a"((uint32_t)mask_of(vp)),
+			 "d"((uint32_t)(mask_of(vp) >> 32))
 			 : "memory");
 }
 
@@ -99,8 +112,8 @@ __attribute__((__noinline__)) void extended_state_load(struct vp *vp)
 		__asm__ volatile("fxrstor64 (%0)" ::"r"(vp->fpu) : "memory");
 		return;
 	}
-	__asm__ volatile("xrstor64 (%0)" ::"r"(vp->fpu), "a"((uint32_t)state.mask),
-			 "d"((uint32_t)(state.mask >> 32))
+	__asm__ volatile("xrstor64 (%0)" ::"r"(vp->fpu), "a"((uint32_t)mask_of(vp)),
+			 "d"((uint32_t)(mask_of(vp) >> 32))
 			 : "memory");
 	if (vp->xcr0 != state.mask)
 		set_xcr0(vp->xcr0);

@@ -86,38 +86,6 @@ static inline void wait_for(struct vp *vp, const struct vp *self, uint64_t ticke
 	}
 }
 
-/* VPs of a child come and go; the root's stay. Returns what walk_end() needs. */
-static inline uint32_t walk_begin(struct partition *partition)
-{
-	uint32_t parity;
-
-	if (partition_is_root(partition))
-		return 0;
-	parity = atomic_load(&partition->flush.epoch) & 1;
-	atomic_fetch_add(&partition->flush.walks[parity], 1);
-	return parity;
-}
-
-static inline void walk_end(struct partition *partition, uint32_t parity)
-{
-	if (!partition_is_root(partition))
-		atomic_fetch_sub(&partition->flush.walks[parity], 1);
-}
-
-/*
- * Who counted itself in before the epoch changed is waited for; who does it afterwards, with whatever parity, looks at the table of VPs only then,
- * and finds the VP gone.
- */
-void flush_forget_vp(struct partition *partition, struct vp *self)
-{
-	uint32_t parity = atomic_fetch_add(&partition->flush.epoch, 1) & 1;
-
-	flush_idle_begin(self);
-	while (atomic_load(&partition->flush.walks[parity]))
-		cpu_relax();
-	flush_idle_end(self);
-}
-
 static inline struct vp *vp_at(const struct partition *partition, uint32_t index)
 {
 	return __atomic_load_n(&partition->vps[index], __ATOMIC_SEQ_CST);
@@ -125,7 +93,6 @@ static inline struct vp *vp_at(const struct partition *partition, uint32_t index
 
 void flush_vps(struct partition *partition, struct vp *self, const struct vp_set *set)
 {
-	uint32_t walk = walk_begin(partition);
 	uint64_t ticket = draw_ticket(partition);
 	struct vp_set_cursor cursor;
 	struct vp *vp;
@@ -140,12 +107,10 @@ void flush_vps(struct partition *partition, struct vp *self, const struct vp_set
 			wait_for(vp, self, ticket);
 		wait_end(self, began);
 	}
-	walk_end(partition, walk);
 }
 
 void flush_space(struct partition *partition, struct vp *self)
 {
-	uint32_t walk = walk_begin(partition);
 	uint64_t ticket;
 	bool waits = false;
 	struct vp *vp;
@@ -171,7 +136,6 @@ void flush_space(struct partition *partition, struct vp *self)
 				wait_for(vp, self, ticket);
 		wait_end(self, began);
 	}
-	walk_end(partition, walk);
 }
 
 void flush_and_reclaim(struct partition *partition, struct vp *self)

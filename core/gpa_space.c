@@ -160,10 +160,17 @@ static void note_word(struct gpa_change *change, uint64_t beneath)
 
 void gpa_change_end(struct gpa_change *change)
 {
+	uint64_t total = 0;
+
 	flush_and_reclaim(change->child, change->caller);
-	for (uint32_t i = 0; i < change->replaced_count; i++)
-		page_use_unmap(change->replaced[i] >> RUN_COUNT_BITS,
-			       (change->replaced[i] & (RUN_PAGES_MAX - 1)) + 1);
+	for (uint32_t i = 0; i < change->replaced_count; i++) {
+		uint64_t count = (change->replaced[i] & (RUN_PAGES_MAX - 1)) + 1;
+
+		page_use_unmap(change->replaced[i] >> RUN_COUNT_BITS, count);
+		total += count;
+	}
+	if (total)
+		atomic_fetch_sub(&change->child->statistics.gpa_pages, total);
 	change->replaced_count = 0;
 }
 
@@ -331,6 +338,8 @@ uint16_t gpa_change_run(struct gpa_change *change, const struct gpa_run *run, ui
 		status = HV_STATUS_INVALID_PARTITION_STATE;
 	else if (change_all(change, run, &changed))
 		status = HV_STATUS_INSUFFICIENT_MEMORY;
+	if (run->kind == GPA_MAP) /* before anyone can count them out */
+		atomic_fetch_add(&child->statistics.gpa_pages, changed);
 	spin_unlock(&child->space_lock);
 	if (run->kind == GPA_MAP)
 		page_use_unmap(run->page + changed, run->count - changed);

@@ -143,10 +143,21 @@ static void stop(struct vp *vp)
 	post_link(vp);
 }
 
+static void count_message(struct vp *vp, uint32_t type)
+{
+	if (type == HV_MESSAGE_X64_IO_PORT_INTERCEPT)
+		vp->io_messages++;
+	else if (type == HV_MESSAGE_UNMAPPED_GPA || type == HV_MESSAGE_GPA_INTERCEPT)
+		vp->memory_messages++;
+	else
+		vp->other_messages++;
+}
+
 static void fill_message(struct vp *vp, uint32_t type, const void *payload, size_t bytes)
 {
 	struct hv_message *message = vp->child->intercepts.message;
 
+	count_message(vp, type);
 	if (!message)
 		return;
 	memcpy(&message->payload, payload, bytes);

@@ -18,6 +18,7 @@
 
 /* The root's devices and its VMMs serve all the others: its VPs weigh as much as ten of the usual weight. */
 #define ROOT_WEIGHT (10 * SCHED_WEIGHT_DEFAULT)
+#define ROOT_RESERVE (SCHED_SHARE_ONE / 5)
 
 static struct lp *lp_of(const struct vp *vp)
 {
@@ -59,20 +60,46 @@ void schedule_choose_soon(struct lp *lp)
 		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
 }
 
+/* In the policy's hands, here: it runs or waits for its turn. */
+static bool is_waiting(const struct vp *vp)
+{
+	return vp->sched.state != SCHED_BLOCKED && vp->sched.state != SCHED_MOVING;
+}
+
+/* It isn't loaded, nor waiting here. */
+static void move(struct vp *vp, struct lp *to)
+{
+	schedule_leave_timer(vp);
+	vp->arrived = true; /* there it stays: chosen anew, it might go round */
+	__atomic_store_n(&vp->lp, to, __ATOMIC_RELEASE);
+	vp_notify(vp);
+}
+
 void vp_wake_here(struct vp *vp)
 {
-	struct lp *lp = vp->lp;
+	struct lp *lp = vp->lp, *better = lp;
 
-	if (lp->vp == vp || vp->sched.state != SCHED_BLOCKED || !may_run(vp))
+	if (lp->vp == vp || is_waiting(vp) || !may_run(vp))
 		return;
-	if (sched_wake(&lp->sched, &vp->sched, lp_clock()))
+	if (!vp->arrived)
+		better = vp_choose_lp(vp);
+	vp->arrived = false;
+	if (better != lp)
+		move(vp, better);
+	else if (sched_wake(&lp->sched, &vp->sched, lp_clock()))
 		schedule_choose_soon(lp);
 }
 
 void schedule_kicked(struct lp *lp)
 {
+	struct lp *thief;
+	struct vp *vp;
+
 	if (atomic_load_explicit(&lp->wakes, memory_order_relaxed))
 		schedule_choose_soon(lp);
+	if (unlikely(atomic_load_explicit(&lp->asked_by, memory_order_relaxed)) &&
+	    (vp = placement_answer(lp, &thief)) != NULL)
+		move(vp, thief);
 }
 
 static void push_wake(struct lp *lp, struct vp *vp)
@@ -134,7 +161,7 @@ static void forget(struct vp *vp)
 	if (vp->lp->vp == vp)
 		return;
 	schedule_leave_timer(vp);
-	if (vp->sched.state != SCHED_BLOCKED)
+	if (is_waiting(vp))
 		sched_block(&vp->lp->sched, &vp->sched, lp_clock());
 	atomic_store_explicit(&vp->forgotten, true, memory_order_release);
 }
@@ -230,9 +257,12 @@ static bool load(struct vp *vp)
 	lp->trace.vp_index = vp->index;
 	flush_idle_end(vp);
 	if (unlikely(vp->last_lp != lp)) {
+		vp->migrations += vp->last_lp != NULL;
 		vp->last_lp = lp;
 		vp_post(vp, VP_PENDING_FLUSH);
 	}
+	vp->dispatches++;
+	lp->switches++;
 	delta = partition_is_root(vp->partition) ? 0 : vp->tsc_offset - schedule_moved_tsc(lp);
 	if (unlikely(delta != vp->tsc_delta)) {
 		vp->tsc_delta = delta;
@@ -300,11 +330,14 @@ static void idle(struct lp *lp)
 {
 	struct vp *vp = lp->vp;
 
+	placement_ask(lp);
 	if (vp) {
 		vp_run_time_idle_begin(vp);
 		flush_idle_begin(vp);
 	}
+	lp_run_time_idle_begin(lp);
 	backend->lp_idle(lp);
+	lp_run_time_idle_end(lp);
 	if (vp) {
 		flush_idle_end(vp);
 		vp_run_time_idle_end(vp);
@@ -317,11 +350,6 @@ static void set_slice(struct lp *lp, uint64_t end_clock)
 	lp->slice_end_clock = end_clock;
 	schedule_find_other_deadline(lp);
 	lp_timer_update(lp);
-}
-
-static bool is_waiting(const struct vp *vp)
-{
-	return vp->sched.state != SCHED_BLOCKED;
 }
 
 static void block(struct vp *vp)
@@ -466,7 +494,7 @@ void schedule_init(struct lp *lp)
 void schedule_start(struct vp *root_vp)
 {
 	struct lp *lp = root_vp->lp;
-	const struct sched_params params = { .weight = ROOT_WEIGHT };
+	const struct sched_params params = { .weight = ROOT_WEIGHT, .reserve = ROOT_RESERVE };
 
 	sched_vp_init(&root_vp->sched, &params);
 	root_vp->sched.pinned = true;

@@ -110,8 +110,10 @@ void schedule_timer(struct lp *lp)
 		vp_post(vp, VP_PENDING_TIMER);
 		vp_wake_here(vp);
 	}
-	if (clock >= lp->slice_end_clock && lp->vp)
+	if (clock >= lp->slice_end_clock && lp->vp) {
 		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
+		placement_ask(lp);
+	}
 	schedule_find_other_deadline(lp);
 	lp_timer_update(lp);
 }

@@ -89,7 +89,10 @@ bool svm_child_wrmsr(struct vp *vp, uint32_t msr, uint64_t value)
 	if (which >= 0)
 		return write_switched(vp, (unsigned int)which, value);
 	vp_post_self(vp, VP_PENDING_EVENT);
-	return vp_msr_write(vp, msr, value) == 0;
+	if (vp_msr_write(vp, msr, value) != 0)
+		return false;
+	vmcb_of(vp)->tsc_offset = vp->tsc_delta; /* it may have been the TSC */
+	return true;
 }
 
 /* ---- For the parent ---- */

@@ -55,7 +55,11 @@ static bool choose(uint64_t capability, uint64_t needed, uint64_t wanted, uint32
 
 void vmx_child_init(void)
 {
-	uint64_t wanted = WANTED_PROC2;
+	/*
+	 * The page that stands for the local APIC's is the same one in all spaces: accesses end here whatever the APIC's mode is, none
+	 * goes through to it.
+	 */
+	uint64_t wanted = WANTED_PROC2 | (vmx.apic_controls & PROC2_APIC_ACCESSES);
 
 	if (!(vmx.proc2 & PROC2_VPID)) /* there is something of it, but not enough */
 		wanted &= ~PROC2_VPID;

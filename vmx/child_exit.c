@@ -319,6 +319,9 @@ static void handle_instruction(struct vp *vp, uint32_t reason, uint64_t rip)
 	case VMX_EXIT_EPT_VIOLATION:
 		handle_ept_violation(vp);
 		return;
+	case VMX_EXIT_APIC_ACCESS:
+		vmx_handle_apic_access(vp);
+		return;
 	case VMX_EXIT_GETSEC:
 	case VMX_EXIT_VMCLEAR:
 	case VMX_EXIT_VMLAUNCH:

@@ -240,7 +240,7 @@ static void handle_ept_violation(struct vp *vp)
 }
 
 /* An access to the local APIC's page that the processor leaves to us. */
-static void handle_apic_access(struct vp *vp)
+void vmx_handle_apic_access(struct vp *vp)
 {
 	uint64_t info = vmread(VMCS_EXIT_QUALIFICATION);
 	uint64_t gpa = APIC_BASE_DEFAULT + (info & APIC_ACCESS_OFFSET);
@@ -389,7 +389,7 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 		vmx_handle_nmi(vp);
 		return;
 	case VMX_EXIT_APIC_ACCESS:
-		handle_apic_access(vp);
+		vmx_handle_apic_access(vp);
 		return;
 	case VMX_EXIT_VIRTUAL_EOI:
 		apic_page_ended(&vp->apic, (uint8_t)vmread(VMCS_EXIT_QUALIFICATION));

@@ -34,6 +34,8 @@ void vmx_handle_synthetic_rdmsr(struct vp *vp, uint64_t rip, uint32_t msr);
 void vmx_handle_synthetic_wrmsr(struct vp *vp, uint64_t rip, uint32_t msr);
 void vmx_handle_hypercall(struct vp *vp, uint64_t rip);
 void vmx_handle_hlt(struct vp *vp, uint64_t rip);
+/* An access to the local APIC's page that the processor leaves to us. */
+void vmx_handle_apic_access(struct vp *vp);
 /* An NMI of the machine's ended guest mode. */
 void vmx_handle_nmi(struct vp *vp);
 

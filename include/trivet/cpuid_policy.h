@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What CPUID tells a child partition: the machine's answer without what a child can't have, without the features its parent took away, with
- * the VP's own topology, and over it what the parent registered for a VP (TLFS "HvCallRegisterInterceptResult").
+ * the VP's own topology, and over it what the parent registered for a VP (TLFS "HvCallRegisterInterceptResult"). What was registered can
+ * take features away and rename things, not add a feature that the VP hasn't got.
  */
 #ifndef TRIVET_CPUID_POLICY_H
 #define TRIVET_CPUID_POLICY_H

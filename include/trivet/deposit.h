@@ -40,7 +40,7 @@ void deposit_source_init(struct partition *partition);
 uint16_t deposit_pages(struct partition *target, struct vp *caller, const uint64_t *pages, uint32_t count);
 
 /*
- * Gives up to `count` pages of `target` that aren't in use back to the caller's GPA space; returns how many, their
+ * Gives up to `count` pages of `target` that aren't in use, zeroed, back to the caller's GPA space; returns how many, their
  * numbers in `pages`.
  */
 uint32_t deposit_withdraw(struct partition *target, struct vp *caller, uint64_t *pages, uint32_t count);
@@ -48,7 +48,7 @@ uint32_t deposit_withdraw(struct partition *target, struct vp *caller, uint64_t 
 /* One zeroed page of the partition's for use by the hypervisor. False: there is none, the parent must deposit. */
 bool deposit_alloc(struct partition *partition, uint64_t *page);
 
-/* Zeroes it and gives it back to the pool. */
+/* Gives it back to the pool. */
 void deposit_free(struct partition *partition, uint64_t page);
 
 /* The hypervisor's own pointer to a deposited page. */

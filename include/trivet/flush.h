@@ -25,9 +25,6 @@ struct flush_state {
 	_Atomic uint64_t
 		space_ticket; /* the last one of flush_space(): every VP was sent it (debug builds look) */
 	_Atomic uint32_t posting; /* flushes that are still being posted to the VPs */
-	/* Of a child: flushes that are looking at its VPs, by the parity of the epoch that they began in. */
-	_Atomic uint32_t walks[2];
-	_Atomic uint32_t epoch;
 };
 
 /*
@@ -46,12 +43,6 @@ void flush_vps(struct partition *partition, struct vp *self, const struct vp_set
  * go back to the pool. Under the rules of flush_space().
  */
 void flush_and_reclaim(struct partition *partition, struct vp *self);
-
-/*
- * A VP was taken out of partition->vps, a child's, on the LP of `self`: returns when no flush holds a pointer to it any more. One
- * caller at a time for a partition. Under the rules of flush_space().
- */
-void flush_forget_vp(struct partition *partition, struct vp *self);
 
 /*
  * `vp` runs no guest code from here on and holds no translation, until flush_idle_end(); on its own LP. The caller looks at

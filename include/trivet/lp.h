@@ -82,6 +82,8 @@ struct lp {
 	/* Who runs: schedule.c. */
 	struct vp *_Atomic wakes; /* VPs that others want to be looked at here, newest first */
 	struct sched_lp sched;
+	struct lp *_Atomic asked_by; /* an LP that has less to do asks for a VP: placement.c */
+	uint64_t ask_at_clock, random;
 	uint64_t slice_end_clock; /* when to choose again, UINT64_MAX: need not */
 	struct heap timers;	  /* of VPs that aren't loaded, by deadline in lp_clock() */
 	struct vp *dr_owner;	  /* whose DR0 to DR3 the processor has */

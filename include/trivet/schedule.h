@@ -77,6 +77,14 @@ void schedule_timer(struct lp *lp);
 void vp_place(struct vp *vp);
 
 /*
+ * placement.c. The LP where the VP should go, which isn't loaded and has just woken on this one. An LP that has little to do asks another
+ * for a VP, now and then; that one gives one away that waits there, off its queue, to `thief`, or NULL.
+ */
+struct lp *vp_choose_lp(struct vp *vp);
+void placement_ask(struct lp *lp);
+struct vp *placement_answer(struct lp *lp, struct lp **thief);
+
+/*
  * Returns when every other LP has left the exit handler that it was in: nobody has a pointer any more to what was unlinked before. `self`
  * runs here. One caller at a time (partition.c sees to that); the rules of vp_hold().
  */

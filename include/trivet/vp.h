@@ -107,6 +107,7 @@ struct vp {
 	struct sched_vp sched;
 	struct heap_node timer_node; /* in lp->timers while it isn't loaded */
 	bool runnable;		     /* as the scheduler was told */
+	bool arrived;		     /* from another LP, just now */
 	bool uses_dr;		     /* it has touched DR0 to DR3: they are switched with it */
 	struct lp *last_lp;	     /* where it was loaded last: translations of its are in no other */
 	uint64_t tsc_offset;	     /* of a child's: what its TSC is ahead of lp_clock() */

@@ -474,6 +474,7 @@ static uint64_t model[MODEL_PAGES]; /* 0: a hole; 1: no access; else the page */
 static void check_model(void)
 {
 	static uint32_t counts[RAM_PAGES];
+	uint64_t total = 0;
 
 	memset(counts, 0, sizeof(counts));
 	for (uint64_t i = 0; i < MODEL_PAGES; i++) {
@@ -489,8 +490,11 @@ static void check_model(void)
 		else
 			assert_int_equal(state_of(i, 0), model[i] ? GPA_REFUSED : GPA_UNMAPPED);
 	}
-	for (uint64_t i = 0; i < RAM_PAGES; i++)
+	for (uint64_t i = 0; i < RAM_PAGES; i++) {
 		assert_int_equal(page_use_mappings(RAM_FIRST + i), counts[i]);
+		total += counts[i];
+	}
+	assert_int_equal(atomic_load(&child.statistics.gpa_pages), total);
 }
 
 static void random_changes_by_a_model(bool ept)

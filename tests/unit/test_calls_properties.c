@@ -1,4 +1,4 @@
-/* unit: core/calls_properties.c core/hv_cpuid.c core/cpuid_policy.c core/cpuid_overrides.c */
+/* unit: core/calls_properties.c core/hv_cpuid.c core/cpuid_policy.c core/cpuid_features.c core/cpuid_overrides.c */
 /* SPDX-License-Identifier: MIT */
 /* Properties of partitions: who may ask for what, what a parent may set when, and to what. */
 #include <setjmp.h>

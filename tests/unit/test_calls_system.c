@@ -1,4 +1,4 @@
-/* unit: core/calls_system.c core/calls_properties.c core/hv_cpuid.c core/cpuid_policy.c core/cpuid_overrides.c core/partition.c */
+/* unit: core/calls_system.c core/calls_properties.c core/hv_cpuid.c core/cpuid_policy.c core/cpuid_features.c core/cpuid_overrides.c core/partition.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * System and partition properties and the sleep states of a root: values, and the exact status of every refusal. What a parent sets of

@@ -1,4 +1,4 @@
-/* unit: core/calls_vp_state.c core/xsave_image.c core/apic_image.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c core/cpuid_policy.c core/cpuid_overrides.c */
+/* unit: core/calls_vp_state.c core/xsave_image.c core/apic_image.c core/apic.c core/apic_regs.c core/apic_icr.c core/apic_timer.c core/cpuid_policy.c core/cpuid_features.c core/cpuid_overrides.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * State of a child's VP, saved and restored: what an image looks like, that it comes back the same, and what a hostile one

@@ -1,4 +1,4 @@
-/* unit: core/cpuid_policy.c core/cpuid_overrides.c */
+/* unit: core/cpuid_policy.c core/cpuid_features.c core/cpuid_overrides.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * CPUID of a child on two modelled processors, an AMD without and an Intel with nearly everything: what may be seen, what a parent took
@@ -446,12 +446,11 @@ static void overrides(void **state)
 	before = ask(1, 0);
 	assert_int_equal(cpuid_overrides_set(&partition.cpuid, own, &source, &entry), 0);
 	assert_int_equal(ask(1, 0).eax, 0xfffffff5);
-	assert_int_equal(ask(1, 7).ecx,
-			 before.ecx | 1 << 5); /* and OSXSAVE is CR4's, whatever was registered */
+	assert_int_equal(ask(1, 7).ecx, before.ecx); /* and OSXSAVE is CR4's, whatever was registered */
 	assert_int_equal(ask(1, 0).edx, before.edx);
-	assert_int_equal(put(own, 7, 0, true, 0x11), 0);
+	assert_int_equal(put(own, 7, 0, true, 0x09), 0);
 	assert_int_equal(put(own, 7, 5, true, 0x55), 0);
-	assert_int_equal(ask(7, 0).ebx, 0x11);
+	assert_int_equal(ask(7, 0).ebx, 0x09);
 	assert_int_equal(ask(7, 5).ebx, 0x55);
 	assert_int_equal(ask(7, 6).ebx, 0);
 	assert_int_equal(put(own, 7, 9, false, 0x99), 0);
@@ -474,6 +473,70 @@ static void overrides(void **state)
 	cpuid_policy_destroy(&partition);
 	assert_int_equal(pages_out, 0);
 	assert_int_equal(ask(7, 5).ebx, 0);
+}
+
+/* What QEMU registers is its model of the root's processor, which has more than a VP: that can only take away. */
+static void overrides_add_no_features(void **state)
+{
+	static const struct {
+		uint32_t leaf, subleaf;
+	} leaves[] = { { 1, 0 },	  { 6, 0 },	     { 7, 0 },		{ 7, 1 },
+		       { 7, 2 },	  { 0xa, 0 },	     { 0xd, 0 },	{ 0xd, 1 },
+		       { 0x80000001, 0 }, { 0x80000007, 0 }, { 0x80000008, 0 }, { 0x8000000a, 0 },
+		       { 0x80000021, 0 } };
+	struct cpuid_regs before;
+
+	(void)state;
+	for (unsigned int vendor = 0; vendor < 2; vendor++) {
+		for (size_t i = 0; i < ARRAY_SIZE(leaves); i++) {
+			struct cpuid_regs now;
+
+			begin(vendor, nothing, 0);
+			before = ask(leaves[i].leaf, leaves[i].subleaf);
+			assert_int_equal(put(&vp->child->overrides, leaves[i].leaf, leaves[i].subleaf,
+					     leaves[i].leaf == 7 || leaves[i].leaf == 0xd, UINT32_MAX),
+					 0);
+			now = ask(leaves[i].leaf, leaves[i].subleaf);
+			switch (leaves[i].leaf) {
+			case 1:
+				assert_int_equal(now.ecx, before.ecx);
+				assert_int_equal(now.edx, before.edx);
+				assert_int_equal(now.ebx, UINT32_MAX);
+				break;
+			case 7:
+				if (leaves[i].subleaf == 0)
+					assert_int_equal(now.ebx, before.ebx);
+				else
+					assert_int_equal(now.eax == before.eax || leaves[i].subleaf == 2, 1);
+				assert_int_equal(now.edx, before.edx);
+				break;
+			case 0xd:
+				assert_int_equal(now.eax, before.eax);
+				break;
+			case 0x80000001:
+				assert_int_equal(now.ecx & ~(1u << 22 | 2u), before.ecx & ~(1u << 22 | 2u));
+				assert_int_equal(now.edx & ~0x0183f3ffu, before.edx & ~0x0183f3ffu);
+				break;
+			case 0x80000008:
+				assert_int_equal(now.ebx, before.ebx);
+				break;
+			case 0x80000007:
+			case 0x8000000a:
+				assert_int_equal(now.edx, before.edx);
+				break;
+			default:
+				assert_int_equal(now.eax, before.eax);
+				break;
+			}
+			/* And all of it can be taken. */
+			assert_int_equal(put(&vp->child->overrides, leaves[i].leaf, leaves[i].subleaf,
+					     leaves[i].leaf == 7 || leaves[i].leaf == 0xd, 0),
+					 0);
+			now = ask(leaves[i].leaf, leaves[i].subleaf);
+			assert_int_equal(now.eax | now.ebx | now.ecx | now.edx, 0);
+			cpuid_overrides_destroy(vp);
+		}
+	}
 }
 
 /* As many as fit, in any order; each found, and gone when it is taken away. */
@@ -534,6 +597,7 @@ int main(void)
 		cmocka_unit_test(xsave_sizes),
 		cmocka_unit_test(topology),
 		cmocka_unit_test(overrides),
+		cmocka_unit_test(overrides_add_no_features),
 		cmocka_unit_test(many_overrides),
 		cmocka_unit_test(phys_bits_as_told),
 	};

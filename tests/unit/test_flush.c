@@ -267,52 +267,6 @@ static void flush_by_another_partitions_vp(void **state)
 	assert_int_equal(kicks[2] + kicks[3], 0);
 	assert_false(pending_flush(0) || pending_flush(2));
 	assert_true(pending_flush(3));
-	assert_int_equal(atomic_load(&partition.flush.walks[0]) + atomic_load(&partition.flush.walks[1]), 0);
-}
-
-static _Atomic bool forgotten;
-static bool forgot_early, forgot_idle;
-
-static void *forget(void *unused)
-{
-	(void)unused;
-	flush_forget_vp(&partition, &cpus[0].vp);
-	atomic_store(&forgotten, true);
-	return NULL;
-}
-
-static void linger(struct cpu *cpu)
-{
-	pthread_t thread;
-
-	on_kick = obey;
-	assert_int_equal(pthread_create(&thread, NULL, forget, NULL), 0);
-	pthread_detach(thread);
-	while (!(forgot_idle = atomic_load(&cpus[0].vp.idle)))
-		sched_yield();
-	usleep(1000);
-	forgot_early = atomic_load(&forgotten);
-	obey(cpu);
-}
-
-/* Who deletes a VP waits for flushes that may have seen it, and not for later ones. */
-static void a_deleted_vp_is_forgotten(void **state)
-{
-	static struct partition parent;
-
-	(void)state;
-	partition.parent = &parent;
-	cpus[0].vp.partition = &parent;
-	atomic_store(&forgotten, false);
-	on_kick = linger;
-	flush_space(&partition, &cpus[2].vp);
-	assert_true(forgot_idle); /* others get through meanwhile */
-	assert_false(forgot_early);
-	while (!atomic_load(&forgotten))
-		sched_yield();
-	on_kick = obey;
-	flush_forget_vp(&partition, &cpus[0].vp);
-	assert_int_equal(atomic_load(&partition.flush.epoch), 2);
 }
 
 static void boot_flush_needs_no_processor(void **state)
@@ -581,7 +535,6 @@ int main(void)
 		TEST(target_that_goes_to_sleep_ends_the_wait),
 		TEST(earlier_flush_does_not_count),
 		TEST(flush_by_another_partitions_vp),
-		TEST(a_deleted_vp_is_forgotten),
 		TEST(boot_flush_needs_no_processor),
 		TEST(tables_go_back_after_the_flush),
 		TEST(hazard_change_during_the_flush_is_not_reclaimed),

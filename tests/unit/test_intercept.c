@@ -399,6 +399,7 @@ static void ports(void **state)
 	(void)state;
 	intercept_io(vp, &exit);
 	message = payload(HV_MESSAGE_X64_IO_PORT_INTERCEPT, 128);
+	assert_int_equal(vp->io_messages, 1);
 	check_header(&message->header, HV_INTERCEPT_ACCESS_WRITE, 2);
 	assert_int_equal(message->port, 0x3f8);
 	assert_int_equal(message->access_info, 2);
@@ -496,6 +497,8 @@ static void unmapped(void **state)
 	(void)state;
 	fake.gpa = GPA_UNMAPPED;
 	message = memory_message(HV_MESSAGE_UNMAPPED_GPA, &exit);
+	assert_int_equal(vp->memory_messages, 1);
+	assert_int_equal(vp->io_messages + vp->other_messages, 0);
 	check_header(&message->header, HV_INTERCEPT_ACCESS_WRITE, 0);
 	assert_int_equal(fake.needed, SS_READ | SS_WRITE);
 	assert_int_equal(fake.rings, 1);

@@ -158,6 +158,7 @@ static int setup(void **state)
 		.caps.proc = ~0ull << 32 | 0x4006172,
 		.caps.proc2 = ~0ull << 32,
 		.proc2 = PROC2_VPID,
+		.apic_controls = PROC2_APIC_ACCESSES | PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY,
 		.cr4_fixed0 = CR4_VMXE,
 		.cr4_fixed1 = ALL_CR4,
 		.phys_bits = 40,
@@ -195,6 +196,7 @@ static void what_exits(void **state)
 	assert_int_equal(vmcs[VMCS_PROC_CONTROLS2] & (PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES), 0);
 	assert_int_equal(vmcs[VMCS_PROC_CONTROLS2] & (PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY), 0);
 	assert_true(vmcs[VMCS_PROC_CONTROLS2] & PROC2_VPID);
+	assert_true(vmcs[VMCS_PROC_CONTROLS2] & PROC2_APIC_ACCESSES);
 	assert_int_equal(vmcs[VMCS_ENCLS_EXITING], UINT64_MAX);
 	assert_int_equal(vmcs[VMCS_EXCEPTION_BITMAP], BIT(1) | BIT(17) | BIT(18));
 	assert_int_equal(vmcs[VMCS_MSR_BITMAP], (uint64_t)&map);
@@ -218,6 +220,11 @@ static void a_processor_without(void **state)
 	vmx_child_init();
 	assert_true(vmx.has_children);
 	assert_false(vmx.child_proc2 & PROC2_VPID);
+	setup(NULL);
+	vmx.apic_controls = 0; /* accesses are EPT violations */
+	vmx_child_init();
+	assert_true(vmx.has_children);
+	assert_false(vmx.child_proc2 & PROC2_APIC_ACCESSES);
 }
 
 static uint64_t may_set(void)
