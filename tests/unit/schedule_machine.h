@@ -79,6 +79,11 @@ uint64_t lp_clock(void)
 	return atomic_load(&clock_now);
 }
 
+uint64_t lp_tsc_hz(void)
+{
+	return CLOCK_HZ;
+}
+
 uint64_t rdtsc(void)
 {
 	return lp_clock() + atomic_load(&current->tsc_moved);

@@ -1,4 +1,4 @@
-/* unit: core/schedule.c core/schedule_timer.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
+/* unit: core/schedule.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
 /* libs: pthread */
 /* SPDX-License-Identifier: MIT */
 /*
@@ -185,6 +185,7 @@ static void every_wake_arrives(void **state)
 	for (uint32_t i = 0; i < MACHINE_LPS; i++)
 		sem_init(&kicks[i], 0, 0);
 	current = lp_table[2];
+	atomic_store(&lp_table[2]->state, LP_STARTING); /* nobody is to move there */
 	for (uint32_t i = 0; i < RUNNERS; i++)
 		CHECK(pthread_create(&threads[i], NULL, runner, lp_table[i]) == 0);
 	for (uint32_t i = CHILDREN_FROM; i < MACHINE_VPS; i++)
