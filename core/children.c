@@ -86,7 +86,7 @@ static int make_pages(struct partition *child)
 	return err;
 }
 
-uint16_t partition_initialize(struct partition *child)
+uint16_t partition_initialize(struct partition *child, struct vp *caller)
 {
 	int err;
 
@@ -99,7 +99,7 @@ uint16_t partition_initialize(struct partition *child)
 	if (!err) {
 		child->state = PARTITION_ACTIVE;
 	} else {
-		while (!gpa_space_destroy(child, NULL)) /* nothing is in it, and nobody has seen it */
+		while (!gpa_space_destroy(child, caller)) /* nothing is in it, and nobody has seen it */
 			;
 		destroy_pages(child);
 	}
