@@ -45,7 +45,7 @@ uint16_t hypercall_initialize_partition(struct hypercall *call)
 	uint16_t status;
 	struct partition *child = child_of(call, in->partition_id, &status);
 
-	return child ? partition_initialize(child) : status;
+	return child ? partition_initialize(child, call->vp) : status;
 }
 
 uint16_t hypercall_finalize_partition(struct hypercall *call)

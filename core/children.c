@@ -86,7 +86,7 @@ static int make_pages(struct partition *child)
 	return err;
 }
 
-uint16_t partition_initialize(struct partition *child)
+uint16_t partition_initialize(struct partition *child, struct vp *caller)
 {
 	int err;
 
@@ -99,8 +99,8 @@ uint16_t partition_initialize(struct partition *child)
 	if (!err) {
 		child->state = PARTITION_ACTIVE;
 	} else {
-		if (child->space.root) /* nothing is in it, and nobody has seen it */
-			ss_destroy(&child->space);
+		while (!gpa_space_destroy(child, caller)) /* nothing is in it, and nobody has seen it */
+			;
 		destroy_pages(child);
 	}
 	spin_unlock(&life_lock);

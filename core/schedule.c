@@ -403,7 +403,8 @@ static struct vp *choose(struct lp *lp)
 					vp); /* released meanwhile, it was still `loaded` to whoever did */
 				continue;
 			}
-			schedule_find_other_deadline(lp); /* its timer is its own again */
+			schedule_find_other_deadline(
+				lp); /* its timer is its own again, and those of whoever left count now */
 			lp_timer_update(lp);
 		}
 		if (settle(vp))

@@ -97,7 +97,7 @@ struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t p
  */
 struct hv_input_create_partition;
 uint16_t partition_create(struct vp *caller, const struct hv_input_create_partition *in, uint64_t *id);
-uint16_t partition_initialize(struct partition *child);
+uint16_t partition_initialize(struct partition *child, struct vp *caller);
 uint16_t partition_finalize(struct partition *child, struct vp *caller);
 uint16_t partition_delete(struct partition *child, struct vp *caller);
 uint16_t partition_create_vp(struct partition *child, uint32_t index);

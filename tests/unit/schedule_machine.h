@@ -49,7 +49,6 @@ static struct machine_lp {
 	struct vp *fpu_owner; /* whose extended state and debug registers are there */
 	uint64_t dr_marker;
 	uint64_t armed_tsc; /* 0: the timer is stopped */
-	uint64_t kicks;
 } of_lp[MACHINE_LPS];
 
 static _Atomic uint64_t clock_now = 1000000;
@@ -78,6 +77,11 @@ struct lp *this_lp(void)
 uint64_t lp_clock(void)
 {
 	return atomic_load(&clock_now);
+}
+
+uint64_t lp_tsc_hz(void)
+{
+	return CLOCK_HZ;
 }
 
 uint64_t rdtsc(void)
@@ -152,7 +156,8 @@ static void fake_unload(struct vp *vp)
 
 static void fake_borrow(struct vp *vp)
 {
-	CHECK(!atomic_load(&vp->loaded) && !atomic_load(&machine_of(vp)->in_processor));
+	CHECK(!atomic_load(
+		&machine_of(vp)->in_processor)); /* `loaded` is set for a moment by who finds it held */
 	CHECK(!machine_of(vp)->borrowed);
 	machine_of(vp)->borrowed = true;
 }

@@ -81,9 +81,15 @@ uint64_t reference_time_100ns(const struct partition *of)
 	return 777;
 }
 
-uint64_t vp_run_time_100ns(const struct vp *vp)
+uint64_t lp_run_time_tsc(const struct lp *lp)
 {
-	return 1000 + (uint64_t)(vp - vps);
+	return 10000 + 10 * (uint64_t)(lp - lps);
+}
+
+uint64_t tsc_to_100ns(const struct reference_time *time, uint64_t tsc)
+{
+	assert_ptr_equal(time, &partition.reference_time);
+	return tsc / 10;
 }
 
 /* Firmware's order: APIC ids 0, 10, 20, 30; all but the first wait in its code. */

@@ -1,4 +1,4 @@
-/* unit: core/lp_interrupts.c core/schedule.c core/schedule_timer.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
+/* unit: core/lp_interrupts.c core/schedule.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * Physical interrupts: whose is a vector, and in which order the EOIs go out. The physical local APIC is a naive
@@ -107,6 +107,11 @@ uint64_t lp_clock(void)
 	return fake_tsc;
 }
 
+uint64_t lp_tsc_hz(void)
+{
+	return 1000000000;
+}
+
 struct lp *this_lp(void)
 {
 	return lp;
@@ -165,7 +170,7 @@ void vp_log_exit_counts(struct vp *v)
 /* ---- What core/schedule.c asks, where it isn't about its timers and who is woken: never here ---- */
 
 struct lp **lp_table;
-uint32_t lp_count;
+uint32_t lp_count = 1;
 const struct backend *backend;
 
 #define NEVER_CALLED(declaration) \
@@ -183,6 +188,8 @@ NEVER_CALLED(void flush_idle_begin(struct vp *v))
 NEVER_CALLED(void flush_idle_end(struct vp *v))
 NEVER_CALLED(void vp_run_time_idle_begin(struct vp *v))
 NEVER_CALLED(void vp_run_time_idle_end(struct vp *v))
+NEVER_CALLED(void lp_run_time_idle_begin(struct lp *v))
+NEVER_CALLED(void lp_run_time_idle_end(struct lp *v))
 NEVER_CALLED(void stimers_clock_changed(struct vp *v))
 NEVER_CALLED(void synic_handle_pending(struct vp *v))
 NEVER_CALLED(void vp_handle_startup(struct vp *v))

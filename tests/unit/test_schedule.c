@@ -1,4 +1,4 @@
-/* unit: core/schedule.c core/schedule_timer.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
+/* unit: core/schedule.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
 /* libs: pthread */
 /* SPDX-License-Identifier: MIT */
 /*
@@ -192,6 +192,8 @@ static int setup(void **state)
 		vps[i]->lp = lp_table[0];
 	assert_ptr_equal(run(lp_table[1]), vps[1]);
 	assert_ptr_equal(run(lp_table[0]), vps[0]);
+	atomic_store(&lp_table[1]->state,
+		     LP_STARTING); /* nobody is to move there, but where that is tested */
 	return 0;
 }
 
@@ -560,6 +562,7 @@ static void a_wake_follows_a_vp_that_moves(void **state)
 	struct vp *vp = vps[2];
 
 	(void)state;
+	atomic_store(&lp_table[1]->state, LP_ONLINE);
 	current = lp_table[1];
 	start(2, 1);
 	assert_ptr_equal(atomic_load(&lp_table[0]->wakes), vp);
@@ -590,6 +593,7 @@ static void takes_the_third_kick(struct lp *lp)
 static void synchronizing_waits_for_a_kick_of_every_lp(void **state)
 {
 	(void)state;
+	atomic_store(&lp_table[1]->state, LP_ONLINE);
 	kicked_does = takes_the_third_kick;
 	kicks_ignored = 0;
 	current = lp_table[0];
@@ -605,15 +609,63 @@ static void a_new_vp_goes_where_least_is_to_do(void **state)
 {
 	(void)state;
 	current = lp_table[0];
-	vp_place(vps[5]);
-	assert_ptr_equal(vps[5]->lp, lp_table[0]); /* the same: here */
 	start(2, 1);
 	run(lp_table[0]);
+	vp_place(vps[5]);
+	assert_ptr_equal(vps[5]->lp, lp_table[0]); /* the only one */
+	atomic_store(&lp_table[1]->state, LP_ONLINE);
 	vp_place(vps[5]);
 	assert_ptr_equal(vps[5]->lp, lp_table[1]);
 	atomic_store(&lp_table[1]->state, LP_STARTING);
 	vp_place(vps[5]);
 	assert_ptr_equal(vps[5]->lp, lp_table[0]);
+}
+
+/* One that wakes where others run goes to an LP that idles; with its timers, and its TSC as it was. */
+static void who_wakes_goes_where_nobody_runs(void **state)
+{
+	struct vp *vp = run_child();
+	struct lp *from = lp_table[0], *to = lp_table[1];
+
+	(void)state;
+	start(3, 1);
+	atomic_store(&to->tsc_moved, 5555);
+	halt(vps[1]);
+	assert_null(run(to));
+	run(from);
+	vp->apic.timer.deadline_tsc = lp_clock() + 1000000 + vp->tsc_delta;
+	halt(vp);
+	assert_ptr_equal(run(from), vps[3]);
+	assert_true(heap_node_is_queued(&vp->timer_node));
+	atomic_store(&to->state, LP_ONLINE);
+	interrupt(vp);
+	assert_ptr_equal(run(from), vps[3]);
+	assert_ptr_equal(vp->lp, to);
+	assert_null(heap_first(&from->timers));
+	assert_ptr_equal(run(to), vp);
+	assert_int_equal(vp->tsc_delta, vp->tsc_offset - 5555);
+	assert_int_equal(to->timer_deadline_tsc, lp_clock() + 1000000 + 5555);
+	assert_ptr_equal(vp->last_lp, to);
+}
+
+/* Who waits is asked for by an LP that has nothing to do. */
+static void who_waits_is_given_away(void **state)
+{
+	struct vp *vp = run_child(), *waiting;
+	struct lp *from = lp_table[0], *to = lp_table[1];
+
+	(void)state;
+	start(3, 1);
+	vp = run(from);
+	waiting = vp == vps[2] ? vps[3] : vps[2];
+	atomic_store(&to->state, LP_ONLINE);
+	halt(vps[1]);
+	assert_null(run(to)); /* it asks before it sleeps */
+	assert_int_equal(from->kicked, 1);
+	assert_ptr_equal(run(from), vp);
+	assert_ptr_equal(waiting->lp, to);
+	assert_ptr_equal(run(to), waiting);
+	assert_ptr_equal(run(from), vp);
 }
 
 static void shares_can_change(void **state)
@@ -750,6 +802,8 @@ int main(void)
 		TEST(a_wake_follows_a_vp_that_moves),
 		TEST(synchronizing_waits_for_a_kick_of_every_lp),
 		TEST(a_new_vp_goes_where_least_is_to_do),
+		TEST(who_wakes_goes_where_nobody_runs),
+		TEST(who_waits_is_given_away),
 		TEST(shares_can_change),
 		TEST(debug_registers_are_of_who_uses_them),
 		cmocka_unit_test(no_wake_is_lost_whenever_it_comes),
