@@ -90,6 +90,12 @@ static int init_child(struct vp *vp)
 	config.x2apic = vp->partition->properties.creation_flags & HV_CREATE_PARTITION_X2APIC_CAPABLE;
 	config.tsc_deadline = true; /* it is all the model's */
 	config.page_read = false;
+	/*
+	 * The parent's I/O APIC hears of an EOI only if the parent cares for the message about it, and QEMU doesn't. A guest that finds an
+	 * interrupt of a level-triggered pin in service as an edge-triggered one writes the I/O APIC's own EOI register (Linux:
+	 * ioapic_ack_level()), so that is what it finds; monitors that do care get their message all the same.
+	 */
+	config.hides_level = true;
 	vp->borrow_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_BORROW);
 	vp->tsc_offset = vp->partition->tsc_offset;
 	vp->state = config.bsp ? VP_RUNNING : VP_WAIT_SIPI;
