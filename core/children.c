@@ -60,6 +60,20 @@ uint16_t partition_create(struct vp *caller, const struct hv_input_create_partit
 
 /* ---- From created to active ---- */
 
+bool partition_begin_setup(struct partition *child)
+{
+	spin_lock(&life_lock);
+	if (child->state == PARTITION_CREATED)
+		return true;
+	spin_unlock(&life_lock);
+	return false;
+}
+
+void partition_end_setup(void)
+{
+	spin_unlock(&life_lock);
+}
+
 static void destroy_pages(struct partition *child)
 {
 	overlay_destroy(&child->hypercall_page);
