@@ -307,6 +307,10 @@ uint16_t partition_delete(struct partition *child, struct vp *caller)
 	if (!status) {
 		partition_unpublish(child);
 		schedule_synchronize(caller);
+		while (!return_deposits(
+			child,
+			caller)) /* what calls deposited that had found it before: some pages of numbers */
+			;
 		deposit_free(parent, child->own_page);
 	}
 	end_ending();
