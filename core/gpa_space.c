@@ -63,11 +63,13 @@ static bool look_up(const struct partition *child, gpa_t gpa, struct ss_mapping 
 enum gpa_state gpa_space_check(struct partition *child, gpa_t gpa, unsigned int access,
 			       struct ss_mapping *out)
 {
+	const struct vp *here = this_lp()->vp;
 	struct ss_mapping mapping;
-	bool found = look_up(child, gpa, &mapping);
+	/* Elsewhere no flush waits for who walks the tables: they may be freed meanwhile. */
+	bool found = likely(here && here->partition == child) && look_up(child, gpa, &mapping);
 
 	if (unlikely(!found)) {
-		/* Perhaps a table that was just taken out (second_stage.h). */
+		/* Or perhaps a table that was just taken out (second_stage.h). */
 		spin_lock(&child->space_lock);
 		found = look_up(child, gpa, &mapping);
 		spin_unlock(&child->space_lock);

@@ -113,10 +113,22 @@ uint16_t partition_create(struct vp *caller, const struct hv_input_create_partit
 	return HV_STATUS_NO_RESOURCES;
 }
 
-uint16_t partition_initialize(struct partition *child)
+uint16_t partition_initialize(struct partition *child, struct vp *caller)
 {
 	(void)child;
+	(void)caller;
 	return HV_STATUS_NO_RESOURCES;
+}
+
+bool partition_begin_setup(struct partition *child)
+{
+	(void)child;
+	return false;
+}
+
+void partition_end_setup(void)
+{
+	CHECK(false);
 }
 
 uint16_t partition_finalize(struct partition *child, struct vp *caller)
