@@ -60,6 +60,17 @@ static bool look_up(const struct partition *child, gpa_t gpa, struct ss_mapping 
 	return child->space.root && ss_lookup(&child->space, gpa, mapping);
 }
 
+static bool is_covered(struct partition *child, gpa_t gpa)
+{
+	uint64_t gpn = gpa.v >> PAGE_SHIFT;
+	bool covered;
+
+	spin_lock(&child->space_lock);
+	covered = overlay_first_in(child, gpn, gpn + 1) == gpn;
+	spin_unlock(&child->space_lock);
+	return covered;
+}
+
 enum gpa_state gpa_space_check(struct partition *child, gpa_t gpa, unsigned int access,
 			       struct ss_mapping *out)
 {
@@ -78,7 +89,9 @@ enum gpa_state gpa_space_check(struct partition *child, gpa_t gpa, unsigned int 
 		return mapping.reserved ? GPA_REFUSED : GPA_UNMAPPED;
 	if (out)
 		*out = mapping;
-	return (mapping.perm & access) == access ? GPA_ACCESSIBLE : GPA_REFUSED;
+	if (likely((mapping.perm & access) == access))
+		return GPA_ACCESSIBLE;
+	return is_covered(child, gpa) ? GPA_COVERED : GPA_REFUSED;
 }
 
 /* ---- What is beneath an overlay, in a word: 0, a hole; RESERVED; or the page, its memory type and its rights ---- */
