@@ -6,6 +6,7 @@
 #include "schedule_internal.h"
 #include <trivet/assert.h>
 #include <trivet/backend.h>
+#include <trivet/count.h>
 #include <trivet/extended_state.h>
 #include <trivet/flush.h>
 #include <trivet/intercept.h>
@@ -358,7 +359,9 @@ static void idle(struct lp *lp)
 		flush_idle_begin(vp);
 	}
 	lp_run_time_idle_begin(lp);
+	count_idle_begin();
 	backend->lp_idle(lp);
+	count_idle_end();
 	lp_run_time_idle_end(lp);
 	if (vp) {
 		flush_idle_end(vp);
@@ -422,7 +425,7 @@ static struct vp *choose(struct lp *lp)
 	}
 }
 
-struct vp *schedule(struct vp *vp)
+static struct vp *next(struct vp *vp)
 {
 	bool choice = atomic_load_explicit(&vp->pending, memory_order_relaxed) & VP_PENDING_SCHEDULE;
 
@@ -433,6 +436,16 @@ struct vp *schedule(struct vp *vp)
 		block(vp);
 	}
 	return choose(vp->lp);
+}
+
+struct vp *schedule(struct vp *vp)
+{
+	struct vp *chosen;
+
+	count_choice_begin();
+	chosen = next(vp);
+	count_choice_end(chosen != vp);
+	return chosen;
 }
 
 /* ---- Holding ---- */

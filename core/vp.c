@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <hv/partition.h>
 #include <trivet/backend.h>
+#include <trivet/count.h>
 #include <trivet/extended_state.h>
 #include <trivet/flush.h>
 #include <trivet/guest_walk_fast.h>
@@ -192,6 +193,8 @@ void vp_cpuid(struct vp *vp, uint64_t cr4)
 	uint32_t subleaf = (uint32_t)vp->gpr[GPR_RCX];
 	bool apic_enabled = vp->apic.base & APIC_BASE_EN;
 
+	if (count_cpuid(vp))
+		return;
 	if (vp->child) {
 		cpuid_policy_read(vp, cr4);
 		return;
