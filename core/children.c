@@ -164,11 +164,24 @@ static bool stop_vp(struct vp *vp, struct vp *caller)
 	return intercept_destroy(vp);
 }
 
+/* That there are, or were before they were hidden. */
+static uint32_t vps_to_stop(const struct partition *child)
+{
+	return child->hidden_vps ? child->hidden_vps : child->vp_count;
+}
+
+/* No call finds them any more; the table stays until nobody can be looking at it. */
+static void hide_vps(struct partition *child)
+{
+	child->hidden_vps = vps_to_stop(child);
+	__atomic_store_n(&child->vp_count, 0, __ATOMIC_RELEASE);
+}
+
 static bool stop_vps(struct partition *child, struct vp *caller)
 {
 	bool stopped = true;
 
-	for (uint32_t i = 0; i < child->vp_count; i++)
+	for (uint32_t i = 0; i < vps_to_stop(child); i++)
 		if (child->vps[i])
 			stopped &= stop_vp(child->vps[i], caller);
 	return stopped;
@@ -185,6 +198,7 @@ static bool tear_down(struct partition *child, struct vp *caller)
 {
 	if (!stop_vps(child, caller))
 		return false;
+	hide_vps(child);
 	port_space_disconnect(child);
 	/* After this nobody sends to its VPs or ports any more, or maps a page of theirs. */
 	schedule_synchronize(caller);
@@ -192,7 +206,7 @@ static bool tear_down(struct partition *child, struct vp *caller)
 		return false;
 	if (!gpa_space_destroy(child, caller))
 		return false;
-	for (uint32_t i = 0; i < child->vp_count; i++) {
+	for (uint32_t i = 0; i < vps_to_stop(child); i++) {
 		if (!child->vps[i])
 			continue;
 		destroy_vp(child->vps[i], caller);
