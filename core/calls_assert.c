@@ -13,6 +13,7 @@
 #include <trivet/hypercall.h>
 #include <trivet/intercept.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/vp.h>
 
 #define CONTROL_DEFINED (HV_INTERRUPT_CONTROL_LEVEL | HV_INTERRUPT_CONTROL_LOGICAL)
@@ -146,7 +147,7 @@ static void deliver_to_all(struct partition *partition, struct vp *caller, uint3
 	bool lowest = interrupt->type == HV_INTERRUPT_LOWEST_PRIORITY;
 
 	for (uint32_t i = 0; i < partition->vp_count; i++) {
-		struct vp *vp = partition->vps[i];
+		struct vp *vp = partition_vp(partition, i);
 
 		if (!vp || !is_addressed(vp, destination, logical) || (lowest && !vp->apic.enabled))
 			continue;
@@ -221,7 +222,7 @@ uint16_t hypercall_clear_virtual_interrupt(struct hypercall *call)
 	if (!partition)
 		return status;
 	for (uint32_t i = 0; i < partition->vp_count; i++) {
-		struct vp *vp = partition->vps[i];
+		struct vp *vp = partition_vp(partition, i);
 
 		if (!vp)
 			continue;

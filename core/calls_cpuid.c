@@ -13,6 +13,7 @@
 #include <trivet/cpuid_policy.h>
 #include <trivet/hypercall.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/schedule.h>
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
@@ -32,7 +33,7 @@ static struct partition *find_child(const struct hypercall *call, uint64_t parti
 
 static struct vp *find_vp(const struct partition *partition, uint32_t index, uint16_t *status)
 {
-	struct vp *vp = index < partition->vp_count ? partition->vps[index] : NULL;
+	struct vp *vp = partition_vp(partition, index);
 
 	if (!vp)
 		*status = HV_STATUS_INVALID_VP_INDEX;

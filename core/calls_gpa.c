@@ -12,6 +12,7 @@
 #include <trivet/guest_access.h>
 #include <trivet/hypercall.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/vp.h>
 
 #define LARGE_PAGES ((uint32_t)(SIZE_2M / PAGE_SIZE))
@@ -217,10 +218,12 @@ uint16_t hypercall_get_gpa_pages_access_states(struct hypercall *call)
 static struct vp *find_access(struct hypercall *call, const struct hv_input_read_gpa *in, uint16_t *status)
 {
 	struct partition *child = find_child(call, in->partition_id, status);
+	struct vp *vp;
 
 	if (!child)
 		return NULL;
-	if (in->vp_index >= child->vp_count || !child->vps[in->vp_index]) {
+	vp = partition_vp(child, in->vp_index);
+	if (!vp) {
 		*status = HV_STATUS_INVALID_VP_INDEX;
 		return NULL;
 	}
@@ -230,7 +233,7 @@ static struct vp *find_access(struct hypercall *call, const struct hv_input_read
 	    in->byte_count > PAGE_SIZE - (in->gpa & (PAGE_SIZE - 1)))
 		return NULL;
 	*status = HV_STATUS_SUCCESS;
-	return child->vps[in->vp_index];
+	return vp;
 }
 
 static uint32_t refusal(struct vp *vp, uint64_t gpa, uint32_t intercept)

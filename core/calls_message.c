@@ -10,6 +10,7 @@
 #include <string.h>
 #include <trivet/hypercall.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/port.h>
 #include <trivet/synic.h>
 #include <trivet/vp.h>
@@ -28,9 +29,12 @@ static struct vp *choose_vp(const struct partition *partition, struct vp *sender
 
 	if (here && here->partition == partition && takes(here, target) == HV_STATUS_SUCCESS)
 		return here;
-	for (uint32_t i = 0; i < partition->vp_count; i++)
-		if (partition->vps[i] && takes(partition->vps[i], target) == HV_STATUS_SUCCESS)
-			return partition->vps[i];
+	for (uint32_t i = 0; i < partition->vp_count; i++) {
+		struct vp *vp = partition_vp(partition, i);
+
+		if (vp && takes(vp, target) == HV_STATUS_SUCCESS)
+			return vp;
+	}
 	return NULL;
 }
 
@@ -41,10 +45,8 @@ static uint16_t find_vp(const struct partition *partition, struct vp *sender,
 		*vp = choose_vp(partition, sender, target);
 		return *vp ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_SYNIC_STATE;
 	}
-	if (target->vp_index >= partition->vp_count || !partition->vps[target->vp_index])
-		return HV_STATUS_INVALID_VP_INDEX;
-	*vp = partition->vps[target->vp_index];
-	return takes(*vp, target);
+	*vp = partition_vp(partition, target->vp_index);
+	return *vp ? takes(*vp, target) : HV_STATUS_INVALID_VP_INDEX;
 }
 
 static void write_buffer(struct port_buffer *buffer, const struct port_target *target, uint32_t port_id,
@@ -116,8 +118,9 @@ uint16_t hypercall_signal_event_direct(struct hypercall *call)
 	const struct hv_input_signal_event_direct *input = call->input;
 	struct hv_output_signal_event_direct *output = call->output;
 	struct partition *partition;
+	bool newly = false;
 	uint16_t status;
-	bool newly;
+	struct vp *vp;
 
 	partition = partition_authority(call->vp, input->partition_id, 0, &status);
 	if (!partition)
@@ -125,10 +128,10 @@ uint16_t hypercall_signal_event_direct(struct hypercall *call)
 	if ((input->vtl & ~HV_INPUT_VTL_USE_TARGET) || input->sint >= HV_SINT_COUNT ||
 	    input->flag_number >= HV_EVENT_FLAGS_PER_SINT)
 		return HV_STATUS_INVALID_PARAMETER;
-	if (input->vp_index >= partition->vp_count || !partition->vps[input->vp_index])
+	vp = partition_vp(partition, input->vp_index);
+	if (!vp)
 		return HV_STATUS_INVALID_VP_INDEX;
-	status = synic_signal(partition->vps[input->vp_index], call->vp, input->sint, input->flag_number,
-			      &newly);
+	status = synic_signal(vp, call->vp, input->sint, input->flag_number, &newly);
 	output->newly_signaled = newly;
 	return status;
 }
@@ -152,9 +155,9 @@ uint16_t hypercall_post_message_direct(struct hypercall *call)
 	if ((input->vtl & ~HV_INPUT_VTL_USE_TARGET) || input->sint >= HV_SINT_COUNT ||
 	    posted.type == HV_MESSAGE_NONE || posted.payload_bytes > HV_MESSAGE_PAYLOAD_BYTES)
 		return HV_STATUS_INVALID_PARAMETER;
-	if (input->vp_index >= partition->vp_count || !partition->vps[input->vp_index])
+	vp = partition_vp(partition, input->vp_index);
+	if (!vp)
 		return HV_STATUS_INVALID_VP_INDEX;
-	vp = partition->vps[input->vp_index];
 	if (vp == call->vp)
 		return synic_deliver_direct(vp, input->sint, &posted);
 	if (partition == call->partition)

@@ -9,6 +9,7 @@
 #include <trivet/event_ring.h>
 #include <trivet/hypercall.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/port.h>
 #include <trivet/vp.h>
 
@@ -27,8 +28,7 @@ static uint16_t read_info(const struct partition *partition, const struct hv_por
 	if (is_event && (info->flag_count == 0 ||
 			 info->base_flag_number + info->flag_count > (int)HV_EVENT_FLAGS_PER_SINT))
 		return HV_STATUS_INVALID_PARAMETER;
-	if (info->target_vp != HV_VP_INDEX_ANY &&
-	    (info->target_vp >= partition->vp_count || !partition->vps[info->target_vp]))
+	if (info->target_vp != HV_VP_INDEX_ANY && !partition_vp(partition, info->target_vp))
 		return HV_STATUS_INVALID_VP_INDEX;
 	*target = (struct port_target){
 		.type = (uint8_t)info->port_type,

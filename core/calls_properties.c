@@ -16,6 +16,7 @@
 #include <trivet/io.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/reference_time.h>
 #include <trivet/schedule.h>
 #include <trivet/vp.h>
@@ -190,7 +191,7 @@ uint16_t hypercall_get_partition_property(struct hypercall *call)
 static void tell_time_changed(struct partition *partition)
 {
 	for (uint32_t i = 0; i < partition->vp_count; i++) {
-		struct vp *vp = partition->vps[i];
+		struct vp *vp = partition_vp(partition, i);
 
 		if (!vp)
 			continue;

@@ -18,6 +18,7 @@
 #include <trivet/intercept.h>
 #include <trivet/overlay.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/vp.h>
 #include <trivet/vp_registers.h>
 
@@ -42,16 +43,19 @@ static struct vp *find_target(const struct hypercall *call, uint64_t partition_i
 {
 	struct partition *partition =
 		partition_authority(call->vp, partition_id, HV_PRIVILEGE_ACCESS_VP_REGISTERS, status);
+	struct vp *vp;
+
 	if (!partition)
 		return NULL;
 	if (partition == call->partition && (vp_index == HV_VP_INDEX_SELF || vp_index == call->vp->index))
 		return call->vp;
-	if (vp_index >= partition->vp_count || !partition->vps[vp_index])
+	vp = partition_vp(partition, vp_index);
+	if (!vp)
 		*status = HV_STATUS_INVALID_VP_INDEX;
 	else if (partition == call->partition)
 		*status = HV_STATUS_INVALID_VP_STATE;
 	else
-		return partition->vps[vp_index];
+		return vp;
 	return NULL;
 }
 

@@ -5,6 +5,7 @@
 #include <trivet/hypercall.h>
 #include <trivet/intercept.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/vp.h>
 
 /* A VP of a child of the caller's. NULL with the status of the refusal. */
@@ -12,6 +13,7 @@ static struct vp *find_vp(struct vp *caller, uint64_t partition_id, uint32_t ind
 			  uint16_t *status)
 {
 	struct partition *partition = partition_authority(caller, partition_id, 0, status);
+	struct vp *vp;
 
 	if (!partition)
 		return NULL;
@@ -20,9 +22,12 @@ static struct vp *find_vp(struct vp *caller, uint64_t partition_id, uint32_t ind
 		*status = HV_STATUS_ACCESS_DENIED;
 	else if ((vtl & HV_INPUT_VTL_RESERVED) || (vtl & HV_INPUT_VTL_MASK))
 		*status = HV_STATUS_INVALID_PARAMETER;
-	else if (index >= partition->vp_count || !partition->vps[index])
+	if (*status)
+		return NULL;
+	vp = partition_vp(partition, index);
+	if (!vp)
 		*status = HV_STATUS_INVALID_VP_INDEX;
-	return *status ? NULL : partition->vps[index];
+	return vp;
 }
 
 /* A place of the caller's own choice is for parents that aren't the root. */

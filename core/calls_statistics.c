@@ -8,6 +8,7 @@
 #include <hv/status.h>
 #include <trivet/hypercall.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/statistics.h>
 #include <trivet/vp.h>
 
@@ -66,16 +67,15 @@ static uint16_t find_vp(const struct hypercall *call, const struct hv_stats_iden
 			struct found *found)
 {
 	const struct partition *partition;
-	struct vp *vp = NULL;
 	uint16_t status;
+	struct vp *vp;
 
 	partition = find_owner(call, identity->partition_id, &status);
 	if (!partition)
 		return status;
 	if (identity->flags || identity->reserved || identity->area != HV_STATS_AREA_SELF)
 		return HV_STATUS_INVALID_PARAMETER;
-	if (identity->vp_index < __atomic_load_n(&partition->vp_count, __ATOMIC_ACQUIRE))
-		vp = __atomic_load_n(&partition->vps[identity->vp_index], __ATOMIC_ACQUIRE);
+	vp = partition_vp(partition, identity->vp_index);
 	if (!vp)
 		return HV_STATUS_INVALID_VP_INDEX;
 	*found = (struct found){ STATISTICS_VP, &vp->statistics };

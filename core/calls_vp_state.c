@@ -11,6 +11,7 @@
 #include <trivet/guest_walk.h>
 #include <trivet/hypercall.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/schedule.h>
 #include <trivet/vp.h>
 #include <trivet/xsave_image.h>
@@ -149,10 +150,8 @@ static uint16_t find_vp(const struct hypercall *call, struct vp **vp)
 		return HV_STATUS_ACCESS_DENIED;
 	if (in->input_vtl || in->reserved0[0] || in->reserved0[1] || in->reserved0[2] || in->reserved1)
 		return HV_STATUS_INVALID_PARAMETER;
-	if (in->vp_index >= partition->vp_count || !partition->vps[in->vp_index])
-		return HV_STATUS_INVALID_VP_INDEX;
-	*vp = partition->vps[in->vp_index];
-	return HV_STATUS_SUCCESS;
+	*vp = partition_vp(partition, in->vp_index);
+	return *vp ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_VP_INDEX;
 }
 
 /* How much must come behind the input: a page of the caller's, or the data. */

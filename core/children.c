@@ -152,39 +152,57 @@ static void end_ending(void)
 	atomic_flag_clear(&ending);
 }
 
-/* False: its LP, or the parent's that has a message of its, still has to let go. */
+/* From now on nobody finds it (partition_vp()). False: its LP still has to let go. */
 static bool stop_vp(struct vp *vp, struct vp *caller)
 {
 	vp_hold(vp, caller, VP_HOLD_DEAD);
-	if (!atomic_load_explicit(&vp->forgotten, memory_order_acquire) ||
-	    atomic_load_explicit(&vp->wake_queued, memory_order_seq_cst)) {
+	if (!atomic_load_explicit(&vp->forgotten, memory_order_seq_cst)) {
 		vp_notify(vp);
 		return false;
 	}
-	return intercept_destroy(vp);
-}
-
-/* That there are, or were before they were hidden. */
-static uint32_t vps_to_stop(const struct partition *child)
-{
-	return child->hidden_vps ? child->hidden_vps : child->vp_count;
-}
-
-/* No call finds them any more; the table stays until nobody can be looking at it. */
-static void hide_vps(struct partition *child)
-{
-	child->hidden_vps = vps_to_stop(child);
-	__atomic_store_n(&child->vp_count, 0, __ATOMIC_RELEASE);
+	if (!atomic_load_explicit(&vp->wake_queued, memory_order_seq_cst))
+		return true;
+	lp_kick(vp->lp);
+	return false;
 }
 
 static bool stop_vps(struct partition *child, struct vp *caller)
 {
 	bool stopped = true;
 
-	for (uint32_t i = 0; i < vps_to_stop(child); i++)
+	for (uint32_t i = 0; i < child->vp_count; i++)
 		if (child->vps[i])
 			stopped &= stop_vp(child->vps[i], caller);
 	return stopped;
+}
+
+/* What the parent has of them. Nobody else is at it. False: a LP of the parent's still has to let go of a message. */
+static bool take_back(struct partition *child)
+{
+	bool taken = true;
+
+	for (uint32_t i = 0; i < child->vp_count; i++)
+		if (child->vps[i])
+			taken &= intercept_destroy(child->vps[i]);
+	return taken;
+}
+
+/* Out of the table; chained by wake_next, in which nothing waits any more. */
+static struct vp *unlink_vps(struct partition *child)
+{
+	uint32_t count = child->vp_count;
+	struct vp *first = NULL;
+
+	__atomic_store_n(&child->vp_count, 0, __ATOMIC_SEQ_CST);
+	for (uint32_t i = 0; i < count; i++) {
+		struct vp *vp = child->vps[i];
+
+		if (!vp)
+			continue;
+		atomic_store(&vp->wake_next, first);
+		first = vp;
+	}
+	return first;
 }
 
 static void destroy_vp(struct vp *vp, struct vp *caller)
@@ -196,21 +214,23 @@ static void destroy_vp(struct vp *vp, struct vp *caller)
 /* All of it back into its deposits. False: a part is done. */
 static bool tear_down(struct partition *child, struct vp *caller)
 {
+	struct vp *vp, *next;
+
 	if (!stop_vps(child, caller))
 		return false;
-	hide_vps(child);
 	port_space_disconnect(child);
 	/* After this nobody sends to its VPs or ports any more, or maps a page of theirs. */
 	schedule_synchronize(caller);
-	if (!stop_vps(child, caller)) /* but may have before */
+	if (!stop_vps(child, caller) || !take_back(child)) /* but may have before */
 		return false;
 	if (!gpa_space_destroy(child, caller))
 		return false;
-	for (uint32_t i = 0; i < vps_to_stop(child); i++) {
-		if (!child->vps[i])
-			continue;
-		destroy_vp(child->vps[i], caller);
-		child->vps[i] = NULL;
+	vp = unlink_vps(child);
+	/* After this nobody looks at the table of VPs, for a flush or in vain. */
+	schedule_synchronize(caller);
+	for (; vp; vp = next) {
+		next = atomic_load(&vp->wake_next);
+		destroy_vp(vp, caller);
 	}
 	port_space_destroy(child); /* after the messages in the VPs' queues */
 	statistics_forget_partition(child, caller);
@@ -293,8 +313,14 @@ uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_
 	else if (!stop_vp(vp, caller))
 		status = HYPERCALL_RESTART;
 	if (!status) {
-		__atomic_store_n(&child->vps[index], NULL, __ATOMIC_RELEASE);
+		/* Who found it before may have woken it, or mapped a page of its. */
 		schedule_synchronize(caller);
+		if (!stop_vp(vp, caller) || !intercept_destroy(vp))
+			status = HYPERCALL_RESTART;
+	}
+	if (!status) {
+		__atomic_store_n(&child->vps[index], NULL, __ATOMIC_RELEASE);
+		schedule_synchronize(caller); /* the child's other VPs look it up themselves */
 		vp_unmap_overlays(vp, caller);
 		destroy_vp(vp, caller);
 	}

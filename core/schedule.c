@@ -13,6 +13,7 @@
 #include <trivet/log.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/schedule.h>
 #include <trivet/vp.h>
 
@@ -44,6 +45,11 @@ static bool has_mail(const struct vp *vp)
 static bool is_held(const struct vp *vp)
 {
 	return atomic_load_explicit(&vp->holds, memory_order_seq_cst);
+}
+
+static bool is_dead(const struct vp *vp)
+{
+	return atomic_load_explicit(&vp->holds, memory_order_seq_cst) & VP_HOLD_DEAD;
 }
 
 /* As far as can be told without its state: loaded, it may turn out to sleep on. */
@@ -120,10 +126,16 @@ static void tell(struct lp *lp)
 		lp_kick(lp);
 }
 
-/* Its LP is to look at it. */
+static bool is_forgotten(const struct vp *vp)
+{
+	return atomic_load_explicit(&vp->forgotten, memory_order_seq_cst);
+}
+
+/* Its LP is to look at it. One that is forgotten nobody looks at any more: it may be gone as soon as it isn't queued. */
 static void queue_wake(struct lp *lp, struct vp *vp)
 {
-	if (!atomic_exchange_explicit(&vp->wake_queued, true, memory_order_seq_cst))
+	if (likely(!is_forgotten(vp)) &&
+	    !atomic_exchange_explicit(&vp->wake_queued, true, memory_order_seq_cst))
 		push_wake(lp, vp);
 }
 
@@ -163,7 +175,7 @@ static void forget(struct vp *vp)
 	schedule_leave_timer(vp);
 	if (is_waiting(vp))
 		sched_block(&vp->lp->sched, &vp->sched, lp_clock());
-	atomic_store_explicit(&vp->forgotten, true, memory_order_release);
+	atomic_store_explicit(&vp->forgotten, true, memory_order_seq_cst);
 }
 
 /* Somebody changed something about a VP of this LP's. */
@@ -171,10 +183,6 @@ static void look_at(struct lp *lp, struct vp *vp)
 {
 	if (vp->lp != lp) {
 		vp_notify(vp);
-		return;
-	}
-	if (unlikely(atomic_load_explicit(&vp->holds, memory_order_seq_cst) & VP_HOLD_DEAD)) {
-		forget(vp);
 		return;
 	}
 	if (!partition_is_root(vp->partition))
@@ -194,10 +202,15 @@ static void take_wakes(struct lp *lp)
 
 	while (vp) {
 		struct vp *next = atomic_load_explicit(&vp->wake_next, memory_order_relaxed);
+		bool is_gone;
 
-		/* From here on it may be pushed again, and wake_next another's. */
+		if (unlikely(is_dead(vp)) && vp->lp == lp)
+			forget(vp);
+		is_gone = is_forgotten(vp);
+		/* From here on it may be pushed again, and wake_next another's; and what was forgotten may be freed. */
 		atomic_store_explicit(&vp->wake_queued, false, memory_order_seq_cst);
-		look_at(lp, vp);
+		if (likely(!is_gone))
+			look_at(lp, vp);
 		vp = next;
 	}
 }
@@ -523,9 +536,14 @@ void vp_place(struct vp *vp)
 
 void partition_params_changed(struct partition *partition)
 {
-	for (uint32_t i = 0; i < partition->vp_count; i++)
-		if (partition->vps[i]) { /* loaded or not */
-			queue_wake(lp_of(partition->vps[i]), partition->vps[i]);
-			tell(lp_of(partition->vps[i]));
-		}
+	for (uint32_t i = 0; i < partition->vp_count; i++) {
+		struct vp *vp = partition_vp(partition, i);
+		struct lp *lp;
+
+		if (!vp)
+			continue;
+		lp = lp_of(vp);
+		queue_wake(lp, vp); /* loaded or not */
+		tell(lp);
+	}
 }

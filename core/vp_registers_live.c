@@ -15,6 +15,7 @@
 #define XCR0_X87 BIT(0)		   /* all that there is without XSAVE */
 #define XCR0_SSE BIT(1)
 #define XCR0_AVX BIT(2)
+#define XCR0_AVX512 (BIT(5) | BIT(6) | BIT(7)) /* all or none */
 #define FP_HIGH_RESERVED (~0xffffull)
 #define FCW_INIT 0x37f
 #define CPUID_1_ECX_XSAVE BIT(26)
@@ -196,8 +197,11 @@ static uint64_t get_xfem(struct vp *vp)
 /* What XSETBV takes (SDM2), of the components that the partition was given; those above AVX only as a child's parent chose them. */
 static bool is_xfem(const struct vp *vp, uint64_t value)
 {
+	uint64_t avx512 = value & XCR0_AVX512;
+
 	return (value & XCR0_X87) && !(value & ~vp->partition->cpuid.xsave_states) &&
-	       (!(value & XCR0_AVX) || (value & XCR0_SSE)) && (!(value >> 3) || (value & XCR0_AVX));
+	       (!(value & XCR0_AVX) || (value & XCR0_SSE)) && (!(value >> 3) || (value & XCR0_AVX)) &&
+	       (!avx512 || avx512 == XCR0_AVX512);
 }
 
 static int set_xfem(struct vp *vp, uint64_t value)

@@ -4,6 +4,7 @@
  * in neutral form, the rest is the architecture's answer of a processor that has no such thing.
  */
 #include "svm.h"
+#include <trivet/assert.h>
 #include <trivet/exceptions.h>
 #include <trivet/intercept.h>
 #include <trivet/io.h>
@@ -179,6 +180,10 @@ void svm_handle_child_exit(struct vp *vp, struct vmcb *vmcb)
 		svm_complete(
 			vp, vmcb,
 			svm_next_rip(vp, vmcb, 2)); /* caches are coherent; nothing to write back for it */
+	else if (code == SVM_EXIT_EXCEPTION_AC)
+		svm_inject_exception(vp, VECTOR_AC, true, 0);
+	else if (code == SVM_EXIT_EXCEPTION_MC)
+		panic("p%llu/vp%u: machine check", (unsigned long long)vp->partition->id, vp->index);
 	else if (code == SVM_EXIT_RDPMC)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 	else if (code == SVM_EXIT_INVALID || (uint32_t)code == UINT32_MAX)

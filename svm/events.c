@@ -232,10 +232,12 @@ void svm_handle_step(struct vp *vp)
 	struct vmcb *vmcb = vmcb_of(vp);
 
 	if (!svm_of(vp)->nmi_step) {
+		/* DR6 has the cause (APM2 15.12.2); the delivery would have done this, an injection doesn't (APM2 13.1.1.5). */
+		vmcb->dr7 &= ~DR7_GD;
 		svm_inject_exception(vp, VECTOR_DB, false, 0);
 		return;
 	}
 	svm_of(vp)->nmi_step = false;
-	vmcb->intercept_exceptions &= ~(uint32_t)BIT(VECTOR_DB);
+	vmcb->intercept_exceptions = svm_intercepted_exceptions(vp);
 	vmcb->dr6 &= ~DR6_BS; /* it was our step's */
 }

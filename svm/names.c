@@ -9,6 +9,10 @@ const char *svm_exit_name(uint32_t code)
 		return "cr8";
 	case SVM_EXIT_EXCEPTION_DB:
 		return "step";
+	case SVM_EXIT_EXCEPTION_AC:
+		return "#ac";
+	case SVM_EXIT_EXCEPTION_MC:
+		return "#mc";
 	case SVM_EXIT_INTR:
 		return "interrupt";
 	case SVM_EXIT_NMI:
@@ -60,6 +64,8 @@ enum exit_category svm_exit_category(uint32_t index)
 	case SVM_EXIT_CR8_WRITE:
 		return EXIT_CATEGORY_CONTROL_REGISTER;
 	case SVM_EXIT_EXCEPTION_DB:
+	case SVM_EXIT_EXCEPTION_AC:
+	case SVM_EXIT_EXCEPTION_MC:
 		return EXIT_CATEGORY_EXCEPTION;
 	case SVM_EXIT_INTR:
 		return EXIT_CATEGORY_INTERRUPT;

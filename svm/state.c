@@ -76,7 +76,7 @@ static void fill_reset_state(struct vp *vp)
 	vmcb->interrupt_shadow = 0;
 	vmcb->interrupt_control = V_INTR_MASKING;
 	vmcb->intercepts1 &= ~(uint32_t)(INTERCEPT1_VINTR | INTERCEPT1_IRET);
-	vmcb->intercept_exceptions = 0;
+	vmcb->intercept_exceptions = svm_intercepted_exceptions(vp);
 	vmcb->intercept_cr_write = 0;
 	vp_post_self(vp, VP_PENDING_FLUSH); /* INIT leaves no translation (APM2 14.1.3) */
 }

@@ -6,6 +6,7 @@
 #include "vmcb.h"
 #include <trivet/backend.h>
 #include <trivet/decode.h>
+#include <trivet/exceptions.h>
 #include <trivet/vp.h>
 
 #define MSR_EFER 0xc0000080u
@@ -28,6 +29,7 @@
 #define CR0_PG BIT(31)
 #define CR4_LA57 BIT(12)
 #define DR6_BS BIT(14)
+#define DR7_GD BIT(13)
 #define DEBUGCTL_BTF BIT(1)
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
@@ -132,6 +134,15 @@ void svm_halt(void);
 extern const char svm_window_begin[], svm_window_end[];
 
 /* events.c */
+/*
+ * With #DB and #AC a child could keep the processor in the delivery of one exception after the other, without an instruction in between at which an
+ * interrupt could end guest mode. And a machine check is the machine's. Those of the root's all go to the root.
+ */
+static inline uint32_t svm_intercepted_exceptions(const struct vp *vp)
+{
+	return vp->child ? (uint32_t)(BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC)) : 0;
+}
+
 /* The guest gets an exception; one that hits during the delivery of another event merges with it (APM2 8.2.9). */
 void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error);
 /* Puts back what the exit interrupted (exit_int_info). Only where the exit ended a delivery. */

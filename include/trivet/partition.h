@@ -47,7 +47,6 @@ struct partition {
 	_Atomic uint32_t state;	   /* enum partition_state */
 	struct page_source *pages; /* what serves it */
 	uint64_t own_page;	   /* of a child: its parent's deposit in which this lies */
-	uint32_t hidden_vps;	   /* of a finalized one: what vp_count was, which is 0 now */
 	bool torn_down;		   /* of a finalized one: all is back in its deposits */
 	struct partition_properties properties;
 	struct cpuid_policy cpuid;

@@ -147,6 +147,7 @@ int main(void)
 
 	caller = aligned_alloc(PAGE_SIZE, size);
 	child_vp = aligned_alloc(PAGE_SIZE, size);
+	memset(child_vp, 0, size);
 	child_vp->partition = &child;
 	vps[2] = child_vp;
 	child.vps = vps;

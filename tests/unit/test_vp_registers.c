@@ -654,6 +654,11 @@ static void live_registers_in_memory(void **state)
 	set_parent(0x40005, 15, 0, HV_STATUS_INVALID_REGISTER_VALUE);
 	set_parent(0x40005, 7, 0, 0);
 	assert_int_equal(get_parent(0x40005).reg64, 7);
+	partition.cpuid.xsave_states = 0xe7;
+	set_parent(0x40005, 0x27, 0,
+		   HV_STATUS_INVALID_REGISTER_VALUE); /* AVX-512 is three components or none */
+	set_parent(0x40005, 0xc7, 0, HV_STATUS_INVALID_REGISTER_VALUE);
+	set_parent(0x40005, 0xe7, 0, 0);
 	set_parent(0x50002, 0xabc, 0, 0);
 	assert_int_equal(vp->dr[2], 0xabc);
 	assert_true(vp->uses_dr);
