@@ -15,6 +15,8 @@
 
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
 
+static uint64_t children_made, child_steps; /* in all */
+
 #define CHILD_TURNS_MAX 16u /* in a row */
 
 /* ---- What must hold ---- */
@@ -117,6 +119,7 @@ static void note_child_made(struct vp *vp)
 			memcpy(&child_ids[i], output, sizeof(child_ids[i]));
 			children[i] = partition_authority(vp, child_ids[i], 0, &status);
 			CHECK(children[i]);
+			children_made++;
 			return;
 		}
 	fail("more children than may be"); /* fuzz_hypercall.c makes no more */
@@ -192,6 +195,7 @@ static void child_step(struct input *in, struct vp *vp)
 {
 	uint8_t byte = take8(in);
 
+	child_steps++;
 	allowed.bytes = sizeof(window); /* what a child writes where is checked by itself */
 	switch (byte % 8) {
 	case 0:

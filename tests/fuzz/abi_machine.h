@@ -327,7 +327,9 @@ static void leave_guest(struct lp *lp)
 		return;
 	at->in_hypervisor = true;
 	current_lp = lp;
-	lp_handle_interrupts(lp);
+	do { /* what it does may make others send it a kick */
+		lp_handle_interrupts(lp);
+	} while (lp->acked[0] | lp->acked[1] | lp->acked[2] | lp->acked[3]);
 	if (lp->root_vp->state == VP_RUNNING && (atomic_load(&lp->root_vp->pending) & VP_PENDING_FLUSH))
 		take_flush(lp->root_vp);
 	current_lp = before;

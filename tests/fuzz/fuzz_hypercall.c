@@ -288,6 +288,8 @@ static __attribute__((destructor)) void report(void)
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
 	fprintf(stderr, "stat::hypercalls:               %llu\n", (unsigned long long)hypercalls);
+	fprintf(stderr, "stat::children:                 %llu\nstat::child_steps:              %llu\n",
+		(unsigned long long)children_made, (unsigned long long)child_steps);
 	fprintf(stderr, "stat::hypercalls_per_s:         %.0f\n",
 		(double)hypercalls / ((double)spent.tv_sec + (double)spent.tv_nsec / 1e9));
 }
