@@ -304,6 +304,7 @@ static enum hypercall_result dispatch(struct vp *vp, struct call *call)
 	allowed.bytes = call->row && !(call->control & HV_CONTROL_FAST) ? output_bytes_of(call) : 0;
 	allowed.stores = 0;
 	allowed.page_tables = call->row && call->row->code == HV_CALL_TRANSLATE_VIRTUAL_ADDRESS;
+	allowed.childs = call->row && call->row->code == HV_CALL_WRITE_GPA;
 	hypercalls++;
 	result = hypercall_dispatch(vp, call->mode);
 	check_result(vp, call, result);
