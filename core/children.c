@@ -307,9 +307,7 @@ uint16_t partition_delete(struct partition *child, struct vp *caller)
 	if (!status) {
 		partition_unpublish(child);
 		schedule_synchronize(caller);
-		while (!return_deposits(
-			child,
-			caller)) /* what calls deposited that had found it before: some pages of numbers */
+		while (!return_deposits(child, caller)) /* of calls that had found it before */
 			;
 		deposit_free(parent, child->own_page);
 	}

@@ -61,13 +61,12 @@ void vp_destroy(struct vp *vp)
 	overlay_destroy(&vp->assist.page);
 	give_page(partition, vp->exit_counts);
 	give_page(partition, vp->apic_page);
-	if (vp->child) {
-		cpuid_overrides_destroy(vp);
-		give_page(partition, vp->child);
+	cpuid_overrides_destroy(vp);
+	give_page(partition, vp->child);
+	if (!partition_is_root(partition))
 		give_page(partition, vp->fpu);
-	} else if (vp->fpu) {
+	else if (vp->fpu)
 		page_free(&host_pool, vp->fpu, fpu_order());
-	}
 	give_page(partition, vp);
 }
 
