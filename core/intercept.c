@@ -26,77 +26,66 @@
 #define PAGE_SEGMENTS 6u
 static_assert(INSN_SEG_GS - INSN_SEG_ES == PAGE_SEGMENTS - 1, "the page has them in this order");
 
-static uint64_t read_register(struct vp *vp, enum vp_register which)
+/* Whole words: a call of memcpy() costs more than that. */
+static inline void copy_words(void *to, const void *from, size_t bytes)
 {
-	union hv_register_value value;
+	uint64_t words = bytes / 8;
 
-	backend->get_register(vp, which, &value);
-	return value.reg64;
-}
-
-static struct hv_x64_segment_register read_segment(struct vp *vp, unsigned int segment)
-{
-	union hv_register_value value;
-
-	backend->get_register(vp, (enum vp_register)(VP_REGISTER_ES + segment), &value);
-	return value.segment;
+	__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words)::"memory");
 }
 
 /* ---- What the parent sees ---- */
 
-static uint16_t execution_state(struct vp *vp, const struct vp_context *context)
+static uint16_t execution_state(const struct vp_snapshot *now)
 {
-	unsigned int state = context->cpl & HV_EXECUTION_STATE_CPL_MASK;
+	unsigned int state = now->cpl & HV_EXECUTION_STATE_CPL_MASK;
 
-	if (context->paging.cr0 & CR0_PE)
+	if (now->cr0 & CR0_PE)
 		state |= HV_EXECUTION_STATE_CR0_PE;
-	if (context->paging.cr0 & CR0_AM)
+	if (now->cr0 & CR0_AM)
 		state |= HV_EXECUTION_STATE_CR0_AM;
-	if (context->paging.efer & EFER_LMA)
+	if (now->efer & EFER_LMA)
 		state |= HV_EXECUTION_STATE_EFER_LMA;
-	if (read_register(vp, VP_REGISTER_DR7) & DR7_ENABLED)
+	if (now->dr7 & DR7_ENABLED)
 		state |= HV_EXECUTION_STATE_DEBUG_ACTIVE;
-	if (read_register(vp, VP_REGISTER_PENDING_INTERRUPTION) & HV_PENDING_INTERRUPTION_PENDING)
+	if (now->pending_interruption & HV_PENDING_INTERRUPTION_PENDING)
 		state |= HV_EXECUTION_STATE_INTERRUPTION_PENDING;
-	if (read_register(vp, VP_REGISTER_INTERRUPT_STATE) & HV_INTERRUPT_STATE_SHADOW)
+	if (now->interrupt_state & HV_INTERRUPT_STATE_SHADOW)
 		state |= HV_EXECUTION_STATE_INTERRUPT_SHADOW;
 	return (uint16_t)state;
 }
 
-void intercept_fill_header(struct vp *vp, const struct vp_context *context, uint8_t access_type,
-			   uint8_t length, struct hv_x64_intercept_header *header)
+void intercept_fill_header(struct vp *vp, const struct vp_snapshot *now, uint8_t access_type, uint8_t length,
+			   struct hv_x64_intercept_header *header)
 {
-	uint64_t cr8 = read_register(vp, VP_REGISTER_CR8);
-
 	header->vp_index = vp->index;
-	header->length_and_cr8 = (uint8_t)((length & 0xf) | cr8 << 4);
+	header->length_and_cr8 = (uint8_t)((length & 0xf) | now->cr8 << 4);
 	header->access_type = access_type;
-	header->execution_state = execution_state(vp, context);
-	header->cs = read_segment(vp, INSN_SEG_CS);
-	header->rip = context->rip;
-	header->rflags = context->rflags;
+	header->execution_state = execution_state(now);
+	header->cs = now->segment[INSN_SEG_CS];
+	header->rip = now->rip;
+	header->rflags = now->rflags;
 }
 
-/* `context` was just read: RSP is in vp->gpr. */
-static void fill_registers(struct vp *vp, const struct vp_context *context, struct hv_vp_register_page *page)
+/* `now` was just read: RSP is in vp->gpr. */
+static void fill_registers(struct vp *vp, const struct vp_snapshot *now, struct hv_vp_register_page *page)
 {
 	union hv_register_value xfem;
 
 	page->version = HV_REGISTER_PAGE_VERSION;
-	memcpy(page->gp, vp->gpr, sizeof(page->gp));
-	page->rip = context->rip;
-	page->rflags = context->rflags;
+	copy_words(page->gp, vp->gpr, sizeof(page->gp));
+	page->rip = now->rip;
+	page->rflags = now->rflags;
 	live_xmm_get(vp, page->xmm, PAGE_XMM);
-	for (unsigned int i = 0; i < PAGE_SEGMENTS; i++)
-		page->segment[i] = read_segment(vp, i);
-	page->cr0 = context->paging.cr0;
-	page->cr3 = context->paging.cr3;
-	page->cr4 = context->paging.cr4;
-	page->cr8 = read_register(vp, VP_REGISTER_CR8);
-	page->efer = context->paging.efer;
-	page->dr7 = read_register(vp, VP_REGISTER_DR7);
-	page->pending_interruption = read_register(vp, VP_REGISTER_PENDING_INTERRUPTION);
-	page->interrupt_state = read_register(vp, VP_REGISTER_INTERRUPT_STATE);
+	copy_words(page->segment, now->segment, sizeof(page->segment));
+	page->cr0 = now->cr0;
+	page->cr3 = now->cr3;
+	page->cr4 = now->cr4;
+	page->cr8 = now->cr8;
+	page->efer = now->efer;
+	page->dr7 = now->dr7;
+	page->pending_interruption = now->pending_interruption;
+	page->interrupt_state = now->interrupt_state;
 	page->instruction_emulation_hints = 0;
 	page->xfem = live_register_get(vp, LIVE_XFEM, 0, &xfem) ? 0 : xfem.reg64;
 	__atomic_store_n(&page->dirty, 0, __ATOMIC_RELAXED);
@@ -160,7 +149,7 @@ static void fill_message(struct vp *vp, uint32_t type, const void *payload, size
 	count_message(vp, type);
 	if (!message)
 		return;
-	memcpy(&message->payload, payload, bytes);
+	copy_words(&message->payload, payload, bytes);
 	message->payload_bytes = (uint8_t)bytes;
 	message->flags = 0;
 	message->reserved = 0;
@@ -168,11 +157,11 @@ static void fill_message(struct vp *vp, uint32_t type, const void *payload, size
 	__atomic_store_n(&message->type, type, __ATOMIC_RELEASE);
 }
 
-void intercept_send(struct vp *vp, const struct vp_context *context, uint32_t type, const void *payload,
+void intercept_send(struct vp *vp, const struct vp_snapshot *now, uint32_t type, const void *payload,
 		    size_t bytes)
 {
 	if (vp->child->intercepts.registers)
-		fill_registers(vp, context, vp->child->intercepts.registers);
+		fill_registers(vp, now, vp->child->intercepts.registers);
 	fill_message(vp, type, payload, bytes);
 	stop(vp);
 }
@@ -221,45 +210,45 @@ void intercept_take_message(struct synic_message *message, struct hv_message *co
 /* ---- Exits ---- */
 
 /* Where OUTS reads from, which a prefix may say. */
-static struct hv_x64_segment_register source_segment(struct vp *vp, const struct insn *insn)
+static unsigned int source_segment(const struct insn *insn)
 {
-	return read_segment(vp, insn && insn->op == INSN_OUTS ? insn->segment : INSN_SEG_DS);
+	return insn && insn->op == INSN_OUTS ? insn->segment : INSN_SEG_DS;
 }
 
 void intercept_io(struct vp *vp, const struct io_exit *exit)
 {
 	struct hv_x64_io_port_intercept message = { .port = exit->port };
+	struct vp_snapshot now;
 	struct vp_context context;
 	struct insn insn;
 	bool decoded = false;
 
 	if (exit->string || !exit->length)
 		decoded = !vp_decode_current(vp, &context, &insn);
-	else
-		backend->get_context(vp, &context);
-	intercept_fill_header(vp, &context,
+	backend->get_snapshot(vp, &now);
+	intercept_fill_header(vp, &now,
 			      (uint8_t)(exit->in ? HV_INTERCEPT_ACCESS_READ : HV_INTERCEPT_ACCESS_WRITE),
 			      exit->length || !decoded ? exit->length : insn.length, &message.header);
 	message.access_info =
 		(uint8_t)((exit->bytes & HV_IO_ACCESS_SIZE_MASK) | (exit->string ? HV_IO_ACCESS_STRING : 0) |
 			  (exit->rep ? HV_IO_ACCESS_REP : 0));
 	message.rax = vp->gpr[GPR_RAX];
-	message.ds = source_segment(vp, decoded ? &insn : NULL);
-	message.es = read_segment(vp, INSN_SEG_ES);
+	message.ds = now.segment[source_segment(decoded ? &insn : NULL)];
+	message.es = now.segment[INSN_SEG_ES];
 	message.rcx = vp->gpr[GPR_RCX];
 	message.rsi = vp->gpr[GPR_RSI];
 	message.rdi = vp->gpr[GPR_RDI];
-	intercept_send(vp, &context, HV_MESSAGE_X64_IO_PORT_INTERCEPT, &message, sizeof(message));
+	intercept_send(vp, &now, HV_MESSAGE_X64_IO_PORT_INTERCEPT, &message, sizeof(message));
 }
 
 void intercept_unrecoverable(struct vp *vp)
 {
 	struct hv_x64_intercept_header header;
-	struct vp_context context;
+	struct vp_snapshot now;
 
-	backend->get_context(vp, &context);
-	intercept_fill_header(vp, &context, HV_INTERCEPT_ACCESS_EXECUTE, 0, &header);
-	intercept_send(vp, &context, HV_MESSAGE_UNRECOVERABLE_EXCEPTION, &header, sizeof(header));
+	backend->get_snapshot(vp, &now);
+	intercept_fill_header(vp, &now, HV_INTERCEPT_ACCESS_EXECUTE, 0, &header);
+	intercept_send(vp, &now, HV_MESSAGE_UNRECOVERABLE_EXCEPTION, &header, sizeof(header));
 }
 
 void intercept_hypercall(struct vp *vp)
@@ -267,10 +256,10 @@ void intercept_hypercall(struct vp *vp)
 	struct hv_x64_intercept_header header;
 	struct hv_x64_hypercall_intercept message;
 	struct hv_u128 xmm[ARRAY_SIZE(message.xmm)];
-	struct vp_context context;
+	struct vp_snapshot now;
 
-	backend->get_context(vp, &context);
-	intercept_fill_header(vp, &context, HV_INTERCEPT_ACCESS_EXECUTE, HYPERCALL_LENGTH, &header);
+	backend->get_snapshot(vp, &now);
+	intercept_fill_header(vp, &now, HV_INTERCEPT_ACCESS_EXECUTE, HYPERCALL_LENGTH, &header);
 	live_xmm_get(vp, xmm, ARRAY_SIZE(xmm));
 	message = (struct hv_x64_hypercall_intercept){
 		.header = header,
@@ -283,7 +272,7 @@ void intercept_hypercall(struct vp *vp)
 		.rdi = vp->gpr[GPR_RDI],
 	};
 	memcpy((char *)&message + offsetof(struct hv_x64_hypercall_intercept, xmm), xmm, sizeof(xmm));
-	intercept_send(vp, &context, HV_MESSAGE_HYPERCALL_INTERCEPT, &message, sizeof(message));
+	intercept_send(vp, &now, HV_MESSAGE_HYPERCALL_INTERCEPT, &message, sizeof(message));
 }
 
 static bool is_level(const struct apic *apic, uint8_t vector)
@@ -303,12 +292,12 @@ void intercept_apic_eoi(struct vp *vp, uint8_t vector)
 bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
 {
 	struct hv_x64_sint_deliverable message = { .deliverable_sints = sints };
-	struct vp_context context;
+	struct vp_snapshot now;
 
 	if (is_stopped(vp))
 		return false;
-	backend->get_context(vp, &context);
-	intercept_fill_header(vp, &context, HV_INTERCEPT_ACCESS_READ, 0, &message.header);
+	backend->get_snapshot(vp, &now);
+	intercept_fill_header(vp, &now, HV_INTERCEPT_ACCESS_READ, 0, &message.header);
 	send_event(vp, HV_MESSAGE_SYNIC_SINT_DELIVERABLE, &message, sizeof(message));
 	return true;
 }

@@ -6,14 +6,14 @@
 #include <hv/intercept.h>
 #include <trivet/intercept.h>
 
-struct vp_context;
+struct vp_snapshot;
 
-/* `context` was just read. `length`: the instruction's, 0 where nobody needs it. */
-void intercept_fill_header(struct vp *vp, const struct vp_context *context, uint8_t access_type,
-			   uint8_t length, struct hv_x64_intercept_header *header);
+/* `now` was just read. `length`: the instruction's, 0 where nobody needs it. */
+void intercept_fill_header(struct vp *vp, const struct vp_snapshot *now, uint8_t access_type, uint8_t length,
+			   struct hv_x64_intercept_header *header);
 
-/* Fills the pages, stops the VP, tells the parent. */
-void intercept_send(struct vp *vp, const struct vp_context *context, uint32_t type, const void *payload,
+/* `bytes`: whole words. Fills the pages, stops the VP, tells the parent. */
+void intercept_send(struct vp *vp, const struct vp_snapshot *now, uint32_t type, const void *payload,
 		    size_t bytes);
 
 #endif

@@ -68,6 +68,7 @@ static enum fault_result tell_parent(struct vp *vp, const struct memory_exit *ex
 {
 	struct hv_x64_memory_intercept message = { .gpa = exit->gpa.v };
 	struct vp_context context;
+	struct vp_snapshot now;
 
 	backend->get_context(vp, &context);
 	fill_bytes(vp, exit, &context, &message);
@@ -75,7 +76,8 @@ static enum fault_result tell_parent(struct vp *vp, const struct memory_exit *ex
 	    should_retry(&vp->child->intercepts, &context))
 		return FAULT_RETRY;
 	vp->child->intercepts.retried = false;
-	intercept_fill_header(vp, &context, access_type(exit), 0, &message.header);
+	backend->get_snapshot(vp, &now);
+	intercept_fill_header(vp, &now, access_type(exit), 0, &message.header);
 	message.cache_type = is_mapped ? HV_CACHE_TYPE_WRITE_BACK : HV_CACHE_TYPE_UNCACHED;
 	message.tpr_priority = message.header.length_and_cr8 >> 4;
 	if (exit->gva_valid) {
@@ -84,7 +86,7 @@ static enum fault_result tell_parent(struct vp *vp, const struct memory_exit *ex
 		if (!exit->is_walk)
 			message.access_info |= HV_MEMORY_ACCESS_GVA_GPA_VALID;
 	}
-	intercept_send(vp, &context, is_mapped ? HV_MESSAGE_GPA_INTERCEPT : HV_MESSAGE_UNMAPPED_GPA, &message,
+	intercept_send(vp, &now, is_mapped ? HV_MESSAGE_GPA_INTERCEPT : HV_MESSAGE_UNMAPPED_GPA, &message,
 		       sizeof(message));
 	return FAULT_EMULATED;
 }

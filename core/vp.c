@@ -19,6 +19,8 @@
 
 #define CR4_LA57 BIT(12)
 #define CR4_KL BIT(19)
+/* A root's MWAIT would keep its LP from children while it idles: it is to use HLT. */
+#define CPUID_1_ECX_MONITOR BIT(3)
 #define CPUID_1_ECX_HYPERVISOR BIT(31)
 
 static void *take_page(const struct partition *partition)
@@ -204,7 +206,7 @@ void vp_cpuid(struct vp *vp, uint64_t cr4)
 	}
 	vp_cpuid_native(vp);
 	if (leaf == 1 && vp->partition->hv)
-		vp->gpr[GPR_RCX] |= CPUID_1_ECX_HYPERVISOR;
+		vp->gpr[GPR_RCX] = (vp->gpr[GPR_RCX] | CPUID_1_ECX_HYPERVISOR) & ~CPUID_1_ECX_MONITOR;
 	if (leaf == 1)
 		vp->gpr[GPR_RCX] = (vp->gpr[GPR_RCX] & ~BIT(27)) | (cr4 >> 18 & 1) << 27;
 	if (leaf == 7 && subleaf == 0)

@@ -170,10 +170,11 @@ static int set_fx(struct vp *vp, enum live_register which, unsigned int index,
 
 void live_xmm_get(struct vp *vp, struct hv_u128 *xmm, unsigned int count)
 {
-	struct fx_area area = { 0 };
+	struct fx_area area; /* what FXSAVE may leave out of it isn't asked for */
 
 	read_fx(vp, &area);
-	memcpy(xmm, area.xmm, count * sizeof(*xmm));
+	for (unsigned int i = 0; i < count; i++)
+		xmm[i] = area.xmm[i];
 }
 
 void live_xmm_set(struct vp *vp, const struct hv_u128 *xmm, unsigned int count)

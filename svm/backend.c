@@ -86,6 +86,7 @@ const struct backend svm_backend = {
 	.get_context = svm_get_context,
 	.set_context = svm_set_context,
 	.get_register = svm_get_register,
+	.get_snapshot = svm_get_snapshot,
 	.set_register = svm_set_register,
 	.get_msr = svm_get_msr,
 	.set_msr = svm_set_msr,

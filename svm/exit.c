@@ -39,13 +39,13 @@ uint64_t svm_next_rip(struct vp *vp, const struct vmcb *vmcb, unsigned int usual
 }
 
 /*
- * The same where it is quick: an opcode of two or three bytes without prefixes in 64-bit code of the root, whose page tables can be walked in
+ * The same where it is quick: an opcode of one to three bytes without prefixes in 64-bit code of the root, whose page tables can be walked in
  * place. False: decode.
  */
 static inline __attribute__((__always_inline__)) bool
 quick_next_rip(const struct vp *vp, const struct vmcb *vmcb, uint32_t opcode, uint64_t *rip)
 {
-	unsigned int length = opcode > 0xffff ? 3 : 2;
+	unsigned int length = insn_bytes_length(opcode);
 	uint64_t bytes;
 
 	if (svm.features & SVM_FEATURE_NRIPS) {
@@ -56,7 +56,7 @@ quick_next_rip(const struct vp *vp, const struct vmcb *vmcb, uint32_t opcode, ui
 	return likely(!vp->child) && likely(vmcb->cs.attributes & ATTR_LONG) &&
 	       likely(vmcb->efer & EFER_LMA) && likely(!(vmcb->cr4 & CR4_LA57)) &&
 	       likely(guest_fetch_fast64(vmcb->cr3, vmcb->rip, &bytes)) &&
-	       likely(length == 3 ? insn_match3(bytes, opcode) : insn_match2(bytes, opcode));
+	       likely((bytes & (BIT(8 * length) - 1)) == opcode);
 }
 
 static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const struct vmcb *vmcb,
@@ -64,7 +64,7 @@ static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const stru
 {
 	uint64_t rip;
 
-	return quick_next_rip(vp, vmcb, opcode, &rip) ? rip : decode_next_rip(vp, 2);
+	return quick_next_rip(vp, vmcb, opcode, &rip) ? rip : decode_next_rip(vp, insn_bytes_length(opcode));
 }
 
 /* The leaves that aren't simply the machine's. */
@@ -348,7 +348,7 @@ static void handle_hlt(struct vp *vp, struct vmcb *vmcb)
 {
 	struct svm_vp *own = svm_of(vp);
 
-	svm_complete(vp, vmcb, svm_next_rip(vp, vmcb, 1));
+	svm_complete(vp, vmcb, next_rip(vp, vmcb, INSN_BYTES_HLT));
 	if (vmcb->event_injection & EVENT_VALID)
 		return; /* the single-step trap behind the HLT */
 	if (own->nmi_iret_seen)

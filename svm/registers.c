@@ -111,19 +111,26 @@ static struct vmcb_segment *segment_of(struct vmcb *vmcb, enum vp_register which
 }
 
 /* The VMCB packs the descriptor's two bytes of attributes into twelve bits. */
+static inline struct hv_x64_segment_register unpacked(const struct vmcb_segment *segment)
+{
+	uint16_t packed = segment->attributes;
+
+	return (struct hv_x64_segment_register){
+		.base = segment->base,
+		.limit = segment->limit,
+		.selector = segment->selector,
+		.attributes = (uint16_t)((packed & 0xff) | (packed & 0xf00) << 4),
+	};
+}
+
 static void get_segment(struct vp *vp, enum vp_register which, union hv_register_value *value)
 {
 	const struct vmcb_segment *segment = segment_of(vmcb_of(vp), which);
-	uint16_t packed;
 
 	fetch_loaded(vp);
-	packed = segment->attributes;
-	value->segment.base = segment->base;
-	value->segment.limit = segment->limit;
-	value->segment.selector = segment->selector;
-	value->segment.attributes = (uint16_t)((packed & 0xff) | (packed & 0xf00) << 4);
+	value->segment = unpacked(segment);
 	/* A loaded TR is busy; not every processor notes that here (QEMU's does not). */
-	if (which == VP_REGISTER_TR && (packed & ATTR_PRESENT))
+	if (which == VP_REGISTER_TR && (segment->attributes & ATTR_PRESENT))
 		value->segment.attributes |= TSS_BUSY;
 }
 
@@ -380,6 +387,31 @@ void svm_get_register(struct vp *vp, enum vp_register which, union hv_register_v
 		get_segment(vp, which, value);
 		return;
 	}
+}
+
+void svm_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot)
+{
+	const struct vmcb *vmcb = vmcb_of(vp);
+
+	fetch_loaded(vp);
+	vp->gpr[GPR_RSP] = vmcb->rsp;
+	snapshot->rip = vmcb->rip;
+	snapshot->rflags = vmcb->rflags;
+	snapshot->cr0 = vmcb->cr0;
+	snapshot->cr3 = vmcb->cr3;
+	snapshot->cr4 = vmcb->cr4;
+	snapshot->cr8 = apic_cr8(&vp->apic);
+	snapshot->efer = vmcb->efer & ~EFER_SVME; /* as the guest sees it */
+	snapshot->dr7 = vmcb->dr7;
+	snapshot->pending_interruption = get_pending_interruption(vmcb);
+	snapshot->interrupt_state = get_interrupt_state(vp);
+	snapshot->segment[INSN_SEG_ES] = unpacked(&vmcb->es);
+	snapshot->segment[INSN_SEG_CS] = unpacked(&vmcb->cs);
+	snapshot->segment[INSN_SEG_SS] = unpacked(&vmcb->ss);
+	snapshot->segment[INSN_SEG_DS] = unpacked(&vmcb->ds);
+	snapshot->segment[INSN_SEG_FS] = unpacked(&vmcb->fs);
+	snapshot->segment[INSN_SEG_GS] = unpacked(&vmcb->gs);
+	snapshot->cpl = vmcb->cpl;
 }
 
 /* Those that decide how memory is seen: translations made under the old value go. */

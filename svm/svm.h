@@ -200,6 +200,7 @@ bool svm_child_wrmsr(struct vp *vp, uint32_t msr, uint64_t value);
 
 /* registers.c, where the VP is loaded or borrowed; struct backend says what they do */
 void svm_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value);
+void svm_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot);
 int svm_set_register(struct vp *vp, enum vp_register which, const union hv_register_value *value);
 int svm_get_msr(struct vp *vp, uint32_t msr, uint64_t *value);
 int svm_set_msr(struct vp *vp, uint32_t msr, uint64_t value);

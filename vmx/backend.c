@@ -90,6 +90,7 @@ const struct backend vmx_backend = {
 	.get_context = vmx_get_context,
 	.set_context = vmx_set_context,
 	.get_register = vmx_get_register,
+	.get_snapshot = vmx_get_snapshot,
 	.set_register = vmx_set_register,
 	.get_msr = vmx_get_msr,
 	.set_msr = vmx_set_msr,

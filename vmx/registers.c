@@ -37,17 +37,24 @@ static uint32_t segment_of(enum vp_register which)
 }
 
 /* A null segment may have anything in its rights but the bit that says so. */
+static inline struct hv_x64_segment_register read_segment(uint32_t offset)
+{
+	uint64_t rights = vmread(VMCS_GUEST_ES_RIGHTS + offset);
+	uint64_t attributes = rights & RIGHTS_ATTRIBUTES;
+
+	if (rights & RIGHTS_UNUSABLE)
+		attributes &= ~HV_SEGMENT_PRESENT;
+	return (struct hv_x64_segment_register){
+		.base = vmread(VMCS_GUEST_ES_BASE + offset),
+		.limit = (uint32_t)vmread(VMCS_GUEST_ES_LIMIT + offset),
+		.selector = (uint16_t)vmread(VMCS_GUEST_ES_SELECTOR + offset),
+		.attributes = (uint16_t)attributes,
+	};
+}
+
 static void get_segment(enum vp_register which, union hv_register_value *value)
 {
-	uint32_t offset = segment_of(which);
-	uint64_t rights = vmread(VMCS_GUEST_ES_RIGHTS + offset);
-
-	value->segment.base = vmread(VMCS_GUEST_ES_BASE + offset);
-	value->segment.limit = (uint32_t)vmread(VMCS_GUEST_ES_LIMIT + offset);
-	value->segment.selector = (uint16_t)vmread(VMCS_GUEST_ES_SELECTOR + offset);
-	value->segment.attributes = (uint16_t)(rights & RIGHTS_ATTRIBUTES);
-	if (rights & RIGHTS_UNUSABLE)
-		value->segment.attributes &= (uint16_t)~HV_SEGMENT_PRESENT;
+	value->segment = read_segment(segment_of(which));
 }
 
 static void set_segment(enum vp_register which, const union hv_register_value *value)
@@ -294,6 +301,24 @@ void vmx_get_register(struct vp *vp, enum vp_register which, union hv_register_v
 		get_segment(which, value);
 		return;
 	}
+}
+
+void vmx_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot)
+{
+	vp->gpr[GPR_RSP] = vmread(VMCS_GUEST_RSP);
+	snapshot->rip = vmread(VMCS_GUEST_RIP);
+	snapshot->rflags = vmread(VMCS_GUEST_RFLAGS);
+	snapshot->cr0 = vmx_guest_cr0(vp);
+	snapshot->cr3 = vmread(VMCS_GUEST_CR3);
+	snapshot->cr4 = vmx_guest_cr4(vp);
+	snapshot->cr8 = apic_cr8(&vp->apic);
+	snapshot->efer = vmread(VMCS_GUEST_EFER);
+	snapshot->dr7 = vmread(VMCS_GUEST_DR7);
+	snapshot->pending_interruption = get_pending_interruption(vp);
+	snapshot->interrupt_state = get_interrupt_state();
+	for (uint32_t i = INSN_SEG_ES; i <= INSN_SEG_GS; i++)
+		snapshot->segment[i] = read_segment(2 * i);
+	snapshot->cpl = snapshot->segment[INSN_SEG_SS].attributes >> HV_SEGMENT_DPL_SHIFT & 3;
 }
 
 /* Those that decide how memory is seen: translations made under the old value go. */

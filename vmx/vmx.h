@@ -291,6 +291,7 @@ int vmx_check(const struct vmx_machine *machine, char *why, size_t size);
 
 /* registers.c, on the VP's own LP; struct backend says what they do */
 void vmx_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value);
+void vmx_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot);
 int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_register_value *value);
 int vmx_get_msr(struct vp *vp, uint32_t msr, uint64_t *value);
 int vmx_set_msr(struct vp *vp, uint32_t msr, uint64_t value);

@@ -94,7 +94,9 @@ struct backend {
 	 */
 	void (*get_register)(struct vp *vp, enum vp_register which, union hv_register_value *value);
 	int (*set_register)(struct vp *vp, enum vp_register which, const union hv_register_value *value);
-	/* The same for MSRs, as RDMSR and WRMSR of the guest. -EINVAL: it isn't there, or doesn't take the value. */
+	/* Those that an intercept shows, at once. */
+	void (*get_snapshot)(struct vp *vp, struct vp_snapshot *snapshot);
+	/* As registers, MSRs, as RDMSR and WRMSR of the guest. -EINVAL: it isn't there, or doesn't take the value. */
 	int (*get_msr)(struct vp *vp, uint32_t msr, uint64_t *value);
 	int (*set_msr)(struct vp *vp, uint32_t msr, uint64_t value);
 	/* Do the VP's registers fit together, so that it can be entered? */

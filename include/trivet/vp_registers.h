@@ -39,6 +39,13 @@ enum vp_register {
 	VP_REGISTER_COUNT
 };
 
+/* What an intercept shows of a VP that has just exited, in one go. RSP goes to vp->gpr. */
+struct vp_snapshot {
+	uint64_t rip, rflags, cr0, cr3, cr4, cr8, efer, dr7, pending_interruption, interrupt_state;
+	struct hv_x64_segment_register segment[6]; /* ES CS SS DS FS GS: their numbers in an instruction */
+	uint8_t cpl;
+};
+
 /* Fields of HV_REGISTER_X64_PENDING_INTERRUPTION; the type is HV_INTERRUPTION_*. */
 static inline unsigned int pending_type(uint64_t pending)
 {

@@ -153,12 +153,6 @@ void synic_deliver_queued(struct vp *of)
 	fake.scans++;
 }
 
-static void get_register(struct vp *of, enum vp_register which, union hv_register_value *value)
-{
-	assert_ptr_equal(of, vp);
-	*value = fake.registers[which];
-}
-
 static void get_context(struct vp *of, struct vp_context *context)
 {
 	assert_ptr_equal(of, vp);
@@ -166,7 +160,35 @@ static void get_context(struct vp *of, struct vp_context *context)
 	vp->gpr[GPR_RSP] = 0x5000;
 }
 
-static const struct backend fake_backend = { .get_register = get_register, .get_context = get_context };
+static uint64_t word(enum vp_register which)
+{
+	return fake.registers[which].reg64;
+}
+
+static void get_snapshot(struct vp *of, struct vp_snapshot *snapshot)
+{
+	const struct vp_context *context = &fake.context;
+
+	assert_ptr_equal(of, vp);
+	vp->gpr[GPR_RSP] = 0x5000;
+	*snapshot = (struct vp_snapshot){
+		.rip = context->rip,
+		.rflags = context->rflags,
+		.cr0 = context->paging.cr0,
+		.cr3 = context->paging.cr3,
+		.cr4 = context->paging.cr4,
+		.cr8 = word(VP_REGISTER_CR8),
+		.efer = context->paging.efer,
+		.dr7 = word(VP_REGISTER_DR7),
+		.pending_interruption = word(VP_REGISTER_PENDING_INTERRUPTION),
+		.interrupt_state = word(VP_REGISTER_INTERRUPT_STATE),
+		.cpl = context->cpl,
+	};
+	for (unsigned int i = 0; i < 6; i++)
+		snapshot->segment[i] = fake.registers[VP_REGISTER_ES + i].segment;
+}
+
+static const struct backend fake_backend = { .get_snapshot = get_snapshot, .get_context = get_context };
 const struct backend *backend = &fake_backend;
 
 int vp_decode_current(struct vp *of, struct vp_context *context, struct insn *insn)
