@@ -60,6 +60,20 @@ uint16_t partition_create(struct vp *caller, const struct hv_input_create_partit
 
 /* ---- From created to active ---- */
 
+bool partition_begin_setup(struct partition *child)
+{
+	spin_lock(&life_lock);
+	if (child->state == PARTITION_CREATED)
+		return true;
+	spin_unlock(&life_lock);
+	return false;
+}
+
+void partition_end_setup(void)
+{
+	spin_unlock(&life_lock);
+}
+
 static void destroy_pages(struct partition *child)
 {
 	overlay_destroy(&child->hypercall_page);
@@ -218,15 +232,15 @@ static bool tear_down(struct partition *child, struct vp *caller)
 
 	if (!stop_vps(child, caller))
 		return false;
-	port_space_disconnect(child);
-	/* After this nobody sends to its VPs or ports any more, or maps a page of theirs. */
+	/* After this nobody sends to its VPs any more, maps a page of theirs, or makes a connection to its ports. */
 	schedule_synchronize(caller);
+	port_space_disconnect(child);
 	if (!stop_vps(child, caller) || !take_back(child)) /* but may have before */
 		return false;
 	if (!gpa_space_destroy(child, caller))
 		return false;
 	vp = unlink_vps(child);
-	/* After this nobody looks at the table of VPs, for a flush or in vain. */
+	/* After this nobody has a port any more, or looks at the table of VPs, for a flush or in vain. */
 	schedule_synchronize(caller);
 	for (; vp; vp = next) {
 		next = atomic_load(&vp->wake_next);

@@ -60,14 +60,27 @@ static bool look_up(const struct partition *child, gpa_t gpa, struct ss_mapping 
 	return child->space.root && ss_lookup(&child->space, gpa, mapping);
 }
 
+static bool is_covered(struct partition *child, gpa_t gpa)
+{
+	uint64_t gpn = gpa.v >> PAGE_SHIFT;
+	bool covered;
+
+	spin_lock(&child->space_lock);
+	covered = overlay_first_in(child, gpn, gpn + 1) == gpn;
+	spin_unlock(&child->space_lock);
+	return covered;
+}
+
 enum gpa_state gpa_space_check(struct partition *child, gpa_t gpa, unsigned int access,
 			       struct ss_mapping *out)
 {
+	const struct vp *here = this_lp()->vp;
 	struct ss_mapping mapping;
-	bool found = look_up(child, gpa, &mapping);
+	/* Elsewhere no flush waits for who walks the tables: they may be freed meanwhile. */
+	bool found = likely(here && here->partition == child) && look_up(child, gpa, &mapping);
 
 	if (unlikely(!found)) {
-		/* Perhaps a table that was just taken out (second_stage.h). */
+		/* Or perhaps a table that was just taken out (second_stage.h). */
 		spin_lock(&child->space_lock);
 		found = look_up(child, gpa, &mapping);
 		spin_unlock(&child->space_lock);
@@ -76,7 +89,9 @@ enum gpa_state gpa_space_check(struct partition *child, gpa_t gpa, unsigned int 
 		return mapping.reserved ? GPA_REFUSED : GPA_UNMAPPED;
 	if (out)
 		*out = mapping;
-	return (mapping.perm & access) == access ? GPA_ACCESSIBLE : GPA_REFUSED;
+	if (likely((mapping.perm & access) == access))
+		return GPA_ACCESSIBLE;
+	return is_covered(child, gpa) ? GPA_COVERED : GPA_REFUSED;
 }
 
 /* ---- What is beneath an overlay, in a word: 0, a hole; RESERVED; or the page, its memory type and its rights ---- */

@@ -22,7 +22,7 @@
 #define INTERFACE_MINOR 0u
 
 enum offer_word { PRIVILEGE, FEATURE, HINT };
-enum role { ROOT = 1, CHILD = 2 };
+enum role { ROOT = 1, CHILD = 2, GIVEN = 4 };
 
 /* A parent that asked for calls about long waits for a lock gets them after this many tries. */
 #define SPIN_RETRIES 4095u
@@ -156,9 +156,9 @@ int hv_cpuid_set_privileges(struct partition *partition, uint64_t privileges)
 {
 	uint64_t possible = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(assignable); i++)
-		if (assignable[i].word == PRIVILEGE)
-			possible |= assignable[i].bit;
+	for (size_t i = 0; i < ARRAY_SIZE(offers); i++)
+		if (offers[i].word == PRIVILEGE && (offers[i].roles & (CHILD | GIVEN)))
+			possible |= offers[i].bit;
 	if ((privileges & ~possible) || (privileges && !partition->hv))
 		return -EINVAL;
 	partition->privileges = privileges;

@@ -2,7 +2,7 @@
 /*
  * Second-stage faults of a child. What the hypervisor has at an address itself comes first: the local APIC, a doorbell. Then a page that is there
  * by now: another processor's exit was faster. The rest is the parent's: "unmapped" where it gave nothing, "intercept" where it gave a page
- * without this right. Linux tells its monitor only of what isn't RAM of its own by that, and never of the second kind's first touch.
+ * without this right; never where an overlay page is. Linux tells its monitor only of what isn't RAM of its own by that, and never of the second kind's first touch.
  */
 #include "intercept_internal.h"
 #include <hv/memory.h>
@@ -98,6 +98,8 @@ enum fault_result intercept_memory(struct vp *vp, const struct memory_exit *exit
 	state = gpa_space_check(vp->partition, exit->gpa, needed_for(exit), NULL);
 	if (state == GPA_ACCESSIBLE)
 		return FAULT_RETRY;
+	if (state == GPA_COVERED)
+		return FAULT_REFUSED;
 	if (state == GPA_UNMAPPED && exit->is_write && !exit->is_walk && doorbell_store(vp, exit->gpa))
 		return FAULT_EMULATED;
 	return tell_parent(vp, exit, state == GPA_REFUSED);

@@ -6,6 +6,7 @@
 #include "schedule_internal.h"
 #include <trivet/assert.h>
 #include <trivet/backend.h>
+#include <trivet/count.h>
 #include <trivet/extended_state.h>
 #include <trivet/flush.h>
 #include <trivet/intercept.h>
@@ -153,15 +154,24 @@ void vp_notify(struct vp *vp)
 	} while (unlikely(lp_of(vp) != lp)); /* it has moved meanwhile */
 }
 
+static uint32_t property(const uint64_t *value)
+{
+	return (uint32_t)__atomic_load_n(value, __ATOMIC_RELAXED);
+}
+
+/* Its parent sets one after the other, in any order, perhaps just now: what doesn't fit together is cut to what does. */
 static void apply_params(struct vp *vp)
 {
 	const struct partition_properties *properties = &vp->partition->properties;
-	const struct sched_params params = {
-		.weight = (uint32_t)properties->weight,
-		.cap = (uint32_t)properties->cap,
-		.reserve = (uint32_t)properties->reserve,
+	struct sched_params params = {
+		.weight = property(&properties->weight),
+		.cap = property(&properties->cap),
+		.reserve = property(&properties->reserve),
 	};
+	uint32_t most = params.cap && params.cap < SCHED_SHARE_ONE ? params.cap : SCHED_SHARE_ONE - 1;
 
+	if (params.reserve > most)
+		params.reserve = most;
 	if (params.weight != vp->sched.weight || params.reserve != vp->sched.reserve ||
 	    (params.cap & (SCHED_SHARE_ONE - 1)) != vp->sched.cap)
 		sched_set_params(&vp->lp->sched, &vp->sched, &params, lp_clock());
@@ -349,7 +359,9 @@ static void idle(struct lp *lp)
 		flush_idle_begin(vp);
 	}
 	lp_run_time_idle_begin(lp);
+	count_idle_begin();
 	backend->lp_idle(lp);
+	count_idle_end();
 	lp_run_time_idle_end(lp);
 	if (vp) {
 		flush_idle_end(vp);
@@ -413,7 +425,7 @@ static struct vp *choose(struct lp *lp)
 	}
 }
 
-struct vp *schedule(struct vp *vp)
+static struct vp *next(struct vp *vp)
 {
 	bool choice = atomic_load_explicit(&vp->pending, memory_order_relaxed) & VP_PENDING_SCHEDULE;
 
@@ -424,6 +436,16 @@ struct vp *schedule(struct vp *vp)
 		block(vp);
 	}
 	return choose(vp->lp);
+}
+
+struct vp *schedule(struct vp *vp)
+{
+	struct vp *chosen;
+
+	count_choice_begin();
+	chosen = next(vp);
+	count_choice_end(chosen != vp);
+	return chosen;
 }
 
 /* ---- Holding ---- */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <hv/partition.h>
 #include <trivet/backend.h>
+#include <trivet/count.h>
 #include <trivet/extended_state.h>
 #include <trivet/flush.h>
 #include <trivet/guest_walk_fast.h>
@@ -89,6 +90,12 @@ static int init_child(struct vp *vp)
 	config.x2apic = vp->partition->properties.creation_flags & HV_CREATE_PARTITION_X2APIC_CAPABLE;
 	config.tsc_deadline = true; /* it is all the model's */
 	config.page_read = false;
+	/*
+	 * The parent's I/O APIC hears of an EOI only if the parent cares for the message about it, and QEMU doesn't. A guest that finds an
+	 * interrupt of a level-triggered pin in service as an edge-triggered one writes the I/O APIC's own EOI register (Linux:
+	 * ioapic_ack_level()), so that is what it finds; monitors that do care get their message all the same.
+	 */
+	config.hides_level = true;
 	vp->borrow_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_BORROW);
 	vp->tsc_offset = vp->partition->tsc_offset;
 	vp->state = config.bsp ? VP_RUNNING : VP_WAIT_SIPI;
@@ -185,6 +192,8 @@ void vp_cpuid(struct vp *vp, uint64_t cr4)
 	uint32_t subleaf = (uint32_t)vp->gpr[GPR_RCX];
 	bool apic_enabled = vp->apic.base & APIC_BASE_EN;
 
+	if (count_cpuid(vp))
+		return;
 	if (vp->child) {
 		cpuid_policy_read(vp, cr4);
 		return;

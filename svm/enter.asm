@@ -16,6 +16,8 @@ default rel
 %define VMCB_INTERRUPT_SHADOW 0x68
 %define VMCB_RAX 0x5f8
 
+%include "trivet/count.inc"
+
 extern svm_handle_exit
 extern svm_handle_pending
 
@@ -60,6 +62,7 @@ svm_run_loop:
 	mov rdi, [rsp]
 align 16
 .enter:				; RDI: vp
+	COUNT_ENTRY
 	mov rax, [rdi + VP_CONTROL]
 .control:			; RAX: its control block
 	LOAD_GUEST
@@ -85,6 +88,7 @@ align 16
 	mov rsi, [rdi + VP_CONTROL]
 	mov rax, [rsi + VMCB_RAX]
 	mov [rdi + VP_GPR], rax
+	COUNT_EXIT
 	xor ebp, ebp		; back traces end here
 	call svm_handle_exit	; (vp, vmcb)
 	mov rdi, [rsp]
@@ -93,6 +97,7 @@ align 16
 	call svm_handle_pending
 	mov rdi, rax		; it may be another one
 	mov [rsp], rdi
+	COUNT_ENTRY
 	mov rax, [rdi + VP_CONTROL]
 	test byte [rax + VMCB_INTERRUPT_SHADOW], 1
 	je .control

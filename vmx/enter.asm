@@ -15,6 +15,8 @@ default rel
 %define SELECTOR_CODE 0x08
 %define SELECTOR_DATA 0x10
 
+%include "trivet/count.inc"
+
 extern vmx_handle_exit
 extern vmx_handle_child_exit
 extern vmx_handle_pending
@@ -70,11 +72,13 @@ vmx_enter:
 	mov [rsp], rdi
 	test sil, sil
 	jz .resume
+	COUNT_ENTRY
 	LOAD_REGISTERS
 	vmlaunch
 	jmp .refused
 align 16
 .resume:			; RDI: vp
+	COUNT_ENTRY
 	LOAD_REGISTERS
 	vmresume
 .refused:
@@ -88,6 +92,7 @@ align 16
 global vmx_exit
 vmx_exit:
 	STORE_REGISTERS
+	COUNT_EXIT
 	xor ebp, ebp		; back traces end here
 	call vmx_handle_exit	; (vp)
 handled:
@@ -102,6 +107,7 @@ align 16
 global vmx_child_exit
 vmx_child_exit:
 	STORE_REGISTERS
+	COUNT_EXIT
 	xor ebp, ebp
 	call vmx_handle_child_exit
 	jmp handled

@@ -147,6 +147,7 @@ struct apic_config {
 	bool x2apic;	   /* offered: IA32_APIC_BASE.EXTD may be set */
 	bool tsc_deadline; /* offered: timer mode 2, IA32_TSC_DEADLINE */
 	bool page_read;	   /* the processor answers reads from the page */
+	bool hides_level;  /* TMR reads as 0, whatever it is: see vp.c */
 	bool arb_regs;	   /* x2APIC MSRs 809h and 80Ch read 0 (AMD) instead of faulting (Intel) */
 	uint8_t version;   /* low byte of the version register: 0x10 (AMD), 0x14, 0x15 (Intel) */
 	uint8_t max_lvt;   /* 3..6: index of the last LVT entry, see enum apic_lvt */

@@ -103,6 +103,12 @@ uint16_t partition_delete(struct partition *child, struct vp *caller);
 uint16_t partition_create_vp(struct partition *child, uint32_t index);
 uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_t index);
 
+/*
+ * Around a change of what it will be: it isn't initialized in between. False, and no end is needed: it is already.
+ */
+bool partition_begin_setup(struct partition *child);
+void partition_end_setup(void);
+
 /* From now on it has a number, and its parent finds it by that. False: there are too many. And no longer. */
 bool partition_publish(struct partition *child);
 void partition_unpublish(struct partition *child);

@@ -35,6 +35,61 @@ static void report(const char *name, uint64_t ticks)
 	metric(name, ticks - empty_ticks);
 }
 
+/* What the hypervisor counts of itself, in a build that does: include/trivet/count.h. */
+#define COUNT_LEAF 0x4f000000u
+
+struct counts {
+	uint32_t exits, ticks, switches, switch_ticks;
+};
+
+static bool counted;
+static struct counts empty_counts;
+
+static struct counts read_counts(void)
+{
+	struct cpuid_regs regs = cpuid(COUNT_LEAF, 0);
+
+	return (struct counts){ regs.eax, regs.ebx, regs.ecx, regs.edx };
+}
+
+static struct counts counts_since(struct counts before)
+{
+	struct counts now = read_counts();
+
+	return (struct counts){ now.exits - before.exits, now.ticks - before.ticks,
+				now.switches - before.switches, now.switch_ticks - before.switch_ticks };
+}
+
+/* Of TRIES the one with the least ticks. */
+#define LEAST_COUNTS(measured)                                           \
+	({                                                               \
+		struct counts least_ = { .ticks = UINT32_MAX };          \
+		for (unsigned int i_ = 0; counted && i_ < TRIES; i_++) { \
+			struct counts counts_ = read_counts();           \
+			measured;                                        \
+			counts_ = counts_since(counts_);                 \
+			if (counts_.ticks < least_.ticks)                \
+				least_ = counts_;                        \
+		}                                                        \
+		least_;                                                  \
+	})
+
+static void report_counts(const char *name, struct counts counts)
+{
+	if (!counted)
+		return;
+	print("METRIC own.%s %u ticks\n", name, counts.ticks - empty_counts.ticks);
+	print("METRIC exits.%s %u exits\n", name, counts.exits - empty_counts.exits);
+	print("METRIC switches.%s %u switches\n", name, counts.switches);
+	print("METRIC switch_ticks.%s %u ticks\n", name, counts.switch_ticks);
+}
+
+#define MEASURE(name, measured)                              \
+	do {                                                 \
+		report(name, LEAST(measured));               \
+		report_counts(name, LEAST_COUNTS(measured)); \
+	} while (0)
+
 static volatile uint64_t arrived;
 
 static void got_it(struct trap_frame *f)
@@ -75,18 +130,24 @@ static void first_touches(void)
 {
 	const uint64_t step = 2ull << 20;
 	uint64_t area = alloc_memory(16 * step, step), least = ~0ull, sum = 0;
+	struct counts own = { .ticks = UINT32_MAX };
 
 	for (unsigned int i = 1; i < 16; i++) {
+		struct counts counts = read_counts();
 		uint64_t start = rdtsc();
 
 		(void)*(volatile uint32_t *)(area + i * step);
 		start = rdtsc() - start;
+		counts = counts_since(counts);
+		if (counts.ticks < own.ticks)
+			own = counts;
 		sum += start;
 		if (start < least)
 			least = start;
 	}
 	metric("child.fault", least);
 	metric("child.fault_mean", sum / 15);
+	report_counts("child.fault", own);
 }
 
 void test_main(void)
@@ -96,14 +157,16 @@ void test_main(void)
 	hv_open();
 	trap_handlers[VECTOR] = got_it;
 	empty_ticks = LEAST();
-	report("child.cpuid", LEAST(cpuid(0, 0)));
-	report("child.hypercall_null", LEAST(hv_call(0x7fff, 0, 0)));
-	report("child.rdmsr_apic_base", LEAST(rdmsr(MSR_APIC_BASE)));
-	report("child.apic_page_read", LEAST(apic_read(APIC_VERSION)));
-	report("vmm.out", LEAST(outb(BENCH_PORT, 0)));
-	report("vmm.in", LEAST(inb(BENCH_PORT)));
-	report("vmm.unmapped_store", LEAST(*(volatile uint32_t *)BENCH_UNMAPPED = 1));
-	report("child.doorbell", LEAST(*(volatile uint32_t *)BENCH_DOORBELL = 1));
+	counted = read_counts().exits != read_counts().exits;
+	empty_counts = LEAST_COUNTS();
+	MEASURE("child.cpuid", cpuid(0, 0));
+	MEASURE("child.hypercall_null", hv_call(0x7fff, 0, 0));
+	MEASURE("child.rdmsr_apic_base", rdmsr(MSR_APIC_BASE));
+	MEASURE("child.apic_page_read", apic_read(APIC_VERSION));
+	MEASURE("vmm.out", outb(BENCH_PORT, 0));
+	MEASURE("vmm.in", inb(BENCH_PORT));
+	MEASURE("vmm.unmapped_store", *(volatile uint32_t *)BENCH_UNMAPPED = 1);
+	MEASURE("child.doorbell", *(volatile uint32_t *)BENCH_DOORBELL = 1);
 	comes_back("vmm.assert_to_handler", BENCH_ASSERT_PORT, VECTOR);
 	comes_back("vmm.event_to_handler", BENCH_EVENT_PORT, BENCH_VECTOR);
 	first_touches();

@@ -329,6 +329,21 @@ static void level_eoi(void **state)
 	assert_int_equal(fake.level_eois, 1);
 }
 
+/* The guest doesn't see which are level-triggered, and their ends are told all the same. */
+static void hidden_level(void **state)
+{
+	(void)state;
+	fake_init_enabled(&apic, 0, false);
+	apic.config.hides_level = true;
+	assert_true(apic_accept(&apic, 0x31, true));
+	assert_int_equal(rd(&apic, 0x190), 0);
+	assert_int_equal(apic_vectors(&apic, APIC_REG_TMR, 0) >> 0x31 & 1, 1);
+	assert_int_equal(rd(&apic, APIC_REG_IRR + 0x10), 1u << 17);
+	apic_take(&apic, 0x31);
+	apic_eoi(&apic);
+	assert_int_equal(fake.level_eois, 1);
+}
+
 static void software_disable(void **state)
 {
 	(void)state;
@@ -540,21 +555,14 @@ static void take_over(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(registers_by_page),
-		cmocka_unit_test(registers_by_msr),
-		cmocka_unit_test(absent_registers),
-		cmocka_unit_test(fewer_lvts_and_amd),
-		cmocka_unit_test(bad_configs),
-		cmocka_unit_test(odd_page_accesses),
-		cmocka_unit_test(ppr_table),
-		cmocka_unit_test(nesting),
-		cmocka_unit_test(level_eoi),
-		cmocka_unit_test(software_disable),
-		cmocka_unit_test(errors),
-		cmocka_unit_test(base_transitions),
-		cmocka_unit_test(mode_effects),
-		cmocka_unit_test(init_reset),
-		cmocka_unit_test(take_over),
+		cmocka_unit_test(registers_by_page), cmocka_unit_test(registers_by_msr),
+		cmocka_unit_test(absent_registers),  cmocka_unit_test(fewer_lvts_and_amd),
+		cmocka_unit_test(bad_configs),	     cmocka_unit_test(odd_page_accesses),
+		cmocka_unit_test(ppr_table),	     cmocka_unit_test(nesting),
+		cmocka_unit_test(level_eoi),	     cmocka_unit_test(hidden_level),
+		cmocka_unit_test(software_disable),  cmocka_unit_test(errors),
+		cmocka_unit_test(base_transitions),  cmocka_unit_test(mode_effects),
+		cmocka_unit_test(init_reset),	     cmocka_unit_test(take_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -285,6 +285,7 @@ static void changes_beneath_an_overlay(bool ept)
 	assert_int_equal(map_from(0x100, RAM_FIRST, 4, ALL), HV_STATUS_SUCCESS);
 	assert_int_equal(lay(first, 0x101), 0);
 	expect_page(0x101, content_page(first), SS_READ | SS_EXEC);
+	assert_int_equal(state_of(0x101, SS_READ | SS_WRITE), GPA_COVERED);
 	assert_int_equal(page_use_mappings(RAM_FIRST + 1), 1); /* still the child's */
 	assert_int_equal(lay(&second, 0x101), 0);
 	expect_page(0x101, content_page(&second), SS_READ | SS_WRITE);

@@ -559,6 +559,9 @@ static void what_needs_no_parent(void **state)
 	(void)state;
 	fake.gpa = GPA_ACCESSIBLE;
 	assert_int_equal(intercept_memory(vp, &ram), FAULT_RETRY);
+	fake.gpa = GPA_COVERED;
+	assert_int_equal(intercept_memory(vp, &ram), FAULT_REFUSED);
+	assert_int_equal(intercept_parameters(vp, ram.gpa, true), FAULT_REFUSED);
 	fake.gpa = GPA_UNMAPPED;
 	fake.bell = true;
 	assert_int_equal(intercept_memory(vp, &ram), FAULT_EMULATED);

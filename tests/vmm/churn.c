@@ -19,7 +19,9 @@
 #define MEMORY (64u << 10)
 #define WARM_UP 20u
 /* A page lost per cycle would be far more: what the kernel itself takes and gives meanwhile. */
-#define SLACK_KB 2048
+#define SLACK_KB 1024
+#define STEADY_TRIES 20u
+#define STEADY_KB 64
 
 static const char partitions[] = "/sys/kernel/debug/mshv/partition";
 
@@ -33,13 +35,12 @@ static void cycle(int dev)
 }
 
 /* Of free memory and what the kernel would give back, in KiB. */
-static long free_kb(void)
+static long free_kb_now(void)
 {
 	char line[128];
 	long sum = 0, kb;
 	FILE *file;
 
-	/* What is deleted later (RCU, per-processor lists) is deleted by then. */
 	sync();
 	file = fopen("/proc/sys/vm/drop_caches", "w");
 	if (file) {
@@ -56,6 +57,19 @@ static long free_kb(void)
 			sum += kb;
 	fclose(file);
 	return sum;
+}
+
+/* What is deleted later (RCU, work queues, per-processor lists) is deleted when it doesn't change any more. */
+static long free_kb(void)
+{
+	long last = free_kb_now(), now = 0;
+
+	for (unsigned int i = 0; i < STEADY_TRIES; i++, last = now) {
+		now = free_kb_now();
+		if (labs(now - last) < STEADY_KB)
+			break;
+	}
+	return now;
 }
 
 /* How many the hypervisor's statistics know; -1 without debugfs. */
