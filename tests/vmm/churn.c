@@ -19,9 +19,10 @@
 #define MEMORY (64u << 10)
 #define WARM_UP 20u
 /* A page lost per cycle would be far more: what the kernel itself takes and gives meanwhile. */
-#define SLACK_KB 1024
-#define STEADY_TRIES 20u
-#define STEADY_KB 64
+#define SLACK_KB 512
+#define STEADY_TRIES 60u
+#define STEADY_TIMES 4u
+#define STEADY_KB 16
 
 static const char partitions[] = "/sys/kernel/debug/mshv/partition";
 
@@ -47,7 +48,7 @@ static long free_kb_now(void)
 		fputs("3\n", file);
 		fclose(file);
 	}
-	usleep(300000);
+	usleep(100000);
 	file = fopen("/proc/meminfo", "r");
 	if (!file)
 		die("/proc/meminfo: %s", strerror(errno));
@@ -62,12 +63,12 @@ static long free_kb_now(void)
 /* What is deleted later (RCU, work queues, per-processor lists) is deleted when it doesn't change any more. */
 static long free_kb(void)
 {
-	long last = free_kb_now(), now = 0;
+	long last = free_kb_now(), now = last;
+	unsigned int steady = 0;
 
-	for (unsigned int i = 0; i < STEADY_TRIES; i++, last = now) {
+	for (unsigned int i = 0; i < STEADY_TRIES && steady < STEADY_TIMES; i++, last = now) {
 		now = free_kb_now();
-		if (labs(now - last) < STEADY_KB)
-			break;
+		steady = labs(now - last) < STEADY_KB ? steady + 1 : 0;
 	}
 	return now;
 }
