@@ -335,11 +335,13 @@ uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_
 		schedule_synchronize(caller);
 		if (!stop_vp(vp, caller) || !intercept_destroy(vp))
 			status = HYPERCALL_RESTART;
+		else if (!vp_unmap_overlays(
+				 vp, caller)) /* its pages must not go where the child still sees them */
+			status = HV_STATUS_INSUFFICIENT_MEMORY;
 	}
 	if (!status) {
 		__atomic_store_n(&child->vps[index], NULL, __ATOMIC_RELEASE);
 		schedule_synchronize(caller); /* the child's other VPs look it up themselves */
-		vp_unmap_overlays(vp, caller);
 		destroy_vp(vp, caller);
 	}
 	end_ending();

@@ -37,7 +37,7 @@ int gpa_space_init(struct partition *child, unsigned int gpa_bits)
 	gpa_space_track(child, child->properties.tracks_access);
 	if (has_apic(child) && backend->apic_page().v)
 		err = ss_map(&child->space, GPA(APIC_BASE_DEFAULT), backend->apic_page(), PAGE_SIZE,
-			     SS_READ | SS_WRITE, 0);
+			     SS_READ | SS_WRITE | SS_ALONE, 0);
 	if (err)
 		ss_destroy(&child->space);
 	return err;
@@ -376,7 +376,7 @@ static void take_overlays(struct gpa_change *change)
 			continue;
 		note_word(change, beneath);
 		ss_unmap(&child->space, GPA(gpn << PAGE_SHIFT),
-			 PAGE_SIZE); /* of one page's leaf: needs no table */
+			 PAGE_SIZE); /* a leaf with SS_ALONE: needs no table */
 	}
 	if (has_apic(child))
 		ss_unmap(&child->space, GPA(APIC_BASE_DEFAULT), PAGE_SIZE);

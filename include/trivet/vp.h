@@ -146,8 +146,8 @@ struct vp_context {
  */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
 
-/* Before that, while its partition lives on: its overlay pages leave the GPA space. `self` runs here, and nobody runs the VP. */
-void vp_unmap_overlays(struct vp *vp, struct vp *self);
+/* Before that, while its partition lives on: its overlay pages leave the GPA space. `self` runs here, and nobody runs the VP. False: one couldn't. */
+bool vp_unmap_overlays(struct vp *vp, struct vp *self);
 
 /* All its pages go back to its partition. Nobody can reach it any more, and it isn't loaded. */
 void vp_destroy(struct vp *vp);
