@@ -592,16 +592,6 @@ static void take_over(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-<<<<<<< HEAD
-		cmocka_unit_test(registers_by_page), cmocka_unit_test(registers_by_msr),
-		cmocka_unit_test(absent_registers),  cmocka_unit_test(fewer_lvts_and_amd),
-		cmocka_unit_test(bad_configs),	     cmocka_unit_test(odd_page_accesses),
-		cmocka_unit_test(ppr_table),	     cmocka_unit_test(nesting),
-		cmocka_unit_test(level_eoi),	     cmocka_unit_test(hidden_level),
-		cmocka_unit_test(software_disable),  cmocka_unit_test(errors),
-		cmocka_unit_test(base_transitions),  cmocka_unit_test(mode_effects),
-		cmocka_unit_test(init_reset),	     cmocka_unit_test(take_over),
-=======
 		cmocka_unit_test(registers_by_page),
 		cmocka_unit_test(registers_by_msr),
 		cmocka_unit_test(absent_registers),
@@ -619,7 +609,6 @@ int main(void)
 		cmocka_unit_test(mode_effects),
 		cmocka_unit_test(init_reset),
 		cmocka_unit_test(take_over),
->>>>>>> mend
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
