@@ -33,10 +33,11 @@
 #define VP_PENDING_TIMER BIT(8)	   /* a timer of its has expired while it wasn't loaded */
 #define VP_PENDING_RESUME BIT(9)   /* its parent has answered an intercept */
 #define VP_PENDING_CLOCK BIT(10)   /* a child's time or timers were changed: stimers_clock_changed() */
+#define VP_PENDING_LOOK BIT(11)	   /* others want VPs to be looked at: lp->wakes */
 /* What core/schedule.c deals with; the rest is the back ends'. */
 #define VP_PENDING_NEUTRAL                                                                                  \
 	(VP_PENDING_SHUTDOWN | VP_PENDING_INIT | VP_PENDING_SIPI | VP_PENDING_SYNIC | VP_PENDING_SCHEDULE | \
-	 VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK)
+	 VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK | VP_PENDING_LOOK)
 
 enum vp_state {
 	VP_RUNNING,

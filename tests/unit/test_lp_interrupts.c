@@ -650,7 +650,7 @@ static void kick_for_another_vp_ends_the_slice(void **state)
 	lp->kicked = 1;
 	arrive(HV_VECTOR_KICK, false);
 	assert_false(lp_handle_interrupts(lp));
-	assert_true(child->pending & VP_PENDING_SCHEDULE);
+	assert_true(child->pending & VP_PENDING_LOOK);
 	assert_int_equal(lp->kicks_taken, 2);
 	free(child);
 }
