@@ -311,7 +311,8 @@ uint16_t partition_delete(struct partition *child, struct vp *caller)
 		while (!return_deposits(child, caller)) /* of calls that had found it before */
 			;
 		/* It was made of its parent's deposits: the number is the same after each. */
-		log_debug("p%llu: deleted; %llu free pages of the hypervisor's", (unsigned long long)child->id,
+		log_debug("p%llu: deleted; %llu free pages of the hypervisor's",
+			  (unsigned long long)child->id,
 			  (unsigned long long)host_pages.available(&host_pages));
 		deposit_free(parent, child->own_page);
 	}
