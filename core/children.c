@@ -13,6 +13,7 @@
 #include <trivet/hypercall_page.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
+#include <trivet/page_source.h>
 #include <trivet/partition.h>
 #include <trivet/statistics.h>
 #include <trivet/vp.h>
@@ -310,6 +311,10 @@ uint16_t partition_delete(struct partition *child, struct vp *caller)
 		schedule_synchronize(caller);
 		while (!return_deposits(child, caller)) /* of calls that had found it before */
 			;
+		/* It was made of its parent's deposits: the number is the same after each. */
+		log_debug("p%llu: deleted; %llu free pages of the hypervisor's",
+			  (unsigned long long)child->id,
+			  (unsigned long long)host_pages.available(&host_pages));
 		deposit_free(parent, child->own_page);
 	}
 	end_ending();
