@@ -382,6 +382,14 @@ static bool settle(struct vp *vp)
 	return !sleeps(vp) && !is_held(vp);
 }
 
+void schedule_yield(struct vp *vp)
+{
+	struct lp *lp = vp->lp;
+
+	if (lp->sched.current == &vp->sched && sched_give_way(&lp->sched, lp_clock()))
+		vp_post_self(vp, VP_PENDING_SCHEDULE);
+}
+
 /* ---- The choice ---- */
 
 /* Nobody can run: until something comes. Whoever is loaded stays so, in case it is the next one. */

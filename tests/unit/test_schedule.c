@@ -367,6 +367,24 @@ static void two_share_their_lp(void **state)
 	assert_int_equal(of_lp[0].armed_tsc, 0);
 }
 
+static void who_spins_makes_room(void **state)
+{
+	struct lp *lp = lp_table[0];
+	struct vp *before;
+
+	(void)state;
+	assert_ptr_equal(run_child(), vps[2]);
+	schedule_yield(vps[2]); /* for nobody */
+	assert_false(vps[2]->pending & VP_PENDING_SCHEDULE);
+	start(3, 1);
+	for (unsigned int i = 0; i < 10; i++) {
+		before = run(lp);
+		schedule_yield(before);
+		assert_true(before->pending & VP_PENDING_SCHEDULE);
+		assert_ptr_not_equal(run(lp), before);
+	}
+}
+
 /* In the TSC of the VP, in the LP's, and in the clock that none of them can move. */
 static void timers_of_those_who_sleep(void **state)
 {
@@ -801,6 +819,7 @@ int main(void)
 		TEST(who_can_not_wake_lets_the_lp_idle),
 		TEST(work_that_is_not_for_the_guest_is_done),
 		TEST(two_share_their_lp),
+		TEST(who_spins_makes_room),
 		TEST(timers_of_those_who_sleep),
 		TEST(timers_at_the_ends_of_time),
 		TEST(a_timer_that_was_set_from_elsewhere),
