@@ -39,7 +39,7 @@ static void report(const char *name, uint64_t ticks)
 #define COUNT_LEAF 0x4f000000u
 
 struct counts {
-	uint32_t exits, ticks, switches, switch_ticks;
+	uint32_t exits, ticks, switches, switch_ticks, choice_ticks;
 };
 
 static bool counted;
@@ -47,9 +47,10 @@ static struct counts empty_counts;
 
 static struct counts read_counts(void)
 {
+	uint32_t choice_ticks = cpuid(COUNT_LEAF, 1).eax;
 	struct cpuid_regs regs = cpuid(COUNT_LEAF, 0);
 
-	return (struct counts){ regs.eax, regs.ebx, regs.ecx, regs.edx };
+	return (struct counts){ regs.eax, regs.ebx, regs.ecx, regs.edx, choice_ticks };
 }
 
 static struct counts counts_since(struct counts before)
@@ -57,7 +58,8 @@ static struct counts counts_since(struct counts before)
 	struct counts now = read_counts();
 
 	return (struct counts){ now.exits - before.exits, now.ticks - before.ticks,
-				now.switches - before.switches, now.switch_ticks - before.switch_ticks };
+				now.switches - before.switches, now.switch_ticks - before.switch_ticks,
+				now.choice_ticks - before.choice_ticks };
 }
 
 /* Of TRIES the one with the least ticks. */
@@ -82,6 +84,7 @@ static void report_counts(const char *name, struct counts counts)
 	print("METRIC exits.%s %u exits\n", name, counts.exits - empty_counts.exits);
 	print("METRIC switches.%s %u switches\n", name, counts.switches);
 	print("METRIC switch_ticks.%s %u ticks\n", name, counts.switch_ticks);
+	print("METRIC choice_ticks.%s %u ticks\n", name, counts.choice_ticks);
 }
 
 #define MEASURE(name, measured)                              \
@@ -150,6 +153,16 @@ static void first_touches(void)
 	report_counts("child.fault", own);
 }
 
+static void memory(void)
+{
+	struct cpuid_regs regs = cpuid(COUNT_LEAF, 1);
+
+	if (!counted)
+		return;
+	print("METRIC child.used_pages %u pages\n", regs.ebx);
+	print("METRIC child.gpa_pages %u pages\n", regs.ecx);
+}
+
 void test_main(void)
 {
 	if (!in_child)
@@ -170,5 +183,6 @@ void test_main(void)
 	comes_back("vmm.assert_to_handler", BENCH_ASSERT_PORT, VECTOR);
 	comes_back("vmm.event_to_handler", BENCH_EVENT_PORT, BENCH_VECTOR);
 	first_touches();
+	memory();
 	ok(true, "measured");
 }

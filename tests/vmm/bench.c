@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mshv-bench IMAGE.efi: runs tests/bench/bench_child.c, which measures from inside. What it needs of its monitor is here: a port that does
+ * mshv-bench IMAGE.efi [VPS]: runs tests/bench/bench_child.c, which measures from inside. What it needs of its monitor is here: a port that does
  * nothing, a doorbell whose event file nobody reads, an interrupt that comes back for an OUT.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -40,7 +41,10 @@ int main(int argc, char **argv)
 	int doorbell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 
 	interrupt_event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (argc != 2 || doorbell < 0 || interrupt_event < 0)
+	if (argc == 3)
+		machine.vp_count = (unsigned int)atoi(argv[2]);
+	if (argc < 2 || argc > 3 || !machine.vp_count || machine.vp_count > VPS_MAX || doorbell < 0 ||
+	    interrupt_event < 0)
 		return ENDED_USAGE;
 	machine.serial = stdout;
 	machine.port = bench_port;
