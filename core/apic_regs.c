@@ -68,6 +68,8 @@ static int read_common(struct apic *apic, uint32_t reg, uint64_t *value)
 	case APIC_REG_ISR ... APIC_REG_IRR + 0x70:
 		apic_note_lazy_eoi(apic);
 		*value = apic->page->reg[reg >> 4].value;
+		if (apic->config.hides_level && reg >= APIC_REG_TMR && reg < APIC_REG_IRR)
+			*value = 0;
 		return 0;
 	case APIC_REG_ESR:
 		*value = apic->esr;

@@ -50,6 +50,10 @@ static struct cpuid_overrides *find_overrides(const struct hypercall *call, uint
 	*partition = find_child(call, partition_id, status);
 	if (!*partition)
 		return NULL;
+	if (atomic_load_explicit(&(*partition)->state, memory_order_acquire) == PARTITION_FINALIZED) {
+		*status = HV_STATUS_INVALID_PARTITION_STATE; /* its tables are gone, or will be */
+		return NULL;
+	}
 	if (vp_index == HV_VP_INDEX_ANY)
 		return &(*partition)->cpuid.overrides;
 	vp = find_vp(*partition, vp_index, status);

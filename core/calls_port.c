@@ -104,6 +104,9 @@ uint16_t hypercall_connect_port(struct hypercall *call)
 		return status;
 	if (input->connection_vtl || input->reserved0 || input->reserved1 || input->reserved2)
 		return HV_STATUS_INVALID_PARAMETER;
+	/* Whoever goes first, the connection has to go with it: that is seen to between parent and child. */
+	if (partition != owner && partition->parent != owner && owner->parent != partition)
+		return HV_STATUS_ACCESS_DENIED;
 	switch (input->connection_info.port_type) {
 	case HV_PORT_TYPE_MESSAGE:
 	case HV_PORT_TYPE_EVENT:

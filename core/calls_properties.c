@@ -205,7 +205,7 @@ static uint16_t set_cpu_share(struct partition *partition, uint64_t *property, u
 {
 	if (value < least || value > most)
 		return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
-	*property = value;
+	__atomic_store_n(property, value, __ATOMIC_RELAXED);
 	partition_params_changed(partition);
 	return HV_STATUS_SUCCESS;
 }
@@ -221,14 +221,16 @@ static uint16_t set_flag(bool *property, uint64_t value)
 /* What the partition is: for good, once it is initialized. */
 static uint16_t set_early(struct partition *partition, uint32_t code, uint64_t value)
 {
-	if (atomic_load(&partition->state) != PARTITION_CREATED)
+	int err = 0;
+
+	if (!partition_begin_setup(partition))
 		return HV_STATUS_INVALID_PARTITION_STATE;
-	if (code == HV_PROPERTY_SYNTHETIC_PROC_FEATURES) {
+	if (code == HV_PROPERTY_SYNTHETIC_PROC_FEATURES)
 		hv_cpuid_assign(partition, value);
-		return HV_STATUS_SUCCESS;
-	}
-	return hv_cpuid_set_privileges(partition, value) ? HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE :
-							   HV_STATUS_SUCCESS;
+	else
+		err = hv_cpuid_set_privileges(partition, value);
+	partition_end_setup();
+	return err ? HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE : HV_STATUS_SUCCESS;
 }
 
 static uint16_t set_time_freeze(struct partition *partition, uint64_t value)

@@ -254,9 +254,10 @@ static bool flags_are_valid(uint64_t flags)
 static void describe_page(const struct partition *partition, gpa_t gpa,
 			  struct hv_output_translate_virtual_address *output)
 {
-	bool overlay = overlay_at(partition, gpa, false);
+	bool is_root = partition_is_root(partition);
+	bool overlay = is_root && overlay_at(partition, gpa, false);
 
-	if (!overlay && partition_is_root(partition) &&
+	if (!overlay && is_root &&
 	    (host_memory_is_ours(HPA(gpa.v), PAGE_SIZE) || deposit_holds(gpa.v >> PAGE_SHIFT))) {
 		output->result_code = HV_TRANSLATE_GPA_UNMAPPED;
 		return;

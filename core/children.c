@@ -13,6 +13,7 @@
 #include <trivet/hypercall_page.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
+#include <trivet/page_source.h>
 #include <trivet/partition.h>
 #include <trivet/statistics.h>
 #include <trivet/vp.h>
@@ -59,6 +60,20 @@ uint16_t partition_create(struct vp *caller, const struct hv_input_create_partit
 }
 
 /* ---- From created to active ---- */
+
+bool partition_begin_setup(struct partition *child)
+{
+	spin_lock(&life_lock);
+	if (child->state == PARTITION_CREATED)
+		return true;
+	spin_unlock(&life_lock);
+	return false;
+}
+
+void partition_end_setup(void)
+{
+	spin_unlock(&life_lock);
+}
 
 static void destroy_pages(struct partition *child)
 {
@@ -218,15 +233,15 @@ static bool tear_down(struct partition *child, struct vp *caller)
 
 	if (!stop_vps(child, caller))
 		return false;
-	port_space_disconnect(child);
-	/* After this nobody sends to its VPs or ports any more, or maps a page of theirs. */
+	/* After this nobody sends to its VPs any more, maps a page of theirs, or makes a connection to its ports. */
 	schedule_synchronize(caller);
+	port_space_disconnect(child);
 	if (!stop_vps(child, caller) || !take_back(child)) /* but may have before */
 		return false;
 	if (!gpa_space_destroy(child, caller))
 		return false;
 	vp = unlink_vps(child);
-	/* After this nobody looks at the table of VPs, for a flush or in vain. */
+	/* After this nobody has a port any more, or looks at the table of VPs, for a flush or in vain. */
 	schedule_synchronize(caller);
 	for (; vp; vp = next) {
 		next = atomic_load(&vp->wake_next);
@@ -240,20 +255,28 @@ static bool tear_down(struct partition *child, struct vp *caller)
 	return true;
 }
 
+/* Ends it, if it isn't in state `unless`. By whoever is ending one. */
+static uint16_t end(struct partition *child, struct vp *caller, enum partition_state unless)
+{
+	bool refused;
+
+	spin_lock(&life_lock);
+	refused = child->state == unless;
+	if (!refused)
+		child->state = PARTITION_FINALIZED;
+	spin_unlock(&life_lock);
+	if (refused)
+		return HV_STATUS_INVALID_PARTITION_STATE;
+	return child->torn_down || tear_down(child, caller) ? HV_STATUS_SUCCESS : HYPERCALL_RESTART;
+}
+
 uint16_t partition_finalize(struct partition *child, struct vp *caller)
 {
-	uint16_t status = HV_STATUS_SUCCESS;
+	uint16_t status;
 
 	if (!begin_ending())
 		return HYPERCALL_RESTART;
-	spin_lock(&life_lock);
-	if (child->state == PARTITION_CREATED)
-		status = HV_STATUS_INVALID_PARTITION_STATE;
-	else
-		child->state = PARTITION_FINALIZED;
-	spin_unlock(&life_lock);
-	if (!status && !child->torn_down && !tear_down(child, caller))
-		status = HYPERCALL_RESTART;
+	status = end(child, caller, PARTITION_CREATED);
 	end_ending();
 	return status;
 }
@@ -276,23 +299,22 @@ static bool return_deposits(struct partition *child, struct vp *caller)
 uint16_t partition_delete(struct partition *child, struct vp *caller)
 {
 	struct partition *parent = child->parent;
-	uint16_t status = HV_STATUS_SUCCESS;
+	uint16_t status;
 
 	if (!begin_ending())
 		return HYPERCALL_RESTART;
-	spin_lock(&life_lock);
-	if (child->state == PARTITION_ACTIVE)
-		status = HV_STATUS_INVALID_PARTITION_STATE;
-	else
-		child->state = PARTITION_FINALIZED;
-	spin_unlock(&life_lock);
-	if (!status && !child->torn_down && !tear_down(child, caller))
-		status = HYPERCALL_RESTART;
+	status = end(child, caller, PARTITION_ACTIVE);
 	if (!status && !return_deposits(child, caller))
 		status = HYPERCALL_RESTART;
 	if (!status) {
 		partition_unpublish(child);
 		schedule_synchronize(caller);
+		while (!return_deposits(child, caller)) /* of calls that had found it before */
+			;
+		/* It was made of its parent's deposits: the number is the same after each. */
+		log_debug("p%llu: deleted; %llu free pages of the hypervisor's",
+			  (unsigned long long)child->id,
+			  (unsigned long long)host_pages.available(&host_pages));
 		deposit_free(parent, child->own_page);
 	}
 	end_ending();
@@ -317,11 +339,13 @@ uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_
 		schedule_synchronize(caller);
 		if (!stop_vp(vp, caller) || !intercept_destroy(vp))
 			status = HYPERCALL_RESTART;
+		else if (!vp_unmap_overlays(
+				 vp, caller)) /* its pages must not go where the child still sees them */
+			status = HV_STATUS_INSUFFICIENT_MEMORY;
 	}
 	if (!status) {
 		__atomic_store_n(&child->vps[index], NULL, __ATOMIC_RELEASE);
 		schedule_synchronize(caller); /* the child's other VPs look it up themselves */
-		vp_unmap_overlays(vp, caller);
 		destroy_vp(vp, caller);
 	}
 	end_ending();

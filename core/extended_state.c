@@ -40,11 +40,6 @@ void extended_state_init(void)
 	}
 }
 
-static inline uint64_t mask_of(const struct vp *vp)
-{
-	return vp->child ? state.child_mask : state.mask;
-}
-
 size_t extended_state_bytes(void)
 {
 	return state.bytes;
@@ -65,6 +60,11 @@ void extended_state_reset(struct vp *vp)
 }
 
 #ifndef TRIVET_HOST_TEST
+
+static inline uint64_t mask_of(const struct vp *vp)
+{
+	return vp->child ? state.child_mask : state.mask;
+}
 
 static inline void set_xcr0(uint64_t value)
 {

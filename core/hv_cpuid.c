@@ -22,7 +22,7 @@
 #define INTERFACE_MINOR 0u
 
 enum offer_word { PRIVILEGE, FEATURE, HINT };
-enum role { ROOT = 1, CHILD = 2 };
+enum role { ROOT = 1, CHILD = 2, GIVEN = 4 };
 
 /* A parent that asked for calls about long waits for a lock gets them after this many tries. */
 #define SPIN_RETRIES 4095u
@@ -111,13 +111,6 @@ static void fill_leaves(struct partition *partition)
 		};
 }
 
-/* Where the processor has the local APIC's page of registers, that is faster than an MSR. */
-static void drop_slower(struct partition *partition)
-{
-	if (backend->reads_apic_page())
-		partition->hints &= ~HV_HINT_APIC_MSRS;
-}
-
 void hv_cpuid_init(struct partition *partition)
 {
 	partition->privileges = 0;
@@ -125,7 +118,6 @@ void hv_cpuid_init(struct partition *partition)
 	for (size_t i = 0; i < ARRAY_SIZE(offers); i++)
 		if (offers[i].roles & ROOT)
 			add(partition, &offers[i]);
-	drop_slower(partition);
 	hv_msr_offer(partition);
 	fill_leaves(partition);
 }
@@ -151,7 +143,9 @@ void hv_cpuid_assign(struct partition *partition, uint64_t synthetic)
 	for (size_t i = 0; i < ARRAY_SIZE(assignable); i++)
 		if (synthetic & assignable[i].synthetic)
 			add(partition, &assignable[i]);
-	drop_slower(partition);
+	/* Where the processor has the registers' page, it is faster than a call. */
+	if (backend->reads_apic_page())
+		partition->hints &= ~HV_HINT_APIC_MSRS;
 	__builtin_memset(partition->hv_leaves, 0, sizeof(partition->hv_leaves));
 	hv_msr_offer(partition);
 	if (partition->hv)
@@ -162,9 +156,9 @@ int hv_cpuid_set_privileges(struct partition *partition, uint64_t privileges)
 {
 	uint64_t possible = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(assignable); i++)
-		if (assignable[i].word == PRIVILEGE)
-			possible |= assignable[i].bit;
+	for (size_t i = 0; i < ARRAY_SIZE(offers); i++)
+		if (offers[i].word == PRIVILEGE && (offers[i].roles & (CHILD | GIVEN)))
+			possible |= offers[i].bit;
 	if ((privileges & ~possible) || (privileges && !partition->hv))
 		return -EINVAL;
 	partition->privileges = privileges;

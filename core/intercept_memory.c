@@ -2,7 +2,7 @@
 /*
  * Second-stage faults of a child. What the hypervisor has at an address itself comes first: the local APIC, a doorbell. Then a page that is there
  * by now: another processor's exit was faster. The rest is the parent's: "unmapped" where it gave nothing, "intercept" where it gave a page
- * without this right. Linux tells its monitor only of what isn't RAM of its own by that, and never of the second kind's first touch.
+ * without this right; never where an overlay page is. Linux tells its monitor only of what isn't RAM of its own by that, and never of the second kind's first touch.
  */
 #include "intercept_internal.h"
 #include <hv/memory.h>
@@ -12,6 +12,7 @@
 #include <trivet/doorbell.h>
 #include <trivet/gpa_space.h>
 #include <trivet/guest_walk.h>
+#include <trivet/host_memory.h>
 #include <trivet/intercept.h>
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
@@ -100,18 +101,29 @@ enum fault_result intercept_memory(struct vp *vp, const struct memory_exit *exit
 	state = gpa_space_check(vp->partition, exit->gpa, needed_for(exit), NULL);
 	if (state == GPA_ACCESSIBLE)
 		return FAULT_RETRY;
+	if (state == GPA_COVERED)
+		return FAULT_REFUSED;
 	if (state == GPA_UNMAPPED && exit->is_write && !exit->is_walk && doorbell_store(vp, exit->gpa))
 		return FAULT_EMULATED;
 	return tell_parent(vp, exit, state == GPA_REFUSED);
 }
 
+/* guest_access.h refuses the other pages that a child may have: devices, and what stands for the local APIC's page. */
+static bool can_hold_parameters(const struct ss_mapping *mapping)
+{
+	hpa_t page = HPA(ALIGN_DOWN(mapping->hpa.v, PAGE_SIZE));
+
+	return !host_memory_is_ours(page, PAGE_SIZE) && host_ram_window(page, PAGE_SIZE);
+}
+
 enum fault_result intercept_parameters(struct vp *vp, gpa_t gpa, bool is_write)
 {
 	const struct memory_exit exit = { .gpa = gpa, .is_write = is_write };
+	struct ss_mapping mapping;
 
-	switch (gpa_space_check(vp->partition, gpa, needed_for(&exit), NULL)) {
-	case GPA_ACCESSIBLE:
-		return FAULT_RETRY;
+	switch (gpa_space_check(vp->partition, gpa, needed_for(&exit), &mapping)) {
+	case GPA_ACCESSIBLE: /* by now; but it would be missing for ever where nobody can read it */
+		return can_hold_parameters(&mapping) ? FAULT_RETRY : FAULT_REFUSED;
 	case GPA_REFUSED:
 		return tell_parent(vp, &exit, true);
 	default:

@@ -181,15 +181,24 @@ void vp_notify(struct vp *vp)
 	} while (unlikely(lp_of(vp) != lp)); /* it has moved meanwhile */
 }
 
+static uint32_t property(const uint64_t *value)
+{
+	return (uint32_t)__atomic_load_n(value, __ATOMIC_RELAXED);
+}
+
+/* Its parent sets one after the other, in any order, perhaps just now: what doesn't fit together is cut to what does. */
 static void apply_params(struct vp *vp)
 {
 	const struct partition_properties *properties = &vp->partition->properties;
-	const struct sched_params params = {
-		.weight = (uint32_t)properties->weight,
-		.cap = (uint32_t)properties->cap,
-		.reserve = (uint32_t)properties->reserve,
+	struct sched_params params = {
+		.weight = property(&properties->weight),
+		.cap = property(&properties->cap),
+		.reserve = property(&properties->reserve),
 	};
+	uint32_t most = params.cap && params.cap < SCHED_SHARE_ONE ? params.cap : SCHED_SHARE_ONE - 1;
 
+	if (params.reserve > most)
+		params.reserve = most;
 	if (params.weight != vp->sched.weight || params.reserve != vp->sched.reserve ||
 	    (params.cap & (SCHED_SHARE_ONE - 1)) != vp->sched.cap)
 		if (sched_set_params(&vp->lp->sched, &vp->sched, &params, lp_clock()))

@@ -63,24 +63,25 @@ void vp_destroy(struct vp *vp)
 	overlay_destroy(&vp->assist.page);
 	give_page(partition, vp->exit_counts);
 	give_page(partition, vp->apic_page);
-	if (vp->child) {
-		cpuid_overrides_destroy(vp);
-		give_page(partition, vp->child);
+	cpuid_overrides_destroy(vp);
+	give_page(partition, vp->child);
+	if (!partition_is_root(partition))
 		give_page(partition, vp->fpu);
-	} else if (vp->fpu) {
+	else if (vp->fpu)
 		page_free(&host_pool, vp->fpu, fpu_order());
-	}
 	give_page(partition, vp);
 }
 
-void vp_unmap_overlays(struct vp *vp, struct vp *self)
+bool vp_unmap_overlays(struct vp *vp, struct vp *self)
 {
 	struct overlay *const overlays[] = { &vp->synic.message_page, &vp->synic.event_page,
 					     &vp->synic.ring_page, &vp->assist.page };
+	bool gone = true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(overlays); i++)
-		if (overlays[i]->content)
-			overlay_reset(vp->partition, self, overlays[i], false);
+		if (overlays[i]->content && overlay_reset(vp->partition, self, overlays[i], false))
+			gone = false;
+	return gone;
 }
 
 /* A child's local APIC is like the root's, but for who it is. */
@@ -93,6 +94,12 @@ static int init_child(struct vp *vp)
 	config.x2apic = vp->partition->properties.creation_flags & HV_CREATE_PARTITION_X2APIC_CAPABLE;
 	config.tsc_deadline = true; /* it is all the model's */
 	config.page_read = false;
+	/*
+	 * The parent's I/O APIC hears of an EOI only if the parent cares for the message about it, and QEMU doesn't. A guest that finds an
+	 * interrupt of a level-triggered pin in service as an edge-triggered one writes the I/O APIC's own EOI register (Linux:
+	 * ioapic_ack_level()), so that is what it finds; monitors that do care get their message all the same.
+	 */
+	config.hides_level = true;
 	vp->borrow_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_BORROW);
 	vp->tsc_offset = vp->partition->tsc_offset;
 	vp->state = config.bsp ? VP_RUNNING : VP_WAIT_SIPI;

@@ -21,6 +21,7 @@
 #define CR8_DEFINED 0xfull
 #define RFLAGS_ONE BIT(1)
 #define RFLAGS_DEFINED 0x3f7fd7ull
+#define DR7_ENABLED 0xffull /* L0 to G3 */
 #define DR_HIGH_RESERVED (~0xffffffffull)
 #define VECTOR_DB 1u
 #define VECTOR_NMI 2u
@@ -493,6 +494,8 @@ static uint16_t set_value(struct vp *vp, bool self, const struct row *row, uint3
 		vp->gpr[target] = value->reg64;
 		return HV_STATUS_SUCCESS;
 	case KIND_BACKEND:
+		if (target == VP_REGISTER_DR7 && (value->reg64 & DR7_ENABLED))
+			live_use_debug_registers(vp); /* not another's addresses */
 		return or_invalid(backend->set_register(vp, (enum vp_register)target, value));
 	case KIND_MSR:
 	case KIND_HV_MSR:

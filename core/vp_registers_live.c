@@ -223,16 +223,23 @@ static int set_xfem(struct vp *vp, uint64_t value)
 }
 
 /* Those of a VP that never touched any are another's in the processor. */
+void live_use_debug_registers(struct vp *vp)
+{
+	if (vp->uses_dr)
+		return;
+	if (vp_is_loaded_here(vp))
+		schedule_use_debug_registers(vp);
+	else
+		vp->uses_dr = true;
+}
+
 static void set_dr(struct vp *vp, unsigned int index, uint64_t value)
 {
-	if (!vp_is_loaded_here(vp)) {
+	live_use_debug_registers(vp);
+	if (vp_is_loaded_here(vp))
+		write_dr(index, value);
+	else
 		vp->dr[index] = value;
-		vp->uses_dr = true;
-		return;
-	}
-	if (!vp->uses_dr)
-		schedule_use_debug_registers(vp);
-	write_dr(index, value);
 }
 
 int live_register_get(struct vp *vp, enum live_register which, unsigned int index,

@@ -85,7 +85,7 @@ exec "$D/lib/ld-linux-x86-64.so.2" --library-path "$D/lib" "$D/lib/qemu-system-x
 END
 chmod 755 "$disk/bin/qemu-system-x86_64"
 for file in seabios/bios-256k.bin seabios/bios-microvm.bin qemu/qboot.rom qemu/kvmvapic.bin qemu/linuxboot_dma.bin \
-	qemu/multiboot_dma.bin qemu/pvh.bin OVMF/OVMF_CODE_4M.fd OVMF/OVMF_VARS_4M.fd; do
+	qemu/multiboot_dma.bin qemu/pvh.bin ovmf/OVMF.fd; do
 	[[ -f $tools/usr/share/$file ]] || die "no usr/share/$file in the packages: $advice"
 	cp -L "$tools/usr/share/$file" "$disk/share/"
 done

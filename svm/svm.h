@@ -71,7 +71,16 @@ struct svm_machine {
 };
 extern struct svm_machine svm;
 
-enum svm_switched_msr { SVM_TSC_AUX, SVM_DEBUGCTL, SVM_SPEC_CTRL, SVM_XSS, SVM_SWITCHED_MSRS };
+enum svm_switched_msr {
+	SVM_TSC_AUX,
+	SVM_DEBUGCTL,
+	SVM_SPEC_CTRL,
+	SVM_XSS,
+	SVM_CHILD_MSRS, /* the ones from here on a child hasn't got: they stay 0 */
+	SVM_U_CET = SVM_CHILD_MSRS,
+	SVM_PL3_SSP,
+	SVM_SWITCHED_MSRS
+};
 
 /* What the back end keeps of a VP beside its VMCB. */
 struct svm_vp {

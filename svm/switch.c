@@ -12,16 +12,19 @@
 #define MSR_SPEC_CTRL 0x48u
 #define MSR_PRED_CMD 0x49u
 #define MSR_XSS 0xda0u
+#define MSR_U_CET 0x6a0u
+#define MSR_PL3_SSP 0x6a7u
 #define PRED_CMD_IBPB BIT(0)
 
 #define CPUID_80000001_EDX_RDTSCP BIT(27)
 #define CPUID_80000008_EBX_IBPB BIT(12)
 #define CPUID_80000008_EBX_SPEC_CTRL (BIT(14) | BIT(15) | BIT(24)) /* IBRS, STIBP, SSBD */
 #define CPUID_D_1_EAX_XSAVES BIT(3)
+#define CPUID_7_ECX_CET_SS BIT(7)
 
 /* MSRs that no VMCB has, in the order of svm_vp.msrs, and what a VP of a child has after power-up: 0. */
 static const uint32_t switched_msrs[SVM_SWITCHED_MSRS] = { MSR_TSC_AUX, MSR_DEBUGCTL, MSR_SPEC_CTRL,
-							   MSR_XSS };
+							   MSR_XSS,	MSR_U_CET,    MSR_PL3_SSP };
 
 void svm_find_switched_msrs(void)
 {
@@ -34,6 +37,9 @@ void svm_find_switched_msrs(void)
 		svm.switched |= BIT(SVM_SPEC_CTRL);
 	if (cpuid(0, 0).eax >= 0xd && (cpuid(0xd, 1).eax & CPUID_D_1_EAX_XSAVES))
 		svm.switched |= BIT(SVM_XSS);
+	/* A child's CR4 isn't intercepted: with CET set it would find the shadow stack of a process of the root's. */
+	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & CPUID_7_ECX_CET_SS))
+		svm.switched |= BIT(SVM_U_CET) | BIT(SVM_PL3_SSP);
 	svm.ibpb = ebx & CPUID_80000008_EBX_IBPB;
 }
 
@@ -47,7 +53,7 @@ void svm_set_switched_msr(struct vp *vp, unsigned int which, uint64_t value)
 
 int svm_switched_msr(uint32_t msr)
 {
-	for (unsigned int i = 0; i < SVM_SWITCHED_MSRS; i++)
+	for (unsigned int i = 0; i < SVM_CHILD_MSRS; i++)
 		if (switched_msrs[i] == msr && (svm.switched >> i & 1))
 			return (int)i;
 	return -1;

@@ -18,6 +18,16 @@
 #define CPUID_XSTATE_1_EAX_XSAVES BIT(3)
 #define MSR_PRED_CMD 0x49u
 #define PRED_CMD_IBPB BIT(0)
+#define CPUID_7_EDX_MD_CLEAR BIT(10)
+#define CPUID_7_EDX_L1D_FLUSH BIT(28)
+#define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)
+#define MSR_ARCH_CAPABILITIES 0x10au
+#define ARCH_RDCL_NO BIT(0)
+#define ARCH_SKIP_L1D_FLUSH BIT(3)
+#define ARCH_MDS_NO BIT(5)
+#define MSR_FLUSH_CMD 0x10bu
+#define FLUSH_CMD_L1D BIT(0)
+#define SELECTOR_DATA 0x10
 
 static const uint32_t msr_numbers[SWITCHED_MSRS] = {
 	[SWITCHED_STAR] = MSR_STAR,
@@ -30,8 +40,18 @@ static const uint32_t msr_numbers[SWITCHED_MSRS] = {
 	[SWITCHED_XSS] = MSR_XSS,
 };
 
-static uint32_t present; /* bit n: msr_numbers[n] is there */
-static bool has_ibpb;	 /* branch predictors can be made to forget */
+static uint32_t present;    /* bit n: msr_numbers[n] is there */
+static bool has_ibpb;	    /* branch predictors can be made to forget */
+static bool flushes_l1d;    /* the level 1 data cache can be read past EPT (L1TF), */
+static bool clears_buffers; /* and fill buffers from elsewhere (MDS): SDM3 and Intel's guidance on both */
+
+static void find_leaks(uint32_t edx)
+{
+	uint64_t capabilities = edx & CPUID_7_EDX_ARCH_CAPABILITIES ? rdmsr(MSR_ARCH_CAPABILITIES) : 0;
+
+	flushes_l1d = (edx & CPUID_7_EDX_L1D_FLUSH) && !(capabilities & (ARCH_RDCL_NO | ARCH_SKIP_L1D_FLUSH));
+	clears_buffers = (edx & CPUID_7_EDX_MD_CLEAR) && !(capabilities & ARCH_MDS_NO);
+}
 
 void vmx_find_switched_msrs(void)
 {
@@ -46,6 +66,7 @@ void vmx_find_switched_msrs(void)
 	if (leaves >= 0xd && (cpuid(0xd, 1).eax & CPUID_XSTATE_1_EAX_XSAVES))
 		present |= BIT(SWITCHED_XSS);
 	has_ibpb = more.edx & CPUID_7_EDX_IBRS_IBPB;
+	find_leaks(more.edx);
 }
 
 static void make_clear(const struct vp *vp)
@@ -235,6 +256,19 @@ static void follow_roots_lint0(struct vp *vp)
 		vmx_set_acknowledge(vp, acknowledges);
 }
 
+/* What one partition taught the branch predictors, and left in caches and buffers, isn't another's. */
+static void forget_partition(void)
+{
+	static const uint16_t selector = SELECTOR_DATA;
+
+	if (has_ibpb)
+		wrmsr(MSR_PRED_CMD, PRED_CMD_IBPB);
+	if (flushes_l1d)
+		wrmsr(MSR_FLUSH_CMD, FLUSH_CMD_L1D);
+	if (clears_buffers)
+		__asm__ volatile("verw %0" ::"m"(selector) : "cc");
+}
+
 void vmx_vp_load(struct vp *vp)
 {
 	struct vmx_vp_page *page = vmx_page_of(vp);
@@ -249,9 +283,8 @@ void vmx_vp_load(struct vp *vp)
 	write_cr2(page->cr2);
 	write_dr(6, page->dr6);
 	load_msrs(vp);
-	/* What one partition taught the branch predictors isn't another's. */
-	if (has_ibpb && lp->last_partition_id != vp->partition->id)
-		wrmsr(MSR_PRED_CMD, PRED_CMD_IBPB);
+	if (lp->last_partition_id != vp->partition->id)
+		forget_partition();
 	if (vp->child) {
 		vmx_update_tsc(vp);
 		follow_roots_lint0(vp);

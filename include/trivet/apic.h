@@ -147,6 +147,7 @@ struct apic_config {
 	bool x2apic;	   /* offered: IA32_APIC_BASE.EXTD may be set */
 	bool tsc_deadline; /* offered: timer mode 2, IA32_TSC_DEADLINE */
 	bool page_read;	   /* the processor answers reads from the page */
+	bool hides_level;  /* TMR reads as 0, whatever it is: see vp.c */
 	bool arb_regs;	   /* x2APIC MSRs 809h and 80Ch read 0 (AMD) instead of faulting (Intel) */
 	uint8_t version;   /* low byte of the version register: 0x10 (AMD), 0x14, 0x15 (Intel) */
 	uint8_t max_lvt;   /* 3..6: index of the last LVT entry, see enum apic_lvt */
@@ -390,6 +391,9 @@ static inline int apic_pending_vector(const struct apic *apic)
 
 /* `vector`, just returned by apic_next_vector(), goes into the VP: from IRR to ISR. */
 void apic_take(struct apic *apic, uint8_t vector);
+
+/* `vector`, which was taken, didn't get into the VP: it waits again. False: it didn't come from here, but from an 8259. */
+bool apic_put_back(struct apic *apic, uint8_t vector);
 
 /*
  * Lazy EOI (TLFS "EOI Assist"). Bit 0 of the word is set while one edge-triggered interrupt is in service and nothing is pending

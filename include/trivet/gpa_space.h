@@ -20,6 +20,7 @@ enum gpa_state {
 	GPA_ACCESSIBLE,
 	GPA_UNMAPPED, /* HV_MESSAGE_UNMAPPED_GPA */
 	GPA_REFUSED,  /* mapped, but not for that: HV_MESSAGE_GPA_INTERCEPT */
+	GPA_COVERED, /* an overlay page that isn't for that: #GP (TLFS "GPA Overlay Pages"), the parent could do nothing about it */
 };
 
 /* An empty space for a child whose pages, properties.creation_flags and overlays.gpa_bits-to-be are known. -ENOMEM: nothing is left behind. */

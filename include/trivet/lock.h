@@ -15,13 +15,13 @@ enum lock_rank {
 	LOCK_RANK_PARTITION = 3,  /* a partition's GPA space */
 	LOCK_RANK_HOST_PAGING = 4,
 	LOCK_RANK_PARTITION_TABLE = 4,	 /* partitions by number */
-	LOCK_RANK_DEPOSIT = 4,		 /* what was deposited for a partition */
 	LOCK_RANK_DEVICE_INTERRUPTS = 4, /* a partition's device interrupts */
 	LOCK_RANK_PORTS = 4,		 /* a partition's ports and connections */
 	LOCK_RANK_REFERENCE_TIME = 4,	 /* a partition's clock: two words and its page */
 	LOCK_RANK_STATISTICS = 4,	 /* pages of counters: which are mapped, while they are filled */
 	LOCK_RANK_CPUID = 4,		 /* CPUID results registered for a partition */
 	LOCK_RANK_POOL = 5,		 /* page pools; nothing but the log below it */
+	LOCK_RANK_DEPOSIT = 5,		 /* the same of what was deposited for a partition */
 };
 
 struct spinlock {

@@ -56,6 +56,7 @@ struct partition {
 	struct vp **vps;	    /* by VP index; a child's table has NULL where there is none */
 	struct spinlock space_lock; /* changes of `space` */
 	struct second_stage space;
+	uint64_t space_emptied; /* gpa_space_destroy() has come that far */
 	struct flush_state flush;
 
 	/* What of the interface it is offered; all 0 without. CPUID shows it, hypercalls and MSRs obey it. */
@@ -102,6 +103,12 @@ uint16_t partition_finalize(struct partition *child, struct vp *caller);
 uint16_t partition_delete(struct partition *child, struct vp *caller);
 uint16_t partition_create_vp(struct partition *child, uint32_t index);
 uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_t index);
+
+/*
+ * Around a change of what it will be: it isn't initialized in between. False, and no end is needed: it is already.
+ */
+bool partition_begin_setup(struct partition *child);
+void partition_end_setup(void);
 
 /* From now on it has a number, and its parent finds it by that. False: there are too many. And no longer. */
 bool partition_publish(struct partition *child);

@@ -121,6 +121,8 @@ enum live_register {
 };
 int live_register_get(struct vp *vp, enum live_register which, unsigned int index,
 		      union hv_register_value *value);
+/* The VP has breakpoints of its own from now on: DR0 to DR3 are switched with it. */
+void live_use_debug_registers(struct vp *vp);
 int live_register_set(struct vp *vp, enum live_register which, unsigned int index,
 		      const union hv_register_value *value);
 

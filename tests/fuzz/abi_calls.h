@@ -65,6 +65,8 @@ static bool is_defined(uint16_t status)
 		HV_STATUS_INVALID_REGISTER_VALUE,
 		HV_STATUS_INVALID_DEVICE_ID,
 		HV_STATUS_OPERATION_FAILED,
+		HV_STATUS_INVALID_PARTITION_STATE,
+		HV_STATUS_FEATURE_UNAVAILABLE,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(statuses); i++)
@@ -264,9 +266,37 @@ static void check_result(const struct vp *vp, const struct call *call, enum hype
 		check_device_interrupt(call);
 }
 
+/* abi_children.h */
+static uint64_t made_at;
+static void note_child_made(struct vp *vp);
+static void note_children_gone(struct vp *vp);
+
+static bool has_room_for_child(void)
+{
+	for (unsigned int i = 0; i < CHILDREN_MAX; i++)
+		if (!children[i])
+			return true;
+	return false;
+}
+
+static void note_children(struct vp *vp, const struct call *call)
+{
+	if (!call->row || status_of(vp) != HV_STATUS_SUCCESS)
+		return;
+	if (call->row->code == HV_CALL_CREATE_PARTITION) {
+		made_at = call->output_gpa;
+		note_child_made(vp);
+	} else if (call->row->code == HV_CALL_DELETE_PARTITION) {
+		note_children_gone(vp);
+	}
+}
+
 static enum hypercall_result dispatch(struct vp *vp, struct call *call)
 {
 	enum hypercall_result result;
+
+	if (call->row && call->row->code == HV_CALL_CREATE_PARTITION && !has_room_for_child())
+		return HYPERCALL_DONE;
 
 	memcpy(call->gpr, vp->gpr, sizeof(call->gpr));
 	poison_output(vp);
@@ -274,9 +304,12 @@ static enum hypercall_result dispatch(struct vp *vp, struct call *call)
 	allowed.bytes = call->row && !(call->control & HV_CONTROL_FAST) ? output_bytes_of(call) : 0;
 	allowed.stores = 0;
 	allowed.page_tables = call->row && call->row->code == HV_CALL_TRANSLATE_VIRTUAL_ADDRESS;
+	allowed.childs = call->row && call->row->code == HV_CALL_WRITE_GPA;
 	hypercalls++;
 	result = hypercall_dispatch(vp, call->mode);
 	check_result(vp, call, result);
+	if (result == HYPERCALL_DONE)
+		note_children(vp, call);
 	memset(&allowed, 0, sizeof(allowed));
 	return result;
 }

@@ -6,11 +6,13 @@
 #ifndef TRIVET_TESTS_ABI_CHECKS_H
 #define TRIVET_TESTS_ABI_CHECKS_H
 
+#include "abi_grammar.h"
 #include "abi_machine.h"
 
 #include <hv/cpuid.h>
 #include <hv/msr.h>
 #include <hv/port.h>
+#include <trivet/vp_child.h>
 
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
 
@@ -204,6 +206,21 @@ static bool is_page_of_overlay(uint64_t hpa, uint64_t gpa, unsigned int rights)
 	return false;
 }
 
+/* A child's register or message page: its parent's to write too. */
+static bool is_state_page(uint64_t page)
+{
+	for (unsigned int i = 0; i < CHILDREN_MAX; i++)
+		for (uint32_t j = 0; children[i] && j < children[i]->vp_count; j++) {
+			const struct vp *vp = children[i]->vps[j];
+
+			if (vp && page &&
+			    (vp->child->intercepts.registers_page == page ||
+			     vp->child->intercepts.message_page == page))
+				return true;
+		}
+	return false;
+}
+
 /* A leaf of the second stage: the guest's own memory, a device, a statistics page, an overlay, or the page for the local APIC. */
 static void check_leaf(uint64_t gpa, uint64_t hpa, uint64_t size, uint64_t entry)
 {
@@ -222,7 +239,8 @@ static void check_leaf(uint64_t gpa, uint64_t hpa, uint64_t size, uint64_t entry
 	}
 	CHECK(gpa == hpa);
 	for (uint64_t page = hpa >> PAGE_SHIFT; page < RAM_PAGES && page < (hpa + size) >> PAGE_SHIFT; page++)
-		CHECK(!deposit_holds(page) || rights == SS_READ);
+		CHECK(!deposit_holds(page) || rights == SS_READ ||
+		      (rights == (SS_READ | SS_WRITE) && is_state_page(page)));
 	CHECK(rights == SS_RWX || (size == PAGE_SIZE && deposit_holds(hpa >> PAGE_SHIFT)));
 }
 
@@ -312,11 +330,14 @@ static void check_pages(void)
 static void check_deposits(void)
 {
 	const struct deposit_pool *pool = &root_partition.deposits;
-	uint64_t held = 0;
+	uint64_t held = 0, counted = pool->free_pages + pool->used_pages;
 
 	for (uint64_t page = 0; page < RAM_PAGES; page++)
 		held += deposit_holds(page);
-	CHECK(held == pool->free_pages + pool->used_pages);
+	for (unsigned int i = 0; i < CHILDREN_MAX; i++)
+		if (children[i])
+			counted += children[i]->deposits.free_pages + children[i]->deposits.used_pages;
+	CHECK(held == counted);
 }
 
 /* ---- All of it ---- */
@@ -363,6 +384,8 @@ static void check_step(const struct vp *vp)
 	check_time();
 }
 
+static void check_children(void); /* abi_children.h */
+
 static void check_all(void)
 {
 	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
@@ -370,6 +393,7 @@ static void check_all(void)
 		check_vp(root_partition.vps[i]);
 		check_step(root_partition.vps[i]);
 	}
+	check_children();
 	check_buffers();
 	check_deposits();
 	check_overlays();

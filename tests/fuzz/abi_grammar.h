@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include <hv/cpuid.h>
 #include <hv/hypercall.h>
 #include <hv/msr.h>
 #include <hv/partition.h>
@@ -16,6 +17,11 @@
 #include <trivet/types.h>
 
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
+
+#define CHILDREN_MAX 4u
+
+static struct partition *children[CHILDREN_MAX]; /* that the root has; NULL: none */
+static uint64_t child_ids[CHILDREN_MAX];
 
 struct input {
 	const uint8_t *data;
@@ -58,11 +64,12 @@ struct call_row {
 	uint16_t code;
 	uint8_t form;
 	uint16_t input, rep_input, output, rep_output;
+	uint64_t privilege;
 };
 
 #define HYPERCALL(code, name, form, batch, input, rep_input, output, rep_output, privilege, since, tlfs, \
 		  handler)                                                                               \
-	{ code, form, input, rep_input, output, rep_output },
+	{ code, form, input, rep_input, output, rep_output, privilege },
 static const struct call_row call_rows[] = {
 #include "../../core/hypercalls.def"
 };
@@ -75,6 +82,7 @@ static const struct call_row call_rows[] = {
  *   K 4 property         N 4 register name     R 16 register value              g 8 page of the window   G 8 page of a GVA
  *   c 4 connection       o 4 port              t 4 port or object type          n 4 SINT                 D 8 device
  *   i 1 SINT             x 4 flag              y 4 one                          f 4 flags of a target
+ *   C 8 flags of a partition   M 4 flags of a mapping   A 8 GPA   S 4 component of a VP's state
  *   I 16 identity of an object of statistics   E 16 interrupt entry
  */
 struct shape {
@@ -119,6 +127,27 @@ static const struct shape shapes[] = {
 	{ HV_CALL_GET_VP_INDEX_FROM_APIC_ID, "p:", "L" },
 	{ HV_CALL_SIGNAL_EVENT_DIRECT, "pV,iw", "" },
 	{ HV_CALL_GET_PARTITION_PROPERTY_EX, "pK.:", "" },
+	{ HV_CALL_CREATE_PARTITION, "C:..::::", "" },
+	{ HV_CALL_INITIALIZE_PARTITION, "p", "" },
+	{ HV_CALL_FINALIZE_PARTITION, "p", "" },
+	{ HV_CALL_DELETE_PARTITION, "p", "" },
+	{ HV_CALL_MAP_GPA_PAGES, "pgM.", "g" },
+	{ HV_CALL_UNMAP_GPA_PAGES, "pgx.", "" },
+	{ HV_CALL_INSTALL_INTERCEPT, "psnq", "" },
+	{ HV_CALL_READ_GPA, "pVnAF", "" },
+	{ HV_CALL_WRITE_GPA, "pVnAFQQ", "" },
+	{ HV_CALL_CLEAR_VIRTUAL_INTERRUPT, "p", "" },
+	{ HV_CALL_NOTIFY_PORT_RING_EMPTY, "n.", "" },
+	{ HV_CALL_REGISTER_INTERCEPT_RESULT, "pVnsssssssssss", "" },
+	{ HV_CALL_UNREGISTER_INTERCEPT_RESULT, "pVnss", "" },
+	{ HV_CALL_ASSERT_VIRTUAL_INTERRUPT, "px.qv.", "" },
+	{ HV_CALL_POST_MESSAGE_DIRECT, "pVnsQQ", "" },
+	{ HV_CALL_GET_GPA_PAGES_ACCESS_STATES, "pFg", "" },
+	{ HV_CALL_MAP_VP_STATE_PAGE, "pVx,,,,g", "" },
+	{ HV_CALL_UNMAP_VP_STATE_PAGE, "pVx", "" },
+	{ HV_CALL_GET_VP_STATE, "pVSF", "" },
+	{ HV_CALL_SET_VP_STATE, "pVSF", "" },
+	{ HV_CALL_GET_VP_CPUID_VALUES, "pVx..", "ssFF" },
 };
 
 static const uint32_t register_names[] = {
@@ -176,7 +205,7 @@ static size_t size_of_field(char letter)
 		return 1;
 	if (strchr("w", letter))
 		return 2;
-	if (strchr("VLsvKNcotnxyf.", letter))
+	if (strchr("VLsvKNcotnxyfMS.", letter))
 		return 4;
 	return strchr("RIE", letter) ? 16 : 8;
 }
@@ -192,7 +221,7 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 		return take64(in);
 	switch (letter) {
 	case 'p':
-		return byte < 0xc0 ? HV_PARTITION_ID_SELF : byte & 3;
+		return byte < 0x80 ? HV_PARTITION_ID_SELF : byte < 0xf0 ? child_ids[byte & 3] : byte & 3;
 	case 'V':
 		return byte < 0x80 ? byte & 3 :
 		       byte < 0xc0 ? HV_VP_INDEX_SELF :
@@ -231,6 +260,15 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 		       byte < 0xa0 ? 0x10001 :
 		       byte < 0xc0 ? 0x10002 :
 				     byte & 7;
+	case 'C':
+		return byte < 0xc0 ? 0x482100 : 0x482100 ^ 1ull << (byte & 31);
+	case 'M':
+		return byte < 0xc0 ? byte & 15 : byte < 0xe0 ? 0x10000 : 0x80000000 | (byte & 15);
+	case 'A':
+		return byte < 0xc0 ? (uint64_t)(byte & 31) << PAGE_SHIFT | (byte & 0xe0) :
+				     1ull << (byte & 63);
+	case 'S':
+		return byte < 0xf0 ? (byte & 4 ? 4 : 0x80000000 | (byte & 3)) : byte;
 	case 'c':
 	case 'o':
 		return byte & 15;

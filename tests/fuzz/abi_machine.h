@@ -26,14 +26,11 @@ static unsigned int fake_phys_bits(void)
 	return PHYS_BITS;
 }
 
+static void *apic_access_page; /* made once, as by the back ends */
+
 static hpa_t fake_apic_page(void)
 {
-	static void *page;
-
-	if (!options.apic_page)
-		return HPA(0);
-	page = page_alloc(&host_pool, 0);
-	return page ? hv_virt_to_phys(page) : HPA(0);
+	return apic_access_page ? hv_virt_to_phys(apic_access_page) : HPA(0);
 }
 
 static bool fake_reads_apic_page(void)
@@ -41,22 +38,70 @@ static bool fake_reads_apic_page(void)
 	return options.apic_page;
 }
 
+static const struct vp *borrowed; /* one at a time: nobody else does anything meanwhile */
+
+/* Its registers may be touched now. */
+static bool is_at_hand(const struct vp *vp)
+{
+	return (vp->lp == current_lp && machine_of(current_lp)->in_processor == vp) || vp == borrowed;
+}
+
 static void fake_mode_changed(struct vp *vp)
 {
-	CHECK(vp->lp == current_lp);
+	CHECK(is_at_hand(vp));
+}
+
+static struct kept_state *state_of(const struct vp *vp)
+{
+	return vp->control;
 }
 
 static int fake_vp_create(struct vp *vp)
 {
-	vp->control = machine_of(vp->lp);
-	return 0;
+	if (partition_is_root(vp->partition))
+		vp->control = &machine_of(vp->lp)->root_state;
+	else
+		vp->control = vp->partition->pages->alloc(vp->partition->pages);
+	return vp->control ? 0 : -ENOMEM;
+}
+
+static void fake_vp_destroy(struct vp *vp)
+{
+	CHECK(!partition_is_root(vp->partition) && !atomic_load(&vp->loaded));
+	if (vp->control)
+		vp->partition->pages->free(vp->partition->pages, vp->control);
+}
+
+static void fake_vp_unload(struct vp *vp)
+{
+	CHECK(vp->lp == current_lp && machine_of(current_lp)->in_processor == vp);
+	machine_of(current_lp)->in_processor = NULL;
+}
+
+static void fake_vp_load(struct vp *vp)
+{
+	CHECK(vp->lp == current_lp && !machine_of(current_lp)->in_processor);
+	CHECK(machine_of(current_lp)->in_fpu == vp && vp != borrowed);
+	machine_of(current_lp)->in_processor = vp;
+}
+
+static void fake_vp_borrow(struct vp *vp)
+{
+	CHECK(!borrowed && !atomic_load(&vp->loaded));
+	borrowed = vp;
+}
+
+static void fake_vp_return(struct vp *vp)
+{
+	CHECK(borrowed == vp);
+	borrowed = NULL;
 }
 
 static void fake_vp_reset(struct vp *vp)
 {
-	struct machine_lp *at = machine_of(vp->lp);
+	struct kept_state *at = state_of(vp);
 
-	CHECK(vp->lp == current_lp);
+	CHECK(is_at_hand(vp));
 	memset(at->registers, 0, sizeof(at->registers));
 	at->registers[VP_REGISTER_RFLAGS].reg64 = 2;
 	at->efer = 0;
@@ -65,7 +110,7 @@ static void fake_vp_reset(struct vp *vp)
 /* 64-bit mode on the page tables of reset_memory(). */
 static void fake_vp_start(struct vp *vp, uint8_t vector)
 {
-	struct machine_lp *at = machine_of(vp->lp);
+	struct kept_state *at = state_of(vp);
 
 	(void)vector;
 	at->registers[VP_REGISTER_RFLAGS].reg64 = 0x202;
@@ -108,10 +153,10 @@ static void fake_lp_idle(struct lp *lp)
 
 static void fake_get_context(struct vp *vp, struct vp_context *context)
 {
-	const struct machine_lp *at = machine_of(vp->lp);
+	const struct kept_state *at = state_of(vp);
 	const union hv_register_value *r = at->registers;
 
-	CHECK(vp->lp == current_lp);
+	CHECK(is_at_hand(vp));
 	*context = (struct vp_context){
 		.rip = r[VP_REGISTER_RIP].reg64,
 		.rflags = r[VP_REGISTER_RFLAGS].reg64,
@@ -130,8 +175,9 @@ static void fake_get_context(struct vp *vp, struct vp_context *context)
 
 static void fake_set_context(struct vp *vp, const struct vp_context *context)
 {
-	struct machine_lp *at = machine_of(vp->lp);
+	struct kept_state *at = state_of(vp);
 
+	CHECK(is_at_hand(vp));
 	at->registers[VP_REGISTER_RIP].reg64 = context->rip;
 	at->registers[VP_REGISTER_RFLAGS].reg64 = context->rflags;
 	at->registers[VP_REGISTER_RSP].reg64 = vp->gpr[GPR_RSP];
@@ -139,22 +185,22 @@ static void fake_set_context(struct vp *vp, const struct vp_context *context)
 
 static void fake_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value)
 {
-	CHECK(vp->lp == current_lp && (unsigned int)which < VP_REGISTER_COUNT);
-	*value = machine_of(vp->lp)->registers[which];
+	CHECK(is_at_hand(vp) && (unsigned int)which < VP_REGISTER_COUNT);
+	*value = state_of(vp)->registers[which];
 	if (which == VP_REGISTER_CR8)
 		value->reg64 = apic_cr8(&vp->apic);
 }
 
 static int fake_set_register(struct vp *vp, enum vp_register which, const union hv_register_value *value)
 {
-	CHECK(vp->lp == current_lp && (unsigned int)which < VP_REGISTER_COUNT);
+	CHECK(is_at_hand(vp) && (unsigned int)which < VP_REGISTER_COUNT);
 	if (which == VP_REGISTER_CR4 && value->reg64 >> 24)
 		return -EINVAL;
 	if (which == VP_REGISTER_CR8) {
 		CHECK(value->reg64 < 16);
 		apic_set_tpr(&vp->apic, (uint8_t)(value->reg64 << 4));
 	}
-	machine_of(vp->lp)->registers[which] = *value;
+	state_of(vp)->registers[which] = *value;
 	vp_post_self(vp, VP_PENDING_EVENT | VP_PENDING_FLUSH);
 	return 0;
 }
@@ -162,9 +208,9 @@ static int fake_set_register(struct vp *vp, enum vp_register which, const union 
 static int fake_get_msr(struct vp *vp, uint32_t msr, uint64_t *value)
 {
 	if (msr == 0xc0000080)
-		*value = machine_of(vp->lp)->efer;
+		*value = state_of(vp)->efer;
 	else if (msr >> 16 == 0xc000)
-		*value = machine_of(vp->lp)->msrs[msr % 8];
+		*value = state_of(vp)->msrs[msr % 8];
 	else
 		return vp_msr_read(vp, msr, value);
 	return 0;
@@ -175,9 +221,9 @@ static int fake_set_msr(struct vp *vp, uint32_t msr, uint64_t value)
 	if (msr == 0xc0000080 && (value & ~0xd01ull))
 		return -EINVAL;
 	if (msr == 0xc0000080)
-		machine_of(vp->lp)->efer = value;
+		state_of(vp)->efer = value;
 	else if (msr >> 16 == 0xc000)
-		machine_of(vp->lp)->msrs[msr % 8] = value;
+		state_of(vp)->msrs[msr % 8] = value;
 	else
 		return vp_msr_write(vp, msr, value);
 	return 0;
@@ -185,7 +231,7 @@ static int fake_set_msr(struct vp *vp, uint32_t msr, uint64_t value)
 
 static bool fake_can_run(struct vp *vp)
 {
-	const struct machine_lp *at = machine_of(vp->lp);
+	const struct kept_state *at = state_of(vp);
 	uint64_t cr0 = at->registers[VP_REGISTER_CR0].reg64, cr4 = at->registers[VP_REGISTER_CR4].reg64;
 
 	return !(cr0 & BIT(31)) || !(at->efer & BIT(8)) || ((cr4 & BIT(5)) && (at->efer & BIT(10)));
@@ -193,7 +239,7 @@ static bool fake_can_run(struct vp *vp)
 
 static uint64_t fake_rip(const struct vp *vp)
 {
-	return machine_of(vp->lp)->registers[VP_REGISTER_RIP].reg64;
+	return state_of(vp)->registers[VP_REGISTER_RIP].reg64;
 }
 
 static const char *fake_exit_name(uint32_t code)
@@ -223,6 +269,11 @@ static struct backend fake_backend = {
 	.reads_apic_page = fake_reads_apic_page,
 	.apic_mode_changed = fake_mode_changed,
 	.vp_create = fake_vp_create,
+	.vp_destroy = fake_vp_destroy,
+	.vp_unload = fake_vp_unload,
+	.vp_load = fake_vp_load,
+	.vp_borrow = fake_vp_borrow,
+	.vp_return = fake_vp_return,
 	.vp_reset = fake_vp_reset,
 	.vp_start = fake_vp_start,
 	.lp_idle = fake_lp_idle,
@@ -272,12 +323,14 @@ static void leave_guest(struct lp *lp)
 	struct lp *before = current_lp;
 	struct machine_lp *at = machine_of(lp);
 
-	if (at->in_hypervisor || atomic_load(&lp->state) != LP_ONLINE || lp->root_vp->state != VP_RUNNING)
+	if (at->in_hypervisor || atomic_load(&lp->state) != LP_ONLINE)
 		return;
 	at->in_hypervisor = true;
 	current_lp = lp;
-	lp_handle_interrupts(lp);
-	if (atomic_load(&lp->root_vp->pending) & VP_PENDING_FLUSH)
+	do { /* what it does may make others send it a kick */
+		lp_handle_interrupts(lp);
+	} while (lp->acked[0] | lp->acked[1] | lp->acked[2] | lp->acked[3]);
+	if (lp->root_vp->state == VP_RUNNING && (atomic_load(&lp->root_vp->pending) & VP_PENDING_FLUSH))
 		take_flush(lp->root_vp);
 	current_lp = before;
 	at->in_hypervisor = false;
@@ -303,6 +356,7 @@ static void bring_in(struct lp *lp)
 	CHECK(apic_init(&lp->root_vp->apic, &config, lp->root_vp->apic_page) == 0);
 	schedule_init(lp);
 	schedule_start(lp->root_vp);
+	machine_of(lp)->in_processor = machine_of(lp)->in_fpu = lp->root_vp;
 	lp_tsc_start(lp);
 	lp_timer_update(lp);
 	lp_run_time_start(lp);
@@ -384,6 +438,8 @@ static void machine_start(const struct machine_options *wanted)
 	log_threshold = options.logged ? LOG_DEBUG : LOG_ERROR;
 	atomic_store(&statistics_mapped, false);
 	memset(&allowed, 0, sizeof(allowed));
+	borrowed = NULL;
+	sched_init(TSC_HZ);
 	memset(dr, 0, sizeof(dr));
 	xcr0 = 7;
 	fx = (struct fx_area){ .fcw = 0x37f, .mxcsr = 0x1f80, .mxcsr_mask = 0xffff };
@@ -393,6 +449,7 @@ static void machine_start(const struct machine_options *wanted)
 	CHECK(page_pool_init(&host_pool, block, BLOCK_PAGES) == 0);
 	ASAN_POISON_MEMORY_REGION(host_pool.origin + host_pool.first_index * PAGE_SIZE,
 				  (host_pool.end_index - host_pool.first_index) * PAGE_SIZE);
+	apic_access_page = options.apic_page ? page_alloc(&host_pool, 0) : NULL;
 	CHECK(root_init(&handoff) == 0);
 	/* Behind the last VP there is nothing to be found. */
 	for (uint32_t i = lp_count; i < PAGE_SIZE / sizeof(struct vp *); i++)

@@ -23,6 +23,7 @@
 #include <hv/status.h>
 #include <trivet/live_registers.h>
 #include <trivet/log.h>
+#include <trivet/page_use.h>
 #include <trivet/partition.h>
 #include <trivet/safe_msr.h>
 #include <trivet/vp.h>
@@ -31,8 +32,8 @@
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
 
 #define MACHINE_LPS 4u
-#define RAM_PAGES 32u
-#define WINDOW_PAGES 36u /* the last four are the firmware's */
+#define RAM_PAGES 256u	  /* enough for a few children */
+#define WINDOW_PAGES 260u /* the last four are the firmware's */
 #define TRAMPOLINE_PAGE 8u
 /* In the same GiB as the local APIC, so that the second stage has one entry for each of the other three to begin with. */
 #define BLOCK_HPA 0xfe000000ull
@@ -49,6 +50,13 @@ struct machine_options {
 	bool offline; /* only the first runs; there is a trampoline */
 };
 
+/* Of a VP, what the back end keeps. */
+struct kept_state {
+	union hv_register_value registers[VP_REGISTER_COUNT];
+	uint64_t efer, msrs[8];
+};
+static_assert(sizeof(struct kept_state) <= PAGE_SIZE, "a child's is a page");
+
 struct machine_lp {
 	struct lp lp;
 	uint64_t irr[4], isr[4], tmr[4];
@@ -58,9 +66,9 @@ struct machine_lp {
 	uint64_t tsc_offset, tsc_adjust;
 	bool in_hypervisor;
 	uint64_t tlb_generation; /* of the second stage: nothing older is in its TLB */
-	/* Of its VP, what the back end keeps. */
-	union hv_register_value registers[VP_REGISTER_COUNT];
-	uint64_t efer, msrs[8];
+	uint64_t msrs[8];	 /* MTRRs */
+	struct kept_state root_state;
+	const struct vp *in_processor, *in_fpu; /* NULL: nobody's state is there */
 };
 
 static struct machine_lp machine[MACHINE_LPS];
@@ -146,8 +154,10 @@ hpa_t hv_virt_to_phys(const void *p)
 
 void *hv_phys_to_virt(hpa_t hpa)
 {
-	if (hpa.v < RAM_PAGES * PAGE_SIZE)
+	if (hpa.v < RAM_PAGES * PAGE_SIZE) {
+		window_dirty[hpa.v >> PAGE_SHIFT] = true; /* a deposit */
 		return window + hpa.v;
+	}
 	CHECK(hpa.v >= BLOCK_HPA && hpa.v < BLOCK_HPA + sizeof(block));
 	return block + (hpa.v - BLOCK_HPA);
 }
@@ -201,6 +211,7 @@ static struct {
 	uint64_t gpa, bytes;
 	uint64_t stores;
 	bool page_tables;
+	bool childs; /* also what a child has mapped */
 } allowed;
 
 static uint8_t *window_at(uint64_t gpa, size_t size)
@@ -213,8 +224,8 @@ static uint8_t *window_at(uint64_t gpa, size_t size)
 /* Another processor changes what was just read. */
 static void race(uint8_t *at)
 {
-	if (!options.racing)
-		return;
+	if (!options.racing || deposit_holds((uint64_t)(at - window) >> PAGE_SHIFT))
+		return; /* nobody can write to a deposit */
 	at[0] ^= (uint8_t)(now_tsc & 0x81);
 	window_dirty[(size_t)(at - window) >> PAGE_SHIFT] = true;
 }
@@ -235,14 +246,17 @@ DEFINE_FAKE_READ(guest_read64_raw, uint64_t)
 DEFINE_FAKE_READ(guest_read32_raw, uint32_t)
 DEFINE_FAKE_READ(guest_read8_raw, uint8_t)
 
+static bool is_state_page(uint64_t page); /* abi_checks.h */
+
 static bool store(uint64_t gpa, const void *from, size_t size)
 {
 	uint8_t *at = window_at(gpa, size);
 
 	if (!at)
 		return false;
-	CHECK(gpa >= allowed.gpa && size <= allowed.bytes && gpa - allowed.gpa <= allowed.bytes - size);
-	CHECK(!deposit_holds(gpa >> PAGE_SHIFT));
+	CHECK((gpa >= allowed.gpa && size <= allowed.bytes && gpa - allowed.gpa <= allowed.bytes - size) ||
+	      (allowed.childs && page_use_mappings(gpa >> PAGE_SHIFT) > 0));
+	CHECK(!deposit_holds(gpa >> PAGE_SHIFT) || is_state_page(gpa >> PAGE_SHIFT));
 	allowed.stores++;
 	window_dirty[gpa >> PAGE_SHIFT] = true;
 	memcpy(at, from, size);

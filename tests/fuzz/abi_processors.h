@@ -103,61 +103,18 @@ bool safe_wrmsr(uint32_t msr, uint64_t value)
 	return true;
 }
 
-/* ---- No children: nobody but the root runs here ---- */
-
-uint16_t partition_create(struct vp *caller, const struct hv_input_create_partition *in, uint64_t *id)
-{
-	(void)caller;
-	(void)in;
-	*id = 0;
-	return HV_STATUS_NO_RESOURCES;
-}
-
-uint16_t partition_initialize(struct partition *child)
-{
-	(void)child;
-	return HV_STATUS_NO_RESOURCES;
-}
-
-uint16_t partition_finalize(struct partition *child, struct vp *caller)
-{
-	(void)child;
-	(void)caller;
-	return HV_STATUS_NO_RESOURCES;
-}
-
-uint16_t partition_delete(struct partition *child, struct vp *caller)
-{
-	(void)child;
-	(void)caller;
-	return HV_STATUS_NO_RESOURCES;
-}
-
-uint16_t partition_create_vp(struct partition *child, uint32_t index)
-{
-	(void)child;
-	(void)index;
-	return HV_STATUS_NO_RESOURCES;
-}
-
-uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_t index)
-{
-	(void)child;
-	(void)caller;
-	(void)index;
-	return HV_STATUS_NO_RESOURCES;
-}
+/* ---- What neither vendor switches ---- */
 
 void extended_state_save(struct vp *vp)
 {
-	(void)vp;
-	CHECK(false); /* no VP leaves its processor */
+	CHECK(machine_of(current_lp)->in_fpu == vp && !machine_of(current_lp)->in_processor);
+	machine_of(current_lp)->in_fpu = NULL;
 }
 
 void extended_state_load(struct vp *vp)
 {
-	(void)vp;
-	CHECK(false);
+	CHECK(!machine_of(current_lp)->in_fpu);
+	machine_of(current_lp)->in_fpu = vp;
 }
 
 void vp_shutdown(struct vp *vp)

@@ -6,7 +6,7 @@
  * has to do with it is linked as it is (ABI_SOURCES in scripts/tests.mk), on the machine of abi_machine.h. After each step the
  * rules of abi_checks.h must hold; at the end everything is undone and every page must be back.
  */
-#include "abi_calls.h"
+#include "abi_children.h"
 
 #include <hv/synic.h>
 #include <trivet/hv_msr.h>
@@ -102,7 +102,7 @@ static void step_fault(struct input *in, struct vp *vp)
 
 	if (byte & 0x80) {
 		guest_store(0x7000, code[byte >> 6 & 1 ? take8(in) % 4 : 0], sizeof(code[0]));
-		machine_of(vp->lp)->registers[VP_REGISTER_RIP].reg64 = 0x5000;
+		state_of(vp)->registers[VP_REGISTER_RIP].reg64 = 0x5000;
 		vp->gpr[GPR_RAX] = take64(in);
 	}
 	root_second_stage_fault(vp, GPA(gpa), byte & 1, (byte & 7) == 6);
@@ -187,11 +187,18 @@ static void step(struct input *in)
 	case 26:
 		step_of_machine(in, vp);
 		break;
+	case 29:
+	case 30:
+	case 31:
+		step_vmm(in, vp);
+		break;
 	case 27:
 	case 28:
 		let_time_pass((uint64_t)take8(in) << (take8(in) & 31));
 		break;
 	}
+	if (vp->state == VP_RUNNING && !(atomic_load(&vp->pending) & (VP_PENDING_INIT | VP_PENDING_SIPI)))
+		others_take_their_turns(in, vp);
 	leave(vp);
 	check_step(vp);
 }
@@ -240,6 +247,10 @@ static void finish(void)
 	page_pool_fail_nth(&host_pool, 0);
 	if (options.logged)
 		abi_log_dump(current_lp);
+	current_lp = root_partition.vps[0]->lp;
+	machine_of(current_lp)->in_hypervisor = true;
+	flush_idle_end(root_partition.vps[0]);
+	delete_children(root_partition.vps[0]);
 	for (uint32_t i = 0; i < root_partition.vp_count; i++) {
 		struct vp *vp = root_partition.vps[i];
 
@@ -277,6 +288,8 @@ static __attribute__((destructor)) void report(void)
 
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
 	fprintf(stderr, "stat::hypercalls:               %llu\n", (unsigned long long)hypercalls);
+	fprintf(stderr, "stat::children:                 %llu\nstat::child_steps:              %llu\n",
+		(unsigned long long)children_made, (unsigned long long)child_steps);
 	fprintf(stderr, "stat::hypercalls_per_s:         %.0f\n",
 		(double)hypercalls / ((double)spent.tv_sec + (double)spent.tv_nsec / 1e9));
 }
@@ -316,6 +329,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (setjmp(end_of_machine)) { /* reset or switched off */
 		check_pages();
+		forget_children();
 		return 0;
 	}
 	for (unsigned int steps = 0; in.left && steps < STEPS_MAX; steps++) {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Child partitions: stock QEMU with -accel mshv in the root partition runs stock Debian kernels, and guests that mean harm.
 All tests share one machine, in the order of this file. TRIVET_BARE=1: the same guests under KVM on the bare machine."""
+import os
 import re
-import time
 
 import pytest
 
@@ -14,7 +14,7 @@ OLD, NEW = "6.1", "7.2"
 SHARED = OLD if BARE and qemu_version() < (10, 0) else NEW  # QEMU 7.2's SVM runs no Linux 7.2 under KVM: XSETBV is not intercepted
 MIB = 1 << 20
 SLACK_KIB = 6 * 1024  # what the root's own caches may keep
-KILLS = 100
+KILLS = int(os.environ.get("TRIVET_KILLS", "24"))  # a multiple of 4
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def host(request, vm_disk, vm_files):
     """The root partition with the disk of guests, and our own guest and scripts in /tmp/guest"""
     kernel = request.getfixturevalue("kvm_kernel" if BARE else "mshv_kernel")
     extra = ["-drive", f"if=none,id=vm,format=raw,readonly=on,file={vm_disk}", "-device", "virtio-blk-pci,drive=vm,serial=vm"]
-    with Machine("vm", kernel, smp=2, mem=1536, extra=extra, interface="hv", files=vm_files,
+    with Machine("vm", kernel, smp=2, mem=1536, extra=extra, interface="hv", log_level="debug", files=vm_files,
                  cmdline="mods=virtio,fs,kvm" if BARE else "") as machine:
         machine.expect_ready()
         machine.check("mkdir -p /tmp/esp /tmp/guest && mount -t vfat -o ro /dev/$(grep -lx esp /sys/block/vd*/serial | cut -d/ -f4) "
@@ -52,7 +52,7 @@ def good(host):
 def works_on(guest, rounds=2):
     """The guest makes progress, and nothing of it is wrong."""
     before = guest.count("^WORK")
-    guest.wait_for(f"^WORK {before + rounds}", 60)
+    guest.wait_for(f"^WORK {before + rounds}")
     assert guest.count("^WRONG") == 0
 
 
@@ -60,26 +60,65 @@ def partitions(host):
     return counters(host)["hv"].get("HvPartitions") if not BARE else None
 
 
-@pytest.mark.parametrize("firmware", ["", "-u"], ids=["kernel", "uefi"])
-@pytest.mark.parametrize("processors", [1, 2], ids=["1vp", "2vp"])
-@pytest.mark.parametrize("version", [NEW, OLD])
+def is_sound(guest, version, processors, firmware=""):
+    """It is the kernel that was asked for, sees what it was given and the hypervisor, and doesn't complain; its clock goes."""
+    cpus, release, _ = guest.expect_ready(BOOT_S)
+    assert cpus == processors
+    assert release.startswith(f"{version}.") and release.endswith("-cloud-amd64")
+    assert f"Hypervisor detected: {'KVM' if BARE else 'Microsoft Hyper-V'}" in guest.check("dmesg | grep 'Hypervisor detected'")
+    assert BARE or not guest.complaints()
+    assert guest.run("[ -d /sys/firmware/efi ]")[1] == (0 if firmware else 1)
+    for cpu in range(processors):
+        guest.check(f"taskset -c {cpu} true")
+    up, up2 = (float(n) for n in guest.check("cut -d' ' -f1 /proc/uptime; sleep 1; cut -d' ' -f1 /proc/uptime").split())
+    assert up2 - up >= 0.95
+
+
+# Each kernel with one and two processors and started both ways; test_disk_and_network has the fourth.
+@pytest.mark.parametrize("version,processors,firmware", [(NEW, 1, ""), (NEW, 2, "-u"), (OLD, 1, "-u")],
+                         ids=["7.2-1vp-kernel", "7.2-2vp-uefi", "6.1-1vp-uefi"])
 def test_boots(host, version, processors, firmware):
-    """To its shell, which sees what it was given and the hypervisor, without a complaint; and off"""
+    """To its shell, and off"""
     if SHARED == OLD and (version == NEW or firmware):
         pytest.skip("KVM does not run it on this emulator, which aborts when KVM runs OVMF")
     with Guest(host, f"-k {version} -c {processors} {firmware}") as guest:
-        cpus, release, _ = guest.expect_ready(BOOT_S)
-        assert cpus == processors
-        assert release.startswith(f"{version}.") and release.endswith("-cloud-amd64")
-        messages = guest.check("dmesg")
-        assert f"Hypervisor detected: {'KVM' if BARE else 'Microsoft Hyper-V'}" in messages
-        assert BARE or not [line for line in messages.splitlines() if TROUBLE.search(line)]
-        assert guest.run("[ -d /sys/firmware/efi ]")[1] == (0 if firmware else 1)
-        for cpu in range(processors):
-            guest.check(f"taskset -c {cpu} true")
-        up, up2 = (float(n) for n in guest.check("cut -d' ' -f1 /proc/uptime; sleep 1; cut -d' ' -f1 /proc/uptime").split())
-        assert 0.95 <= up2 - up <= 4
+        is_sound(guest, version, processors, firmware)
         assert guest.power_off() == 0
+
+
+def free_kib(host):
+    """What is free when nothing is cached, with the lists that each processor has for itself: they grow to tens of MiB, and
+    MemFree leaves them out. The most of some tries: RCU and work queues give back later."""
+    found = host.check("for i in 1 2 3 4; do sync; echo 3 >/proc/sys/vm/drop_caches; usleep 300000; "
+                       "awk '$1 == \"nr_free_pages\" || $1 == \"count:\" { n += $2 } END { print n * 4 }' /proc/zoneinfo; done", 120)
+    return max(int(value) for value in found.split())
+
+
+def held(host):
+    """What the hypervisor says that is there and that the root's partition has lent it"""
+    now = counters(host)
+    return {**{name: now["hv"].get(name) for name in ("HvPartitions", "HvVirtualProcessors")},
+            "PtDepositedPages": now["partition"].get("PtDepositedPages")}
+
+
+def test_qemu_killed(host):
+    """At all moments: every page comes back, to the hypervisor (which says at each end what is free) and to the root."""
+    kind = "kvm" if BARE else "mshv"
+    host.check(f"/tmp/guest/kills 4 {kind}", 600)  # the root keeps what the first ones made it allocate
+    free, deposits = [free_kib(host)], [] if BARE else [held(host)]
+    for _ in range(2):
+        assert f"killed {KILLS // 2}" in host.check(f"/tmp/guest/kills {KILLS // 4} {kind}", 60 + 20 * KILLS)
+        free.append(free_kib(host))
+        if not BARE:
+            deposits.append(held(host))
+    if not BARE:
+        assert deposits[1] == deposits[0] and deposits[2] == deposits[0]
+        ends = [int(pages) for pages in re.findall(r"p\d+: deleted; (\d+) free pages", host.log_text())]
+        assert len(ends) >= KILLS + 8
+        # Tables of the root's space stay where pages of it are lent: less than a page per kill.
+        assert ends[-1 - KILLS // 2] - ends[-1] <= KILLS // 8, f"the hypervisor's free pages: {ends}"
+    # The first half may still make it allocate; each of them has 64 MiB, so what is lost shows.
+    assert free[1] - free[2] < SLACK_KIB, f"KiB free: {free}"
 
 
 def test_disk_and_network(host):
@@ -90,19 +129,19 @@ def test_disk_and_network(host):
     written, served = sums[0], sums[2]
     # nc would close its side at the end of its input, and the guest's end at that.
     host.check("httpd -p 127.0.0.1:80 -h /tmp/www; (sleep 500 | (nc -l -p 9000 >/tmp/received; touch /tmp/all)) & true")
-    with Guest(host, f"-k {SHARED} -c 2 -e -d /tmp/disk") as guest:
-        guest.expect_ready(BOOT_S)
-        guest.check("ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ping -q -c 2 -i 0.2 10.0.2.2")
-        read = guest.check("busy-cpus dd if=/dev/vda bs=1M count=8 2>/dev/null | sha256sum", 120).split()[0]
+    with Guest(host, f"-k {OLD} -c 2 -e -d /tmp/disk") as guest:
+        is_sound(guest, OLD, 2)
+        guest.check("ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ping -q -c 2 -i 0.2 10.0.2.2", 120)
+        read = guest.check("busy-cpus dd if=/dev/vda bs=1M count=8 2>/dev/null | sha256sum", 400).split()[0]
         assert read == written
         made = guest.check("head -c 8388608 /dev/urandom >/tmp/f; busy-cpus dd if=/tmp/f of=/dev/vda bs=1M seek=8 conv=fsync "
-                           "2>/dev/null; sha256sum </tmp/f", 120).split()[0]
-        got = guest.check("busy-cpus wget -q -O /tmp/g http://10.0.2.2/file; sha256sum </tmp/g", 120).split()[0]
+                           "2>/dev/null; sha256sum </tmp/f", 400).split()[0]
+        got = guest.check("busy-cpus wget -q -O /tmp/g http://10.0.2.2/file; sha256sum </tmp/g", 400).split()[0]
         assert got == served
-        guest.check("nc 10.0.2.2 9000 </tmp/f", 120)
+        guest.check("nc 10.0.2.2 9000 </tmp/f", 400)
         assert guest.power_off() == 0
     assert host.check("tail -c 8388608 /tmp/disk | sha256sum").split()[0] == made
-    assert host.check("while [ ! -e /tmp/all ]; do usleep 50000; done; sha256sum </tmp/received", 30).split()[0] == made
+    assert host.check("while [ ! -e /tmp/all ]; do usleep 50000; done; sha256sum </tmp/received", 120).split()[0] == made
     host.check("rm -r /tmp/disk /tmp/www /tmp/received; killall httpd sleep")
 
 
@@ -123,12 +162,12 @@ def test_hostile_guest(host, good, deed, ends):
     """Two of them: as many as the root has processors"""
     bad = [NamedGuest(host, f"bad{n}", f"-m 64 -k /tmp/guest/hostile -x {deed}") for n in (1, 2)]
     for guest in bad:
-        guest.wait_for(f"HOSTILE {deed} begins", 60)
-    host.check("true", 30)
+        guest.wait_for(f"HOSTILE {deed} begins")
+    host.check("true")
     works_on(good)
     if ends:
         for guest in bad:
-            guest.wait_for(f"HOSTILE {deed} done [1-9]", 120)
+            guest.wait_for(f"HOSTILE {deed} done [1-9]", 400)
     works_on(good, 1)
     for guest in bad:
         guest.stop("KILL")
@@ -142,49 +181,15 @@ def test_guest_that_panics(host, good):
     works_on(good, 1)
 
 
-def memory_kib(host):
-    """/proc/meminfo without what is only cached"""
-    text = host.check("sync; echo 3 >/proc/sys/vm/drop_caches; sleep 0.5; echo 3 >/proc/sys/vm/drop_caches; cat /proc/meminfo")
-    return {name: int(value) for name, value in re.findall(r"(?m)^(\w+): +(\d+) kB", text)}
-
-
-def held(host):
-    """What the hypervisor says that it and the root's partition hold"""
-    if BARE:
-        return {}
-    now = counters(host)
-    return {**{name: now["hv"].get(name) for name in ("HvPartitions", "HvVirtualProcessors", "HvTotalPages")},
-            "PtDepositedPages": now["partition"].get("PtDepositedPages")}
-
-
-def test_qemu_killed(host, good):
-    """A hundred times, at all moments: every page comes back."""
-    good.stop()
-    kind = "kvm" if BARE else "mshv"
-    host.check(f"/tmp/guest/kills 5 {kind}", 120)  # the root keeps what the first ones made it allocate
-    before, held_before = memory_kib(host), held(host)
-    assert f"killed {KILLS}" in host.check(f"/tmp/guest/kills {KILLS // 2} {kind}", 600)
-    end = time.monotonic() + 20
-    while True:  # the root frees some of it later
-        after, held_after = memory_kib(host), held(host)
-        lost = before["MemFree"] - after["MemFree"]
-        if lost < SLACK_KIB and held_after == held_before or time.monotonic() > end:
-            break
-    assert held_after == held_before
-    changed = {name: (before[name], after[name]) for name in before if abs(before[name] - after[name]) > 500}
-    assert lost < SLACK_KIB, f"{lost} KiB less are free; before, after: {changed}"
-
-
 def test_root_says_nothing(host):
-    lines = host.check("dmesg | grep -viE 'clocksource|perf: interrupt took'").splitlines()
-    assert BARE or not [line for line in lines if TROUBLE.search(line)]
+    said = host.run(f"dmesg | grep -viE 'clocksource|perf: interrupt took' | grep -E '{TROUBLE}'")[0]
+    assert BARE or not said
 
 
-def test_power_off_with_guests(host):
-    """The root goes down with a guest running."""
-    guest = at_work(host, "last")
-    guest.wait_for("^WORK 1", BOOT_S)
+def test_power_off_with_guests(host, good):
+    """The root goes down with guests running, one in user space and one that only spins."""
+    NamedGuest(host, "last", "-m 64 -k /tmp/guest/hostile -x spin").wait_for("HOSTILE spin begins")
+    works_on(good, 1)
     host.send("poweroff -f\n")
-    assert host.wait_exit(120) == 0
-    if not BARE:
-        assert re.search("powers the machine off", host.log_text())
+    assert host.wait_exit(240) == 0
+    assert BARE or re.search("powers the machine off", host.log_text())

@@ -322,7 +322,7 @@ static uint16_t map_list(uint64_t gpn, const uint64_t *list, uint32_t reps, uint
 }
 
 /* Pages that follow each other, `step` apart. */
-static uint16_t map_from(uint64_t gpn, uint64_t page, uint32_t reps, uint32_t flags)
+__attribute__((unused)) static uint16_t map_from(uint64_t gpn, uint64_t page, uint32_t reps, uint32_t flags)
 {
 	static uint64_t list[512];
 	uint64_t step = flags & HV_MAP_GPA_LARGE_PAGE ? 512 : 1;
@@ -332,14 +332,14 @@ static uint16_t map_from(uint64_t gpn, uint64_t page, uint32_t reps, uint32_t fl
 	return map_list(gpn, list, reps, flags);
 }
 
-static uint16_t unmap(uint64_t gpn, uint32_t reps, uint32_t flags)
+__attribute__((unused)) static uint16_t unmap(uint64_t gpn, uint32_t reps, uint32_t flags)
 {
 	const struct hv_input_unmap_gpa_pages in = { .partition_id = 2, .gpn = gpn, .unmap_flags = flags };
 
 	return make_call(hypercall_unmap_gpa_pages, &in, NULL, reps, 128);
 }
 
-static uint16_t get_states(uint64_t gpn, uint32_t reps, uint64_t flags)
+__attribute__((unused)) static uint16_t get_states(uint64_t gpn, uint32_t reps, uint64_t flags)
 {
 	const struct hv_input_get_gpa_pages_access_states in = { .partition_id = 2,
 								 .flags = flags,

@@ -22,6 +22,7 @@ static uint64_t authority_refuses; /* this id */
 /* ---- The child ---- */
 
 static struct partition child;
+static struct partition sibling = { .id = 77, .parent = &part }; /* of the child */
 static struct vp *child_vp, *child_vps[1];
 static struct lp *child_lp;
 static struct insn insn_at_rip;
@@ -106,6 +107,8 @@ struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t p
 		return caller->partition;
 	if (caller->partition == &part && child_vp && id == child.id)
 		return &child;
+	if (caller->partition == &part && id == sibling.id)
+		return &sibling;
 	*status = id == authority_refuses ? HV_STATUS_ACCESS_DENIED : HV_STATUS_INVALID_PARTITION_ID;
 	return NULL;
 }

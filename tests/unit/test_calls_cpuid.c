@@ -158,6 +158,9 @@ static void registered(void **state)
 	assert_int_equal(put(CHILD, HV_VP_INDEX_SELF), HV_STATUS_INVALID_VP_INDEX);
 	assert_int_equal(put(HV_PARTITION_ID_SELF, 0), HV_STATUS_ACCESS_DENIED);
 	assert_int_equal(put(77, 0), HV_STATUS_INVALID_PARTITION_ID);
+	atomic_store(&child.state, PARTITION_FINALIZED); /* nobody would give the table's page back */
+	assert_int_equal(put(CHILD, HV_VP_INDEX_ANY), HV_STATUS_INVALID_PARTITION_STATE);
+	atomic_store(&child.state, PARTITION_ACTIVE);
 	input.intercept_type = HV_INTERCEPT_X64_MSR;
 	assert_int_equal(put(CHILD, 0), HV_STATUS_INVALID_PARAMETER);
 

@@ -91,6 +91,12 @@ static void connect_refusals(void **state)
 	connect_input.connection_partition_id = 1;
 	connect_input.port_partition_id = 99;
 	assert_int_equal(call(hypercall_connect_port, in), HV_STATUS_INVALID_PARTITION_ID);
+	make_child();
+	connect_input.connection_partition_id = sibling.id; /* both the caller's, but not each other's */
+	connect_input.port_partition_id = child.id;
+	assert_int_equal(call(hypercall_connect_port, in), HV_STATUS_ACCESS_DENIED);
+	destroy_child();
+	connect_input.connection_partition_id = 1;
 	connect_input.port_partition_id = SELF;
 	connect_input.connection_vtl = 1;
 	assert_int_equal(call(hypercall_connect_port, in), HV_STATUS_INVALID_PARAMETER);

@@ -97,6 +97,15 @@ void reference_time_set(struct partition *partition, uint64_t time_100ns)
 	time_now = time_100ns;
 }
 
+bool partition_begin_setup(struct partition *of)
+{
+	return atomic_load(&of->state) == PARTITION_CREATED;
+}
+
+void partition_end_setup(void)
+{
+}
+
 void partition_params_changed(struct partition *partition)
 {
 	assert_ptr_equal(partition, &child);

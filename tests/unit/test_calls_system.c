@@ -79,6 +79,17 @@ void reference_time_set(struct partition *of, uint64_t time_100ns)
 	abort();
 }
 
+bool partition_begin_setup(struct partition *of)
+{
+	(void)of;
+	abort();
+}
+
+void partition_end_setup(void)
+{
+	abort();
+}
+
 void partition_params_changed(struct partition *of)
 {
 	(void)of;

@@ -241,14 +241,7 @@ static void leaves(void **state)
 	assert_true((r[0] & 0x60) == 0x60);
 	leaf(0x40000004, r);
 	assert_int_equal(r[0], partition.hints);
-	assert_int_equal(r[0] & BIT(12), 0);
-	assert_true(r[0] & HV_HINT_APIC_MSRS);
-	page_is_read = true;
-	hv_cpuid_init(&partition);
-	leaf(0x40000004, r);
-	assert_int_equal(r[0] & HV_HINT_APIC_MSRS, 0);
-	page_is_read = false;
-	hv_cpuid_init(&partition);
+	assert_true(!(r[0] & BIT(12)) && !(r[0] & BIT(3)));
 	assert_int_equal(r[2], 45);
 	for (uint32_t number = 0x4000000d; number < 0x40000100; number++) {
 		leaf(number, r);
@@ -259,7 +252,7 @@ static void leaves(void **state)
 /* ---- Children ---- */
 
 enum { PRIVILEGE, FEATURE, HINT };
-enum { ROOT = 1, CHILD = 2 };
+enum { ROOT = 1, CHILD = 2, GIVEN = 4 };
 
 static const struct {
 	uint64_t bit;
@@ -356,6 +349,13 @@ static void a_child_without_the_interface(void **state)
 
 static void privileges_of_a_child(void **state)
 {
+	const uint64_t more = HV_PRIVILEGE_ACCESS_PARTITION_ID | HV_PRIVILEGE_POST_MESSAGES |
+			      HV_PRIVILEGE_SIGNAL_EVENTS | HV_PRIVILEGE_CREATE_PORT |
+			      HV_PRIVILEGE_CONNECT_PORT | HV_PRIVILEGE_ACCESS_VP_REGISTERS |
+			      HV_PRIVILEGE_EXTENDED_HYPERCALLS;
+	static const uint64_t parents[] = { HV_PRIVILEGE_CREATE_PARTITIONS, HV_PRIVILEGE_ACCESS_MEMORY_POOL,
+					    HV_PRIVILEGE_ACCESS_STATS, HV_PRIVILEGE_CPU_MANAGEMENT,
+					    1ull << 63 };
 	uint64_t r[4];
 
 	(void)state;
@@ -368,6 +368,11 @@ static void privileges_of_a_child(void **state)
 	leaf(0x40000003, r);
 	assert_int_equal(r[0], HV_PRIVILEGE_VP_INDEX);
 	assert_int_equal(r[1], 0);
+	assert_int_equal(hv_cpuid_set_privileges(&partition, more), 0);
+	assert_int_equal(partition.privileges, more);
+	for (unsigned int i = 0; i < ARRAY_SIZE(parents); i++)
+		assert_int_equal(hv_cpuid_set_privileges(&partition, more | parents[i]), -EINVAL);
+	assert_int_equal(partition.privileges, more);
 }
 
 int main(void)

@@ -682,6 +682,15 @@ static void shares_can_change(void **state)
 	assert_int_equal(vp->sched.weight, 250);
 	assert_int_equal(vp->sched.cap, 0x4000);
 	assert_int_equal(vp->sched.reserve, 0x1000);
+	child.properties.reserve = 0x10000; /* more than the cap: that is what can be promised */
+	partition_params_changed(&child);
+	run(lp_table[0]);
+	assert_int_equal(vp->sched.reserve, 0x4000);
+	child.properties.cap = 0x10000;
+	partition_params_changed(&child);
+	run(lp_table[0]);
+	assert_int_equal(vp->sched.cap, 0);
+	assert_int_equal(vp->sched.reserve, 0xffff);
 }
 
 /* ---- Debug registers ---- */

@@ -659,6 +659,11 @@ static void live_registers_in_memory(void **state)
 		   HV_STATUS_INVALID_REGISTER_VALUE); /* AVX-512 is three components or none */
 	set_parent(0x40005, 0xc7, 0, HV_STATUS_INVALID_REGISTER_VALUE);
 	set_parent(0x40005, 0xe7, 0, 0);
+	set_parent(0x50005, 0x400, 0, 0);
+	assert_false(vp->uses_dr);
+	set_parent(0x50005, 0x402, 0, 0); /* else it would break at another's addresses */
+	assert_true(vp->uses_dr);
+	vp->uses_dr = false;
 	set_parent(0x50002, 0xabc, 0, 0);
 	assert_int_equal(vp->dr[2], 0xabc);
 	assert_true(vp->uses_dr);

@@ -19,7 +19,10 @@
 #define MEMORY (64u << 10)
 #define WARM_UP 20u
 /* A page lost per cycle would be far more: what the kernel itself takes and gives meanwhile. */
-#define SLACK_KB 2048
+#define SLACK_KB 512
+#define STEADY_TRIES 60u
+#define STEADY_TIMES 4u
+#define STEADY_KB 16
 
 static const char partitions[] = "/sys/kernel/debug/mshv/partition";
 
@@ -33,20 +36,19 @@ static void cycle(int dev)
 }
 
 /* Of free memory and what the kernel would give back, in KiB. */
-static long free_kb(void)
+static long free_kb_now(void)
 {
 	char line[128];
 	long sum = 0, kb;
 	FILE *file;
 
-	/* What is deleted later (RCU, per-processor lists) is deleted by then. */
 	sync();
 	file = fopen("/proc/sys/vm/drop_caches", "w");
 	if (file) {
 		fputs("3\n", file);
 		fclose(file);
 	}
-	usleep(300000);
+	usleep(100000);
 	file = fopen("/proc/meminfo", "r");
 	if (!file)
 		die("/proc/meminfo: %s", strerror(errno));
@@ -56,6 +58,19 @@ static long free_kb(void)
 			sum += kb;
 	fclose(file);
 	return sum;
+}
+
+/* What is deleted later (RCU, work queues, per-processor lists) is deleted when it doesn't change any more. */
+static long free_kb(void)
+{
+	long last = free_kb_now(), now = last;
+	unsigned int steady = 0;
+
+	for (unsigned int i = 0; i < STEADY_TRIES && steady < STEADY_TIMES; i++, last = now) {
+		now = free_kb_now();
+		steady = labs(now - last) < STEADY_KB ? steady + 1 : 0;
+	}
+	return now;
 }
 
 /* How many the hypervisor's statistics know; -1 without debugfs. */

@@ -13,7 +13,8 @@
 /* What the conformance suite's chapters need beyond what a partition has by its features. */
 #define PRIVILEGES                                                                                    \
 	(HV_PRIVILEGE_ACCESS_PARTITION_ID | HV_PRIVILEGE_POST_MESSAGES | HV_PRIVILEGE_SIGNAL_EVENTS | \
-	 HV_PRIVILEGE_CREATE_PORT | HV_PRIVILEGE_CONNECT_PORT | HV_PRIVILEGE_ACCESS_VP_REGISTERS)
+	 HV_PRIVILEGE_CREATE_PORT | HV_PRIVILEGE_CONNECT_PORT | HV_PRIVILEGE_ACCESS_VP_REGISTERS |    \
+	 HV_PRIVILEGE_EXTENDED_HYPERCALLS)
 
 static void usage(void)
 {

@@ -166,10 +166,6 @@ static void not_initialized(void)
 	tap_ok(try_create_vp(partition, 0) < 0, "no VP in a partition that isn't initialized");
 	close(partition);
 	munmap(page, PAGE);
-	partition = create_partition(dev, PARTITION_FLAGS);
-	initialize_partition(partition);
-	tap_ok(try_initialize_partition(partition) < 0, "no partition is initialized twice");
-	close(partition);
 	tap_ok(try_create_partition(dev, ~0ull) == -EINVAL, "unknown flags of a partition: EINVAL");
 }
 
