@@ -30,7 +30,8 @@ OUTSIDE = {"svm": 36, "vmx": 29}
 # The row's name, what bench_child.c calls it.
 ROWS = (("child.cpuid", "child.cpuid"), ("child.hypercall_null", "child.hypercall_null"), ("child.rdmsr", "child.rdmsr_apic_base"),
         ("child.apic_page_read", "child.apic_page_read"), ("child.doorbell", "child.doorbell"), ("vmm.pio", "vmm.out"),
-        ("vmm.pio_in", "vmm.in"), ("vmm.unmapped_store", "vmm.unmapped_store"), ("child.fault", "child.fault"))
+        ("vmm.pio_in", "vmm.in"), ("vmm.unmapped_store", "vmm.unmapped_store"), ("child.fault", "child.fault"),
+        ("child.fault_2mib", "child.fault_2mib"))
 PAGE = 4096
 
 

@@ -11,8 +11,9 @@
 #include "machine.h"
 #include "../bench/bench_child.h"
 
-static struct machine machine = { .bytes = 64u << 20, .vp_count = 1, .load_options = "child" };
+static struct machine machine = { .bytes = 192u << 20, .vp_count = 1, .load_options = "child" };
 static int interrupt_event;
+static uint8_t pages[BENCH_PAGE_COUNT][PAGE] __attribute__((aligned(PAGE)));
 
 /* BENCH_PORT: nothing to do. BENCH_ASSERT_PORT: vector in, by call; BENCH_EVENT_PORT: by event file. */
 static bool bench_port(struct vp *vp, uint16_t port, unsigned int bytes, bool is_write, uint32_t *value)
@@ -51,6 +52,8 @@ int main(int argc, char **argv)
 	machine_make(&machine, open_mshv(), argv[1]);
 	if (attach_doorbell(machine.partition, doorbell, BENCH_DOORBELL, 4))
 		die("no doorbell");
+	for (unsigned int i = 0; i < BENCH_PAGE_COUNT; i++)
+		map_memory(machine.partition, BENCH_PAGES + i * PAGE, pages[i], PAGE, MEMORY_ALL);
 	route_interrupt(machine.partition, BENCH_GSI, BENCH_VECTOR, 0);
 	if (attach_interrupt(machine.partition, interrupt_event, BENCH_GSI))
 		die("no event file for interrupts");
