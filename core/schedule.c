@@ -430,6 +430,7 @@ static void admit(struct lp *lp, struct vp *vp)
 /* The policy's choice is loaded instead of whoever was before. False: somebody holds it. */
 static bool switch_to(struct lp *lp, struct vp *vp)
 {
+	count_switch_begin();
 	if (lp->vp)
 		unload(lp->vp);
 	if (!load(vp)) {
@@ -440,6 +441,7 @@ static bool switch_to(struct lp *lp, struct vp *vp)
 	/* Its timer is its own again, and those of whoever left count now. */
 	schedule_find_other_deadline(lp);
 	lp_timer_update(lp);
+	count_switch_end();
 	return true;
 }
 
