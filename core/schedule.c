@@ -66,6 +66,8 @@ void schedule_choose_soon(struct lp *lp)
 {
 	if (lp->vp)
 		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
+	else
+		lp->choose_again = true;
 }
 
 static void look_soon(struct lp *lp)
@@ -433,6 +435,8 @@ static bool switch_to(struct lp *lp, struct vp *vp)
 	count_switch_begin();
 	if (lp->vp)
 		unload(lp->vp);
+	if (unlikely(lp->choose_again))
+		return false; /* who left woke on the way out: now there is an end to this one's slice */
 	if (!load(vp)) {
 		block(vp);
 		vp_wake_here(vp); /* released meanwhile, it was still `loaded` to whoever did */
@@ -458,6 +462,7 @@ static struct vp *choose(struct lp *lp)
 			block(lp->vp);
 			unload(lp->vp); /* somebody waits for it */
 		}
+		lp->choose_again = false;
 		chosen = sched_pick(&lp->sched, lp_clock(), &end);
 		set_slice(lp, end);
 		if (!chosen) {

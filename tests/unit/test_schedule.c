@@ -798,6 +798,48 @@ static void no_wake_is_lost_whenever_it_comes(void **state)
 	}
 }
 
+/* The target sleeps and gives way to one that is always busy; woken at any seam, it has its turn in time. */
+static bool wake_beside_a_busy_one(unsigned int at)
+{
+	struct lp *lp;
+	bool ran = false;
+
+	setup(NULL);
+	lp = lp_table[0];
+	target = vps[0];
+	start(2, 1);
+	injected = false;
+	seams = 0;
+	inject_at = at;
+	halt(target);
+	for (unsigned int i = 0; i < 20 && !ran; i++) {
+		struct vp *vp = run(lp);
+
+		ran = injected && vp == target;
+		if (!injected)
+			break; /* this seam isn't reached */
+		if (lp->slice_end_clock != NEVER && !ran) {
+			atomic_store(&clock_now, lp->slice_end_clock);
+			schedule_timer(lp);
+		}
+	}
+	if (injected && !ran)
+		fail_msg("the target never has its turn: seam %u", at);
+	teardown(NULL);
+	return injected;
+}
+
+static void nobody_busy_keeps_out_who_wakes(void **state)
+{
+	unsigned int at = 1;
+
+	(void)state;
+	inject = inject_interrupt;
+	while (wake_beside_a_busy_one(at))
+		at++;
+	assert_true(at > 5);
+}
+
 static void no_release_is_lost_whenever_it_comes(void **state)
 {
 	(void)state;
@@ -835,6 +877,7 @@ int main(void)
 		TEST(shares_can_change),
 		TEST(debug_registers_are_of_who_uses_them),
 		cmocka_unit_test(no_wake_is_lost_whenever_it_comes),
+		cmocka_unit_test(nobody_busy_keeps_out_who_wakes),
 		cmocka_unit_test(no_release_is_lost_whenever_it_comes),
 	};
 
