@@ -158,6 +158,22 @@ void apic_take(struct apic *apic, uint8_t vector)
 	}
 }
 
+bool apic_put_back(struct apic *apic, uint8_t vector)
+{
+	unsigned int word = vector / 32u;
+	uint32_t bit = 1u << vector % 32u;
+	struct apic_page_register *at = &apic->page->reg[word];
+
+	if (apic->eoi_offered) /* to a guest that hasn't seen the interrupt */
+		apic_settle_eoi(apic);
+	if (!((at[ISR].value | apic->eoi_automatic[word]) & bit))
+		return false;
+	at[ISR].value &= ~bit;
+	at[IRR].value |= bit;
+	apic_refresh(apic);
+	return true;
+}
+
 void apic_eoi(struct apic *apic)
 {
 	unsigned int v, word;

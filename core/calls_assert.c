@@ -224,7 +224,8 @@ uint16_t hypercall_clear_virtual_interrupt(struct hypercall *call)
 	for (uint32_t i = 0; i < partition->vp_count; i++) {
 		struct vp *vp = partition_vp(partition, i);
 
-		if (!vp)
+		if (!vp || !__atomic_load_n(&vp->extint_count,
+					    __ATOMIC_RELAXED)) /* what it has just taken is acknowledged */
 			continue;
 		vp_borrow(vp, call->vp);
 		for (unsigned int j = 0; j < ARRAY_SIZE(vp->extint); j++)

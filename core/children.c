@@ -256,20 +256,28 @@ static bool tear_down(struct partition *child, struct vp *caller)
 	return true;
 }
 
+/* Ends it, if it isn't in state `unless`. By whoever is ending one. */
+static uint16_t end(struct partition *child, struct vp *caller, enum partition_state unless)
+{
+	bool refused;
+
+	spin_lock(&life_lock);
+	refused = child->state == unless;
+	if (!refused)
+		child->state = PARTITION_FINALIZED;
+	spin_unlock(&life_lock);
+	if (refused)
+		return HV_STATUS_INVALID_PARTITION_STATE;
+	return child->torn_down || tear_down(child, caller) ? HV_STATUS_SUCCESS : HYPERCALL_RESTART;
+}
+
 uint16_t partition_finalize(struct partition *child, struct vp *caller)
 {
-	uint16_t status = HV_STATUS_SUCCESS;
+	uint16_t status;
 
 	if (!begin_ending())
 		return HYPERCALL_RESTART;
-	spin_lock(&life_lock);
-	if (child->state == PARTITION_CREATED)
-		status = HV_STATUS_INVALID_PARTITION_STATE;
-	else
-		child->state = PARTITION_FINALIZED;
-	spin_unlock(&life_lock);
-	if (!status && !child->torn_down && !tear_down(child, caller))
-		status = HYPERCALL_RESTART;
+	status = end(child, caller, PARTITION_CREATED);
 	end_ending();
 	return status;
 }
@@ -292,18 +300,11 @@ static bool return_deposits(struct partition *child, struct vp *caller)
 uint16_t partition_delete(struct partition *child, struct vp *caller)
 {
 	struct partition *parent = child->parent;
-	uint16_t status = HV_STATUS_SUCCESS;
+	uint16_t status;
 
 	if (!begin_ending())
 		return HYPERCALL_RESTART;
-	spin_lock(&life_lock);
-	if (child->state == PARTITION_ACTIVE)
-		status = HV_STATUS_INVALID_PARTITION_STATE;
-	else
-		child->state = PARTITION_FINALIZED;
-	spin_unlock(&life_lock);
-	if (!status && !child->torn_down && !tear_down(child, caller))
-		status = HYPERCALL_RESTART;
+	status = end(child, caller, PARTITION_ACTIVE);
 	if (!status && !return_deposits(child, caller))
 		status = HYPERCALL_RESTART;
 	if (!status) {
@@ -340,11 +341,13 @@ uint16_t partition_delete_vp(struct partition *child, struct vp *caller, uint32_
 		schedule_synchronize(caller);
 		if (!stop_vp(vp, caller) || !intercept_destroy(vp))
 			status = HYPERCALL_RESTART;
+		else if (!vp_unmap_overlays(
+				 vp, caller)) /* its pages must not go where the child still sees them */
+			status = HV_STATUS_INSUFFICIENT_MEMORY;
 	}
 	if (!status) {
 		__atomic_store_n(&child->vps[index], NULL, __ATOMIC_RELEASE);
 		schedule_synchronize(caller); /* the child's other VPs look it up themselves */
-		vp_unmap_overlays(vp, caller);
 		destroy_vp(vp, caller);
 	}
 	end_ending();

@@ -17,7 +17,9 @@
 #include <trivet/vp.h>
 
 #define APIC_GPN (APIC_BASE_DEFAULT >> PAGE_SHIFT)
-#define SLICE_PAGES 4096u /* gpa_space_destroy(): about 100 us */
+/* gpa_space_destroy(): about 100 us */
+#define SLICE_PAGES 4096u
+#define SLICE_LOOKUPS 2048u
 
 static bool has_apic(const struct partition *child)
 {
@@ -32,12 +34,13 @@ int gpa_space_init(struct partition *child, unsigned int gpa_bits)
 
 	if (err)
 		return err;
+	child->space_emptied = 0;
 	overlay_space_init(child, gpa_bits, false, gpa_space_restore);
 	child->overlays.read_beneath = gpa_space_beneath;
 	gpa_space_track(child, child->properties.tracks_access);
 	if (has_apic(child) && backend->apic_page().v)
 		err = ss_map(&child->space, GPA(APIC_BASE_DEFAULT), backend->apic_page(), PAGE_SIZE,
-			     SS_READ | SS_WRITE, 0);
+			     SS_READ | SS_WRITE | SS_ALONE, 0);
 	if (err)
 		ss_destroy(&child->space);
 	return err;
@@ -376,32 +379,38 @@ static void take_overlays(struct gpa_change *change)
 			continue;
 		note_word(change, beneath);
 		ss_unmap(&child->space, GPA(gpn << PAGE_SHIFT),
-			 PAGE_SIZE); /* of one page's leaf: needs no table */
+			 PAGE_SIZE); /* a leaf with SS_ALONE: needs no table */
 	}
 	if (has_apic(child))
 		ss_unmap(&child->space, GPA(APIC_BASE_DEFAULT), PAGE_SIZE);
 }
 
-/* A slice of what is mapped, whole leaves: so no table is needed. False: there is nothing more. Under space_lock. */
+/*
+ * A slice of what is mapped or reserved, whole leaves: so no table is needed. Nothing comes behind the cursor any more. False: this was the last one.
+ * Under space_lock.
+ */
 static bool take_slice(struct gpa_change *change)
 {
 	struct second_stage *space = &change->child->space;
-	uint64_t start = UINT64_MAX, gpa = 0, pages = 0;
+	uint64_t start = change->child->space_emptied, gpa = start, pages = 0, next;
 	struct ss_mapping mapping;
 
-	for (; gpa < BIT(SS_GPA_BITS) && pages < SLICE_PAGES && change->replaced_count < GPA_CHANGE_RUNS;
-	     gpa += mapping.page_size) {
-		if (!ss_lookup(space, GPA(gpa), &mapping))
+	for (unsigned int lookups = 0; gpa < BIT(SS_GPA_BITS) && pages < SLICE_PAGES &&
+				       lookups < SLICE_LOOKUPS && change->replaced_count < GPA_CHANGE_RUNS;
+	     lookups++, gpa = next) {
+		bool mapped = ss_lookup(space, GPA(gpa), &mapping);
+
+		next = ALIGN_DOWN(gpa, mapping.page_size) +
+		       mapping.page_size; /* a hole may have grown around the cursor */
+		if (!mapped)
 			continue;
-		if (start == UINT64_MAX)
-			start = gpa;
-		note_replaced(change, mapping.hpa.v >> PAGE_SHIFT, mapping.page_size >> PAGE_SHIFT);
-		pages += mapping.page_size >> PAGE_SHIFT;
+		note_replaced(change, mapping.hpa.v >> PAGE_SHIFT, (next - gpa) >> PAGE_SHIFT);
+		pages += (next - gpa) >> PAGE_SHIFT;
 	}
-	if (start == UINT64_MAX)
-		return gpa < BIT(SS_GPA_BITS);
-	ss_unmap(space, GPA(start), gpa - start);
-	return true;
+	if (gpa != start)
+		ss_unmap(space, GPA(start), gpa - start);
+	change->child->space_emptied = gpa;
+	return gpa < BIT(SS_GPA_BITS);
 }
 
 bool gpa_space_destroy(struct partition *child, struct vp *caller)

@@ -9,6 +9,7 @@
 #include <hv/status.h>
 #include <string.h>
 #include <trivet/backend.h>
+#include <trivet/copy.h>
 #include <trivet/emulate.h>
 #include <trivet/intercept.h>
 #include <trivet/log.h>
@@ -25,14 +26,6 @@
 #define PAGE_XMM 6u
 #define PAGE_SEGMENTS 6u
 static_assert(INSN_SEG_GS - INSN_SEG_ES == PAGE_SEGMENTS - 1, "the page has them in this order");
-
-/* Whole words: a call of memcpy() costs more than that. */
-static inline void copy_words(void *to, const void *from, size_t bytes)
-{
-	uint64_t words = bytes / 8;
-
-	__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words)::"memory");
-}
 
 /* ---- What the parent sees ---- */
 
@@ -73,11 +66,11 @@ static void fill_registers(struct vp *vp, const struct vp_snapshot *now, struct 
 	union hv_register_value xfem;
 
 	page->version = HV_REGISTER_PAGE_VERSION;
-	copy_words(page->gp, vp->gpr, sizeof(page->gp));
+	copy_few(page->gp, vp->gpr, sizeof(page->gp));
 	page->rip = now->rip;
 	page->rflags = now->rflags;
 	live_xmm_get(vp, page->xmm, PAGE_XMM);
-	copy_words(page->segment, now->segment, sizeof(page->segment));
+	copy_few(page->segment, now->segment, sizeof(page->segment));
 	page->cr0 = now->cr0;
 	page->cr3 = now->cr3;
 	page->cr4 = now->cr4;
@@ -149,7 +142,7 @@ static void fill_message(struct vp *vp, uint32_t type, const void *payload, size
 	count_message(vp, type);
 	if (!message)
 		return;
-	copy_words(&message->payload, payload, bytes);
+	copy_few(&message->payload, payload, bytes);
 	message->payload_bytes = (uint8_t)bytes;
 	message->flags = 0;
 	message->reserved = 0;
@@ -202,7 +195,7 @@ void intercept_take_message(struct synic_message *message, struct hv_message *co
 		content->type = HV_MESSAGE_OPAQUE_INTERCEPT;
 		content->payload_bytes = sizeof(payload);
 		content->sender = vp->partition->id;
-		memcpy(&content->payload, &payload, sizeof(payload));
+		__builtin_memcpy(&content->payload, &payload, sizeof(payload));
 	}
 	atomic_store_explicit(&intercepts->link_posted, 0, memory_order_release);
 }

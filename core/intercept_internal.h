@@ -12,7 +12,7 @@ struct vp_snapshot;
 void intercept_fill_header(struct vp *vp, const struct vp_snapshot *now, uint8_t access_type, uint8_t length,
 			   struct hv_x64_intercept_header *header);
 
-/* `bytes`: whole words. Fills the pages, stops the VP, tells the parent. */
+/* Fills the pages, stops the VP, tells the parent. */
 void intercept_send(struct vp *vp, const struct vp_snapshot *now, uint32_t type, const void *payload,
 		    size_t bytes);
 

@@ -12,6 +12,7 @@
 #include <trivet/doorbell.h>
 #include <trivet/gpa_space.h>
 #include <trivet/guest_walk.h>
+#include <trivet/host_memory.h>
 #include <trivet/intercept.h>
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
@@ -107,13 +108,22 @@ enum fault_result intercept_memory(struct vp *vp, const struct memory_exit *exit
 	return tell_parent(vp, exit, state == GPA_REFUSED);
 }
 
+/* guest_access.h refuses the other pages that a child may have: devices, and what stands for the local APIC's page. */
+static bool can_hold_parameters(const struct ss_mapping *mapping)
+{
+	hpa_t page = HPA(ALIGN_DOWN(mapping->hpa.v, PAGE_SIZE));
+
+	return !host_memory_is_ours(page, PAGE_SIZE) && host_ram_window(page, PAGE_SIZE);
+}
+
 enum fault_result intercept_parameters(struct vp *vp, gpa_t gpa, bool is_write)
 {
 	const struct memory_exit exit = { .gpa = gpa, .is_write = is_write };
+	struct ss_mapping mapping;
 
-	switch (gpa_space_check(vp->partition, gpa, needed_for(&exit), NULL)) {
-	case GPA_ACCESSIBLE:
-		return FAULT_RETRY;
+	switch (gpa_space_check(vp->partition, gpa, needed_for(&exit), &mapping)) {
+	case GPA_ACCESSIBLE: /* by now; but it would be missing for ever where nobody can read it */
+		return can_hold_parameters(&mapping) ? FAULT_RETRY : FAULT_REFUSED;
 	case GPA_REFUSED:
 		return tell_parent(vp, &exit, true);
 	default:

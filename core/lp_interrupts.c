@@ -8,12 +8,16 @@
  * is outstanding every EOI waits until its vector is the highest.
  */
 #include <trivet/apic.h>
+#include <trivet/assert.h>
 #include <trivet/backend.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
+
 #include <trivet/statistics.h>
 #include <trivet/vp.h>
+
+#define KICK_TRIES 20u /* of LAPIC_ICR_SPINS: seconds */
 
 bool lp_takes_posted;
 
@@ -240,6 +244,19 @@ bool lp_notify_posted(struct lp *lp)
 			 LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_POSTED) == 0;
 }
 
+/*
+ * Nobody else would: what the kick is for waits at `lp`, others count on this one, and no exit is due there. As xAPIC, the IPI before may still be
+ * waiting to be accepted, which the other processor does even with interrupts off: SDM3 11.6.1. If it never is, the machine is lost.
+ */
+static void send_kick(const struct lp *lp)
+{
+	for (unsigned int tries = 0; tries < KICK_TRIES; tries++)
+		if (lapic_icr(&this_lp()->lapic, lp->apic_id,
+			      LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK) == 0)
+			return;
+	panic("lp%u: its local APIC delivers no interrupt to lp%u", this_lp()->index, lp->index);
+}
+
 void lp_kick(struct lp *lp)
 {
 	/* A processor that is not up yet looks at its VP's pending work when it is. */
@@ -247,10 +264,7 @@ void lp_kick(struct lp *lp)
 		return;
 	if (atomic_exchange_explicit(&lp->kicked, 1, memory_order_acq_rel) != 0)
 		return; /* one is on its way */
-	if (lapic_icr(&this_lp()->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK) !=
-	    0)
-		atomic_store_explicit(&lp->kicked, 0,
-				      memory_order_release); /* not sent: the next kick tries again */
+	send_kick(lp);
 }
 
 /* As xAPIC, an IPI is sent by two writes: the NMI may have come between them, and the second one must find the first one's. */
@@ -268,5 +282,5 @@ void lp_kick_from_nmi(struct lp *lp)
 void lp_kick_self(struct lp *lp)
 {
 	lp->kicks_itself = true;
-	lapic_icr(&lp->lapic, lp->apic_id, LAPIC_ICR_FIXED | LAPIC_ICR_ASSERT | HV_VECTOR_KICK);
+	send_kick(lp);
 }

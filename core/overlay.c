@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include <trivet/assert.h>
 #include <trivet/backend.h>
 #include <trivet/deposit.h>
 #include <trivet/flush.h>
@@ -55,6 +56,7 @@ int overlay_init(struct partition *partition, struct overlay *overlay, enum over
 
 void overlay_destroy(struct overlay *overlay)
 {
+	ASSERT(!overlay->mapped);
 	if (overlay->content)
 		overlay->partition->pages->free(overlay->partition->pages, overlay->content);
 	*overlay = (struct overlay){ 0 };
@@ -107,7 +109,10 @@ static void unlink_from(struct partition *partition, struct overlay *overlay)
 	count_displaced(partition, overlay, UINT32_MAX);
 }
 
-/* Lets the VPs see `overlay` at `gpn`, or with NULL what is there without overlays: in a child, `beneath`. */
+/*
+ * Lets the VPs see `overlay` at `gpn`, or with NULL what is there without overlays: in a child, `beneath`. An overlay's leaf stays alone, whatever
+ * a parent maps around it: taking it away must not depend on a page for a table.
+ */
 static int show(struct partition *partition, const struct overlay *overlay, uint64_t gpn, uint64_t beneath)
 {
 	hpa_t hpa;
@@ -119,8 +124,8 @@ static int show(struct partition *partition, const struct overlay *overlay, uint
 		return partition->overlays.map_beneath(partition, gpn, beneath);
 	hpa = hv_virt_to_phys(overlay->content);
 	end = hpa.v + PAGE_SIZE;
-	return ss_map(&partition->space, GPA(gpn << PAGE_SHIFT), hpa, PAGE_SIZE, permissions[overlay->kind],
-		      backend->memory_type(hpa.v, &end));
+	return ss_map(&partition->space, GPA(gpn << PAGE_SHIFT), hpa, PAGE_SIZE,
+		      permissions[overlay->kind] | SS_ALONE, backend->memory_type(hpa.v, &end));
 }
 
 /* Takes `overlay` away from where it lies. */
@@ -202,11 +207,13 @@ int overlay_write_msr(struct partition *partition, struct vp *self, struct overl
 	return err;
 }
 
-void overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay, bool clear)
+int overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay, bool clear)
 {
-	overlay_write_msr(partition, self, overlay, reset_value(partition, overlay));
+	int err = overlay_write_msr(partition, self, overlay, reset_value(partition, overlay));
+
 	if (clear)
 		memset(overlay->content, 0, PAGE_SIZE);
+	return err;
 }
 
 uint64_t overlay_first_in(const struct partition *partition, uint64_t gpn, uint64_t end)

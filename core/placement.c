@@ -78,3 +78,17 @@ struct vp *placement_answer(struct lp *lp, struct lp **thief)
 		given = sched_steal(&lp->sched, sched_load(&(*thief)->sched), lp_clock());
 	return given ? container_of(given, struct vp, sched) : NULL;
 }
+
+/* Where there is least to do, of the LPs that are up. */
+void vp_place(struct vp *vp)
+{
+	struct lp *best = this_lp();
+	const struct sched_params params = { .weight = SCHED_WEIGHT_DEFAULT };
+
+	for (uint32_t i = 0; i < lp_count; i++)
+		if (atomic_load(&lp_table[i]->state) == LP_ONLINE &&
+		    sched_load(&lp_table[i]->sched) < sched_load(&best->sched))
+			best = lp_table[i];
+	sched_vp_init(&vp->sched, &params);
+	vp->lp = best;
+}

@@ -33,12 +33,13 @@ bool vp_is_loaded_here(const struct vp *vp)
 }
 
 /*
- * What ends a VP's sleep. Flushes don't: whoever sleeps has nothing to flush before it wakes. Nor does an NMI that it can't take: it stays
- * pending, and would wake it again and again.
+ * What ends a VP's sleep. Not what is its LP's business; nor flushes: whoever sleeps has nothing to flush before it wakes; nor an NMI that it
+ * can't take: it stays pending, and would wake it again and again.
  */
 static bool has_mail(const struct vp *vp)
 {
-	uint64_t mail = atomic_load_explicit(&vp->pending, memory_order_seq_cst) & ~VP_PENDING_FLUSH;
+	uint64_t mail = atomic_load_explicit(&vp->pending, memory_order_seq_cst) &
+			~(VP_PENDING_FLUSH | VP_PENDING_SCHEDULE | VP_PENDING_LOOK);
 
 	return mail & (vp->state == VP_RUNNING && vp->halted_nmis_on ? mail : ~VP_PENDING_NMI);
 }
@@ -67,10 +68,36 @@ void schedule_choose_soon(struct lp *lp)
 		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
 }
 
+static void look_soon(struct lp *lp)
+{
+	if (lp->vp)
+		vp_post_self(lp->vp, VP_PENDING_LOOK);
+}
+
 /* In the policy's hands, here: it runs or waits for its turn. */
 static bool is_waiting(const struct vp *vp)
 {
 	return vp->sched.state != SCHED_BLOCKED && vp->sched.state != SCHED_MOVING;
+}
+
+static void set_slice(struct lp *lp, uint64_t end_clock)
+{
+	lp->slice_end_clock = end_clock;
+	schedule_find_other_deadline(lp);
+	lp_timer_update(lp);
+}
+
+static void wake(struct lp *lp, struct vp *vp)
+{
+	switch (sched_wake(&lp->sched, &vp->sched, lp_clock())) {
+	case SCHED_GO_ON:
+		return;
+	case SCHED_SOONER:
+		set_slice(lp, lp->sched.deadline);
+		return;
+	default:
+		schedule_choose_soon(lp);
+	}
 }
 
 /* It isn't loaded, nor waiting here. */
@@ -93,8 +120,8 @@ void vp_wake_here(struct vp *vp)
 	vp->arrived = false;
 	if (better != lp)
 		move(vp, better);
-	else if (sched_wake(&lp->sched, &vp->sched, lp_clock()))
-		schedule_choose_soon(lp);
+	else
+		wake(lp, vp);
 }
 
 void schedule_kicked(struct lp *lp)
@@ -103,7 +130,7 @@ void schedule_kicked(struct lp *lp)
 	struct vp *vp;
 
 	if (atomic_load_explicit(&lp->wakes, memory_order_relaxed))
-		schedule_choose_soon(lp);
+		look_soon(lp);
 	if (unlikely(atomic_load_explicit(&lp->asked_by, memory_order_relaxed)) &&
 	    (vp = placement_answer(lp, &thief)) != NULL)
 		move(vp, thief);
@@ -122,7 +149,7 @@ static void push_wake(struct lp *lp, struct vp *vp)
 static void tell(struct lp *lp)
 {
 	if (lp == this_lp())
-		schedule_choose_soon(lp);
+		look_soon(lp);
 	else
 		lp_kick(lp);
 }
@@ -174,7 +201,8 @@ static void apply_params(struct vp *vp)
 		params.reserve = most;
 	if (params.weight != vp->sched.weight || params.reserve != vp->sched.reserve ||
 	    (params.cap & (SCHED_SHARE_ONE - 1)) != vp->sched.cap)
-		sched_set_params(&vp->lp->sched, &vp->sched, &params, lp_clock());
+		if (sched_set_params(&vp->lp->sched, &vp->sched, &params, lp_clock()))
+			schedule_choose_soon(vp->lp);
 }
 
 /* It is about to be deleted; who set VP_HOLD_DEAD waits for this. Loaded, it will be looked at again when it isn't. */
@@ -200,10 +228,15 @@ static void look_at(struct lp *lp, struct vp *vp)
 	if (lp->vp == vp)
 		return;
 	/* Whoever holds it may be about to change its timers, and tells when that is done. */
-	if (!is_held(vp)) {
-		schedule_queue_timer(vp);
-		vp_wake_here(vp);
+	if (is_held(vp))
+		return;
+	if (is_waiting(vp) || may_run(vp)) {
+		vp_wake_here(vp); /* its timers are looked at when it is loaded */
+		return;
 	}
+	schedule_queue_timer(vp);
+	schedule_find_other_deadline(lp);
+	lp_timer_update(lp);
 }
 
 static void take_wakes(struct lp *lp)
@@ -257,7 +290,8 @@ static void unload(struct vp *vp)
 	}
 	lp->vp = NULL;
 	vp_run_time_idle_begin(vp);
-	schedule_queue_timer(vp);
+	if (!is_waiting(vp))
+		schedule_queue_timer(vp);
 	flush_idle_begin(vp);
 	atomic_store_explicit(&vp->loaded, false, memory_order_seq_cst);
 	/* What was posted before that found it loaded, and only kicked. */
@@ -319,6 +353,9 @@ static bool sleeps(struct vp *vp)
 	return vp->state != VP_RUNNING || vp_sleeps(vp);
 }
 
+#define PENDING_SETTLED \
+	(VP_PENDING_SCHEDULE | VP_PENDING_LOOK | VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK)
+
 /* Does what is pending for the VP that is loaded here; true: it can be entered. */
 static bool settle(struct vp *vp)
 {
@@ -326,9 +363,8 @@ static bool settle(struct vp *vp)
 
 	if (unlikely(is_held(vp)))
 		return false;
-	if (pending & (VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK))
-		vp_clear_pending(vp, VP_PENDING_SCHEDULE | VP_PENDING_TIMER | VP_PENDING_RESUME |
-					     VP_PENDING_CLOCK);
+	if (pending & PENDING_SETTLED)
+		vp_clear_pending(vp, PENDING_SETTLED);
 	if (pending & VP_PENDING_RESUME)
 		intercept_resume(vp);
 	if (unlikely(pending & VP_PENDING_SHUTDOWN))
@@ -370,71 +406,85 @@ static void idle(struct lp *lp)
 	lp_handle_interrupts(lp);
 }
 
-static void set_slice(struct lp *lp, uint64_t end_clock)
-{
-	lp->slice_end_clock = end_clock;
-	schedule_find_other_deadline(lp);
-	lp_timer_update(lp);
-}
-
 static void block(struct vp *vp)
 {
 	if (is_waiting(vp))
 		sched_block(&vp->lp->sched, &vp->sched, lp_clock());
 }
 
-/* Nothing can run that isn't in the policy's hands, and nothing is there that can't: settled just now, or seen to be able to. */
+/* If somebody runs here who isn't in the policy's hands: as before its first choice, or woken by what ended the LP's idling. */
+static void admit(struct lp *lp, struct vp *vp)
+{
+	if (vp && !is_waiting(vp) && settle(vp))
+		sched_wake(&lp->sched, &vp->sched, lp_clock());
+}
+
+/* The policy's choice is loaded instead of whoever was before. False: somebody holds it. */
+static bool switch_to(struct lp *lp, struct vp *vp)
+{
+	if (lp->vp)
+		unload(lp->vp);
+	if (!load(vp)) {
+		block(vp);
+		vp_wake_here(vp); /* released meanwhile, it was still `loaded` to whoever did */
+		return false;
+	}
+	/* Its timer is its own again, and those of whoever left count now. */
+	schedule_find_other_deadline(lp);
+	lp_timer_update(lp);
+	return true;
+}
+
+/* The VP that is loaded has been settled, and is in the policy's hands if that said that it can run. */
 static struct vp *choose(struct lp *lp)
 {
 	for (;;) {
-		struct vp *vp = lp->vp;
 		struct sched_vp *chosen;
 		uint64_t end;
+		struct vp *vp;
 
 		take_wakes(lp);
-		if (vp && !is_waiting(vp) && settle(vp))
-			sched_wake(&lp->sched, &vp->sched, lp_clock());
-		if (vp && unlikely(is_held(vp))) {
-			block(vp);
-			unload(vp); /* somebody waits for it */
-			continue;
+		if (lp->vp && unlikely(is_held(lp->vp))) {
+			block(lp->vp);
+			unload(lp->vp); /* somebody waits for it */
 		}
 		chosen = sched_pick(&lp->sched, lp_clock(), &end);
 		set_slice(lp, end);
 		if (!chosen) {
 			idle(lp);
+			admit(lp, lp->vp);
 			continue;
 		}
 		vp = container_of(chosen, struct vp, sched);
-		if (lp->vp != vp) {
-			if (lp->vp)
-				unload(lp->vp);
-			if (!load(vp)) {
-				block(vp);
-				vp_wake_here(
-					vp); /* released meanwhile, it was still `loaded` to whoever did */
-				continue;
-			}
-			schedule_find_other_deadline(
-				lp); /* its timer is its own again, and those of whoever left count now */
-			lp_timer_update(lp);
-		}
+		if (lp->vp != vp && !switch_to(lp, vp))
+			continue;
 		if (settle(vp))
 			return vp;
 		block(vp);
 	}
 }
 
+static bool is_posted(const struct vp *vp, uint64_t bits)
+{
+	return atomic_load_explicit(&vp->pending, memory_order_relaxed) & bits;
+}
+
 static struct vp *next(struct vp *vp)
 {
-	bool choice = atomic_load_explicit(&vp->pending, memory_order_relaxed) & VP_PENDING_SCHEDULE;
+	bool choice = is_posted(vp, VP_PENDING_SCHEDULE), look = is_posted(vp, VP_PENDING_LOOK);
 
-	if (settle(vp)) {
-		if (!choice)
-			return vp;
-	} else {
+	if (!settle(vp)) {
 		block(vp);
+		return choose(vp->lp);
 	}
+	if (!choice && !look)
+		return vp;
+	if (!choice && is_waiting(vp)) {
+		take_wakes(vp->lp);
+		if (!is_posted(vp, VP_PENDING_SCHEDULE))
+			return vp;
+	}
+	admit(vp->lp, vp);
 	return choose(vp->lp);
 }
 
@@ -540,20 +590,6 @@ void schedule_start(struct vp *root_vp)
 	atomic_store(&root_vp->loaded, true);
 	lp->vp = root_vp;
 	vp_post(root_vp, VP_PENDING_SCHEDULE); /* it may be waiting for its start */
-}
-
-/* Where there is least to do, of the LPs that are up. */
-void vp_place(struct vp *vp)
-{
-	struct lp *best = this_lp();
-	const struct sched_params params = { .weight = SCHED_WEIGHT_DEFAULT };
-
-	for (uint32_t i = 0; i < lp_count; i++)
-		if (atomic_load(&lp_table[i]->state) == LP_ONLINE &&
-		    sched_load(&lp_table[i]->sched) < sched_load(&best->sched))
-			best = lp_table[i];
-	sched_vp_init(&vp->sched, &params);
-	vp->lp = best;
 }
 
 void partition_params_changed(struct partition *partition)

@@ -3,7 +3,7 @@
  * Second-stage page tables. One recursive function applies an operation; it runs twice, first
  * counting the table pages it will need, then, with these in hand, for real. So the second run
  * can't fail, and the two can't disagree. The tables are kept in canonical form: whatever could be
- * one large leaf is one, and no table is empty.
+ * one large leaf is one, but for leaves that are to stay alone, and no table is empty.
  *
  * Tables that are linked nowhere, in hand or retired, are chained through their own first entry. The link is a page's
  * address, whose low bits are clear: for whoever still walks a retired table it is a hole.
@@ -173,7 +173,8 @@ static bool merged_entry(const struct second_stage *ss, const uint64_t *table, u
 	uint64_t first = load_entry(&table[0]) & ~f->hardware_bits;
 	uint64_t step = is_present(f, first) ? level_size(level) : 0;
 
-	if (step && (!is_leaf(f, first, level) || !can_be_leaf(ss, level + 1, first & f->addr_mask)))
+	if (step && (!is_leaf(f, first, level) || (first & f->alone_bit) ||
+		     !can_be_leaf(ss, level + 1, first & f->addr_mask)))
 		return false;
 	/* From the end: a table that is being filled ends in what it was full of. */
 	for (unsigned i = ENTRIES - 1; i > 0; i--)
@@ -374,14 +375,16 @@ int ss_map(struct second_stage *ss, gpa_t gpa, hpa_t hpa, uint64_t size, unsigne
 {
 	const struct ss_format *f = ss->format;
 	struct ss_op op = { .ss = ss, .kind = OP_MAP };
+	bool alone = perm & SS_ALONE;
 
+	perm &= ~(unsigned)SS_ALONE;
 	if (!range_ok(gpa.v, size, SS_GPA_BITS) || !range_ok(hpa.v, size, SS_HPA_BITS) || !perm_ok(f, perm) ||
-	    memtype > f->memtype_mask >> f->memtype_shift)
+	    (alone && size != PAGE_SIZE) || memtype > f->memtype_mask >> f->memtype_shift)
 		return -EINVAL;
 	op.start_gpa = gpa.v;
 	op.end_gpa = gpa.v + size;
 	op.start_hpa = hpa.v;
-	op.perm_bits = f->perm_bits[perm];
+	op.perm_bits = f->perm_bits[perm] | (alone ? f->alone_bit : 0);
 	op.memtype_bits = (uint64_t)memtype << f->memtype_shift;
 	return run(&op);
 }

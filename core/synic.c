@@ -8,6 +8,7 @@
 #include <hv/status.h>
 #include <string.h>
 #include <trivet/apic.h>
+#include <trivet/copy.h>
 #include <trivet/event_ring.h>
 #include <trivet/intercept.h>
 #include <trivet/lp.h>
@@ -130,7 +131,7 @@ static bool slot_is_free(struct hv_message *slot)
 /* The type last: with it the slot is the guest's. */
 static void fill_slot(struct hv_message *slot, const struct hv_message *message, bool more)
 {
-	memcpy(&slot->payload, &message->payload, message->payload_bytes);
+	copy_few(&slot->payload, &message->payload, message->payload_bytes);
 	slot->sender = message->sender;
 	slot->payload_bytes = message->payload_bytes;
 	slot->reserved = 0;

@@ -72,14 +72,16 @@ void vp_destroy(struct vp *vp)
 	give_page(partition, vp);
 }
 
-void vp_unmap_overlays(struct vp *vp, struct vp *self)
+bool vp_unmap_overlays(struct vp *vp, struct vp *self)
 {
 	struct overlay *const overlays[] = { &vp->synic.message_page, &vp->synic.event_page,
 					     &vp->synic.ring_page, &vp->assist.page };
+	bool gone = true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(overlays); i++)
-		if (overlays[i]->content)
-			overlay_reset(vp->partition, self, overlays[i], false);
+		if (overlays[i]->content && overlay_reset(vp->partition, self, overlays[i], false))
+			gone = false;
+	return gone;
 }
 
 /* A child's local APIC is like the root's, but for who it is. */

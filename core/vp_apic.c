@@ -79,6 +79,17 @@ uint8_t vp_extint_take(struct vp *vp)
 	return (uint8_t)(word * 64 + bit);
 }
 
+void vp_put_back_interrupt(struct vp *vp, uint8_t vector)
+{
+	uint64_t *word = &vp->extint[vector / 64], bit = BIT(vector % 64);
+
+	if (!apic_put_back(&vp->apic, vector) && !(*word & bit)) {
+		*word |= bit;
+		vp->extint_count++;
+	}
+	vp_post_self(vp, VP_PENDING_EVENT);
+}
+
 void vp_extint_hold(struct vp *vp)
 {
 	vp->extint_held = true;

@@ -310,21 +310,16 @@ static const struct row rows[] = {
 /* The row that has `name`, and what it stands for there; NULL: none. */
 static const struct row *find_row(uint32_t name, uint32_t *target, uint32_t *index)
 {
-	size_t low = 0, high = ARRAY_SIZE(rows);
+	const struct row *row = rows;
 
-	while (high - low > 1) {
-		size_t middle = (low + high) / 2;
-
-		if (rows[middle].first <= name)
-			low = middle;
-		else
-			high = middle;
-	}
-	*index = name - rows[low].first;
-	if (*index >= rows[low].count)
+	for (size_t left = ARRAY_SIZE(rows); left > 1; left -= left / 2)
+		if (row[left / 2].first <= name)
+			row += left / 2;
+	*index = name - row->first;
+	if (*index >= row->count)
 		return NULL;
-	*target = rows[low].target + (rows[low].flags & STEP2 ? 2 * *index : *index);
-	return &rows[low];
+	*target = row->target + (row->flags & STEP2 ? 2 * *index : *index);
+	return row;
 }
 
 static uint64_t *parent_register(struct vp *vp, uint32_t offset)

@@ -252,8 +252,10 @@ static bool is_off(const struct sched_vp *vp)
 	return vp->state == SCHED_BLOCKED || vp->state == SCHED_MOVING;
 }
 
-bool sched_wake(struct sched_lp *lp, struct sched_vp *vp, uint64_t now)
+enum sched_change sched_wake(struct sched_lp *lp, struct sched_vp *vp, uint64_t now)
 {
+	uint64_t deadline;
+
 	ASSERT(is_off(vp));
 	sched_charge(lp, now);
 
@@ -263,9 +265,13 @@ bool sched_wake(struct sched_lp *lp, struct sched_vp *vp, uint64_t now)
 	/* Who has waited is owed all of that elsewhere, too. */
 	admit(lp, vp, vp->state == SCHED_MOVING ? sched_durations.lag_max_ticks : credit, now);
 	if (vp->state != SCHED_THROTTLED && (!lp->current || is_before_current(lp, vp, now)))
-		return true;
+		return SCHED_CHOOSE;
 	shorten_slice(lp, vp, now);
-	return next_deadline(lp, now) < lp->deadline;
+	deadline = next_deadline(lp, now);
+	if (deadline >= lp->deadline)
+		return SCHED_GO_ON;
+	lp->deadline = deadline;
+	return deadline > now ? SCHED_SOONER : SCHED_CHOOSE;
 }
 
 /* The VP leaves this LP. */

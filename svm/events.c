@@ -27,6 +27,18 @@ void svm_complete_traced(struct vp *vp)
 	}
 }
 
+/* The delivery of an event was broken into, and now an exception goes first: nothing else would bring the event again. */
+static void put_back(struct vp *vp, struct vmcb *vmcb, uint64_t event)
+{
+	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_INTR) {
+		vp_put_back_interrupt(vp, event & EVENT_VECTOR_MASK);
+	} else if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_NMI) {
+		svm_of(vp)->nmi_masked = false;
+		vmcb->intercepts1 &= ~(uint32_t)INTERCEPT1_IRET;
+		vp_post_self(vp, VP_PENDING_NMI);
+	}
+}
+
 void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
@@ -47,6 +59,8 @@ void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 			has_error = vmcb->cr0 & CR0_PE;
 			error = 0;
 		}
+	} else if (unlikely(first & EVENT_VALID)) {
+		put_back(vp, vmcb, first);
 	}
 	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_EXCEPTION | vector |
 				(has_error ? EVENT_ERROR_VALID : 0) | (uint64_t)error << EVENT_ERROR_SHIFT;

@@ -15,6 +15,7 @@
 #define NPT_ACCESSED BIT(5)
 #define NPT_DIRTY BIT(6)
 #define NPT_LARGE BIT(7)
+#define NPT_ALONE BIT(9) /* AVL: software's */
 #define NPT_NO_EXEC BIT(63)
 
 const struct ss_format ss_format_npt = {
@@ -28,6 +29,7 @@ const struct ss_format ss_format_npt = {
 	.present_mask = NPT_PRESENT,
 	.table_bits = NPT_PRESENT | NPT_WRITE | NPT_USER,
 	.leaf_bits = NPT_USER,
+	.alone_bit = NPT_ALONE,
 	.large_bit = NPT_LARGE,
 	.addr_mask = 0x000ffffffffff000ull,
 	.accessed_bit = NPT_ACCESSED,

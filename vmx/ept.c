@@ -14,6 +14,7 @@
 #define EPT_LARGE BIT(7)
 #define EPT_ACCESSED BIT(8)
 #define EPT_DIRTY BIT(9)
+#define EPT_ALONE BIT(11) /* ignored by the processor */
 
 const struct ss_format ss_format_ept = {
 	.perm_bits = {
@@ -26,6 +27,7 @@ const struct ss_format ss_format_ept = {
 	.present_mask = EPT_READ | EPT_WRITE | EPT_EXEC,
 	.table_bits = EPT_READ | EPT_WRITE | EPT_EXEC,
 	.leaf_bits = 0,
+	.alone_bit = EPT_ALONE,
 	.large_bit = EPT_LARGE,
 	.addr_mask = 0x000ffffffffff000ull,
 	.accessed_bit = EPT_ACCESSED,

@@ -39,6 +39,17 @@ uint64_t vmx_wrap_rip(uint64_t rip)
 	return vmx_in_64bit_code() ? rip : (uint32_t)rip;
 }
 
+/* The delivery of an event was broken into, and now an exception goes first: nothing else would bring the event again. */
+static void put_back(struct vp *vp, uint32_t event)
+{
+	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_INTR) {
+		vmx_know_apic(vp);
+		vp_put_back_interrupt(vp, event & EVENT_VECTOR_MASK);
+	} else if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_NMI) {
+		vp_post_self(vp, VP_PENDING_NMI); /* they aren't blocked: vmx_requeue_event() */
+	}
+}
+
 void vmx_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
 {
 	uint32_t first = vmx_of(vp)->event;
@@ -58,6 +69,8 @@ void vmx_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 			has_error = vmread(VMCS_GUEST_CR0) & CR0_PE;
 			error = 0;
 		}
+	} else if (unlikely(first & EVENT_VALID)) {
+		put_back(vp, first);
 	}
 	if (has_error)
 		vmwrite(VMCS_ENTRY_EVENT_ERROR, error);

@@ -7,6 +7,7 @@
 #include "switch.h"
 #include <trivet/host_memory.h>
 #include <trivet/io.h>
+#include <trivet/partition.h>
 #include <trivet/safe_msr.h>
 
 /* IA32_MISC_ENABLE, SDM4 table 2-2: with these the hypervisor's tables have a reserved bit set, and its CPUID leaves end at 2. */
@@ -30,6 +31,9 @@
 #define CPUID_PERF 0xau
 #define CPUID_XSTATE 0xdu
 #define CPUID_TRACE 0x14u
+
+/* MSR_TEST_CTRL, SDM4 table 2-2: #AC for split locks, of all that run on the core */
+#define TEST_CTRL_SPLIT_LOCK_AC BIT(29)
 
 /* Addresses that differ only in these bits are the same memory. */
 static unsigned int keyid_bits(void)
@@ -130,7 +134,7 @@ bool vmx_msr_is_refused(uint32_t msr)
 
 bool vmx_msr_write_is_checked(uint32_t msr)
 {
-	return msr == MSR_MISC_ENABLE || (msr == MSR_XSS && vmx.has_trace) ||
+	return msr == MSR_MISC_ENABLE || msr == MSR_TEST_CTRL || (msr == MSR_XSS && vmx.has_trace) ||
 	       (msr == MSR_HW_FEEDBACK_PTR && vmx.feedback_bytes) || (msr == MSR_TME_ACTIVATE && vmx.has_tme);
 }
 
@@ -143,11 +147,22 @@ static bool write_misc_enable(uint64_t value)
 	       safe_wrmsr(MSR_MISC_ENABLE, (value & ~MISC_ENABLE_OURS) | (old & MISC_ENABLE_OURS));
 }
 
+/*
+ * A child would get an #AC that it can't know of. The register is the core's (SDM4): switched with the VP, it would still be what the VP on the other
+ * thread has, and a value read back wouldn't be the one written. So a root that can have children can't have that trap.
+ */
+static bool write_test_ctrl(uint64_t value)
+{
+	return !(root_partition.hv && (value & TEST_CTRL_SPLIT_LOCK_AC)) && safe_wrmsr(MSR_TEST_CTRL, value);
+}
+
 bool vmx_checked_msr_write(uint32_t msr, uint64_t value)
 {
 	switch (msr) {
 	case MSR_MISC_ENABLE:
 		return write_misc_enable(value);
+	case MSR_TEST_CTRL:
+		return write_test_ctrl(value);
 	case MSR_XSS:
 		return !(value & XSS_TRACE) && safe_wrmsr(msr, value);
 	case MSR_HW_FEEDBACK_PTR: /* the processor writes its table there (SDM3 15.6) */

@@ -177,12 +177,17 @@ static void update_blocking(uint32_t event, enum task_source source, bool switch
 	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking);
 }
 
-/* The fault came while `event` was delivered, which matters for a double fault. */
-static void inject_fault(struct vp *vp, uint32_t event, int error, const struct task_fault *fault)
+/*
+ * The fault came while `event` was delivered, which matters for a double fault; an interrupt comes again unless the new task has it. An NMI is over:
+ * it blocks others as the delivery did.
+ */
+static void inject_fault(struct vp *vp, uint32_t event, bool switched, int error,
+			 const struct task_fault *fault)
 {
 	static struct log_ratelimit bucket;
+	uint32_t type = event & EVENT_TYPE_MASK;
 
-	if (event & EVENT_VALID)
+	if ((event & EVENT_VALID) && type != EVENT_TYPE_NMI && !(type == EVENT_TYPE_INTR && switched))
 		vmx_requeue_event(vp, event);
 	if (error == -EFAULT) {
 		vmx_inject_exception(vp, fault->vector, true, fault->error);
@@ -225,7 +230,7 @@ void vmx_handle_task_switch(struct vp *vp)
 	if (state.switched)
 		write_state(vp, &state);
 	if (error)
-		inject_fault(vp, event, error, &fault);
+		inject_fault(vp, event, state.switched, error, &fault);
 	else if (state.debug_trap)
 		add_debug_trap(vp);
 	update_blocking(event, request.source, state.switched);

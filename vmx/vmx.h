@@ -37,6 +37,7 @@
 #define MSR_RTIT_ADDRESS 0x580u /* eight */
 #define MSR_DS_AREA 0x600u
 #define MSR_TME_ACTIVATE 0x982u
+#define MSR_TEST_CTRL 0x33u
 #define MSR_XSS 0xda0u
 #define MSR_HW_FEEDBACK_PTR 0x17d0u
 #define MSR_EFER 0xc0000080u

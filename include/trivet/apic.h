@@ -392,6 +392,9 @@ static inline int apic_pending_vector(const struct apic *apic)
 /* `vector`, just returned by apic_next_vector(), goes into the VP: from IRR to ISR. */
 void apic_take(struct apic *apic, uint8_t vector);
 
+/* `vector`, which was taken, didn't get into the VP: it waits again. False: it didn't come from here, but from an 8259. */
+bool apic_put_back(struct apic *apic, uint8_t vector);
+
 /*
  * Lazy EOI (TLFS "EOI Assist"). Bit 0 of the word is set while one edge-triggered interrupt is in service and nothing is pending
  * that its end would let in; the guest that finds it set clears it, and that is the EOI: there is no exit. The model learns of it when

@@ -64,7 +64,7 @@ void intercept_unrecoverable(struct vp *vp);
 
 /*
  * A parameter page of a hypercall can't be reached. FAULT_RETRY: now it can; FAULT_EMULATED: the parent was told, the call is to be made again;
- * FAULT_REFUSED: nothing is there.
+ * FAULT_REFUSED: nothing is there, or no RAM.
  */
 enum fault_result intercept_parameters(struct vp *vp, gpa_t gpa, bool is_write);
 

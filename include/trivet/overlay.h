@@ -67,7 +67,7 @@ void overlay_space_init(struct partition *partition, unsigned int gpa_bits, bool
 /* A zeroed content page, disabled, MSR at its reset value. -ENOMEM. `overlay` is zeroed memory that lives as long as the partition. */
 int overlay_init(struct partition *partition, struct overlay *overlay, enum overlay_kind kind);
 
-/* The content goes away. It lies nowhere any more, or its partition no longer runs and goes with its whole GPA space. */
+/* The content goes away. It lies nowhere any more. */
 void overlay_destroy(struct overlay *overlay);
 
 /*
@@ -85,8 +85,8 @@ int overlay_write_msr(struct partition *partition, struct vp *self, struct overl
 int overlay_change(struct partition *partition, const struct vp *self, struct overlay *overlay,
 		   uint64_t value);
 
-/* Back to the reset value, unmapped, content zeroed if `clear`. As a write otherwise; never fails for want of memory but logs. */
-void overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay, bool clear);
+/* Back to the reset value, unmapped, content zeroed if `clear`. As a write otherwise, error included. */
+int overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay, bool clear);
 
 static inline uint64_t overlay_read_msr(const struct overlay *overlay)
 {

@@ -56,6 +56,7 @@ struct partition {
 	struct vp **vps;	    /* by VP index; a child's table has NULL where there is none */
 	struct spinlock space_lock; /* changes of `space` */
 	struct second_stage space;
+	uint64_t space_emptied; /* gpa_space_destroy() has come that far */
 	struct flush_state flush;
 
 	/* What of the interface it is offered; all 0 without. CPUID shows it, hypercalls and MSRs obey it. */

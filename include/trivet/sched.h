@@ -75,7 +75,7 @@ struct sched_lp {
 	struct sched_vp *current;
 	uint64_t charged_at; /* up to here `current` has been charged */
 	uint64_t slice_end;
-	uint64_t deadline; /* that the last sched_pick gave */
+	uint64_t deadline; /* when sched_pick is due */
 	/* Of the VPs that run or wait: the mean of their virtual times, weighted, is average + rest / load, 0 <= rest < load. */
 	uint64_t average;
 	int64_t rest;
@@ -96,11 +96,15 @@ void sched_vp_init(struct sched_vp *vp, const struct sched_params *params);
 bool sched_set_params(struct sched_lp *lp, struct sched_vp *vp, const struct sched_params *params,
 		      uint64_t now);
 
-/*
- * The VP, blocked or moving so far, can run, and here. true: call sched_pick now; it should run at once, or who runs must stop earlier than
- * sched_pick said because somebody waits now.
- */
-bool sched_wake(struct sched_lp *lp, struct sched_vp *vp, uint64_t now);
+/* What a VP that wakes changes. */
+enum sched_change {
+	SCHED_GO_ON,
+	SCHED_SOONER, /* who runs must stop earlier than sched_pick said, at lp->deadline, because somebody waits now */
+	SCHED_CHOOSE, /* call sched_pick now: the VP should run at once */
+};
+
+/* The VP, blocked or moving so far, can run, and here. */
+enum sched_change sched_wake(struct sched_lp *lp, struct sched_vp *vp, uint64_t now);
 
 /* The VP, on this LP, running or waiting, can't run any more. When it was `current`, call sched_pick before long. */
 void sched_block(struct sched_lp *lp, struct sched_vp *vp, uint64_t now);

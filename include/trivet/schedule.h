@@ -73,11 +73,11 @@ void schedule_kicked(struct lp *lp);
 /* The LP's timer: those of the VPs that aren't loaded, and the end of a slice. */
 void schedule_timer(struct lp *lp);
 
-/* A VP that nobody can have seen yet gets an LP, and its share. */
+/* placement.c. A VP that nobody can have seen yet gets an LP, and its share. */
 void vp_place(struct vp *vp);
 
 /*
- * placement.c. The LP where the VP should go, which isn't loaded and has just woken on this one. An LP that has little to do asks another
+ * The LP where the VP should go, which isn't loaded and has just woken on this one. An LP that has little to do asks another
  * for a VP, now and then; that one gives one away that waits there, off its queue, to `thief`, or NULL.
  */
 struct lp *vp_choose_lp(struct vp *vp);

@@ -35,6 +35,8 @@ enum ss_perm {
 	SS_WRITE = 2,
 	SS_EXEC = 4,
 	SS_RWX = 7,
+	SS_ALONE =
+		8, /* ss_map() of one page: never part of a larger leaf, so whatever replaces it needs no table */
 };
 
 #define SS_GPA_BITS 48
@@ -56,6 +58,7 @@ struct ss_format {
 	uint64_t present_mask; /* an entry with none of these bits maps nothing */
 	uint64_t table_bits;   /* of an entry for a table: all rights, the leaf decides */
 	uint64_t leaf_bits;    /* that every leaf has, whatever its permissions */
+	uint64_t alone_bit;    /* of a leaf with SS_ALONE; the processor ignores it */
 	uint64_t large_bit;    /* set in a leaf of 2 MiB or 1 GiB, clear in an entry for a table */
 	uint64_t addr_mask;    /* host physical address */
 	/* Set by the processor: ignored here, lost when an entry is rewritten, kept when it is split */
@@ -105,7 +108,7 @@ void ss_destroy(struct second_stage *ss);
  * that fit. gpa, hpa and size are multiples of 4 KiB, size is not 0. `perm` is not empty and must
  * be expressible in the format (all need SS_READ for NPT). `memtype` is the format's own coding, 0
  * if it has none. Returns 0, -EINVAL for a bad argument, a wrap or an address beyond
- * SS_GPA_BITS/SS_HPA_BITS, or -ENOMEM with nothing changed.
+ * SS_GPA_BITS/SS_HPA_BITS, or -ENOMEM with nothing changed. With SS_ALONE in `perm` size is 4 KiB.
  */
 int ss_map(struct second_stage *ss, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned perm, unsigned memtype);
 

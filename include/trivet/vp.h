@@ -33,10 +33,11 @@
 #define VP_PENDING_TIMER BIT(8)	   /* a timer of its has expired while it wasn't loaded */
 #define VP_PENDING_RESUME BIT(9)   /* its parent has answered an intercept */
 #define VP_PENDING_CLOCK BIT(10)   /* a child's time or timers were changed: stimers_clock_changed() */
+#define VP_PENDING_LOOK BIT(11)	   /* others want VPs to be looked at: lp->wakes */
 /* What core/schedule.c deals with; the rest is the back ends'. */
 #define VP_PENDING_NEUTRAL                                                                                  \
 	(VP_PENDING_SHUTDOWN | VP_PENDING_INIT | VP_PENDING_SIPI | VP_PENDING_SYNIC | VP_PENDING_SCHEDULE | \
-	 VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK)
+	 VP_PENDING_TIMER | VP_PENDING_RESUME | VP_PENDING_CLOCK | VP_PENDING_LOOK)
 
 enum vp_state {
 	VP_RUNNING,
@@ -146,8 +147,8 @@ struct vp_context {
  */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
 
-/* Before that, while its partition lives on: its overlay pages leave the GPA space. `self` runs here, and nobody runs the VP. */
-void vp_unmap_overlays(struct vp *vp, struct vp *self);
+/* Before that, while its partition lives on: its overlay pages leave the GPA space. `self` runs here, and nobody runs the VP. False: one couldn't. */
+bool vp_unmap_overlays(struct vp *vp, struct vp *self);
 
 /* All its pages go back to its partition. Nobody can reach it any more, and it isn't loaded. */
 void vp_destroy(struct vp *vp);
@@ -246,6 +247,9 @@ static inline bool vp_extint_wired(const struct vp *vp)
 
 /* The highest external interrupt that an 8259 delivered; only while extint_count is not 0. */
 uint8_t vp_extint_take(struct vp *vp);
+
+/* An interrupt that was to be injected isn't after all, as an exception comes first: it comes when the VP can take it. */
+void vp_put_back_interrupt(struct vp *vp, uint8_t vector);
 
 /* Masks the physical LINT0, and gives it back as the VP has it. On the VP's own LP. */
 void vp_extint_hold(struct vp *vp);

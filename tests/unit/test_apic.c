@@ -271,6 +271,43 @@ static void ppr_table(void **state)
 	}
 }
 
+/* A vector that was taken and couldn't be injected waits again, and its end is its own. */
+static void put_back(void **state)
+{
+	const uint32_t none[8] = { 0 }, automatic[8] = { [2] = 1u << 5 };
+
+	(void)state;
+	fake_init_enabled(&apic, 0, true);
+	serve(0x40);
+	serve(0x51);
+	assert_true(apic_put_back(&apic, 0x51));
+	assert_int_equal(rd(&apic, 0x120), 1);
+	assert_int_equal(rd(&apic, 0x220), 1u << 17);
+	assert_int_equal(apic.ppr, 0x40);
+	assert_int_equal(apic_next_vector(&apic), 0x51);
+	apic_take(&apic, 0x51);
+	apic_eoi(&apic);
+	assert_int_equal(apic.isr_top, 0x40);
+	assert_false(apic_put_back(&apic, 0x51)); /* not in service: an 8259's */
+	assert_int_equal(apic_pending_vector(&apic), -1);
+	apic_eoi(&apic);
+	/* Level-triggered: it isn't ended in between. */
+	assert_true(apic_accept(&apic, 0x61, true));
+	apic_take(&apic, 0x61);
+	assert_true(apic_put_back(&apic, 0x61));
+	assert_int_equal(fake.level_eois, 0);
+	assert_int_equal(apic_next_vector(&apic), 0x61);
+	apic_take(&apic, 0x61);
+	apic_eoi(&apic);
+	assert_int_equal(fake.level_eois, 1);
+	/* Ended as it was taken: never in service. */
+	apic_set_eoi_rules(&apic, automatic, none);
+	serve(0x45);
+	assert_int_equal(apic.isr_top, -1);
+	assert_true(apic_put_back(&apic, 0x45));
+	assert_int_equal(apic_next_vector(&apic), 0x45);
+}
+
 static void nesting(void **state)
 {
 	(void)state;
@@ -555,14 +592,23 @@ static void take_over(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(registers_by_page), cmocka_unit_test(registers_by_msr),
-		cmocka_unit_test(absent_registers),  cmocka_unit_test(fewer_lvts_and_amd),
-		cmocka_unit_test(bad_configs),	     cmocka_unit_test(odd_page_accesses),
-		cmocka_unit_test(ppr_table),	     cmocka_unit_test(nesting),
-		cmocka_unit_test(level_eoi),	     cmocka_unit_test(hidden_level),
-		cmocka_unit_test(software_disable),  cmocka_unit_test(errors),
-		cmocka_unit_test(base_transitions),  cmocka_unit_test(mode_effects),
-		cmocka_unit_test(init_reset),	     cmocka_unit_test(take_over),
+		cmocka_unit_test(registers_by_page),
+		cmocka_unit_test(registers_by_msr),
+		cmocka_unit_test(absent_registers),
+		cmocka_unit_test(fewer_lvts_and_amd),
+		cmocka_unit_test(bad_configs),
+		cmocka_unit_test(odd_page_accesses),
+		cmocka_unit_test(ppr_table),
+		cmocka_unit_test(put_back),
+		cmocka_unit_test(nesting),
+		cmocka_unit_test(level_eoi),
+		cmocka_unit_test(hidden_level),
+		cmocka_unit_test(software_disable),
+		cmocka_unit_test(errors),
+		cmocka_unit_test(base_transitions),
+		cmocka_unit_test(mode_effects),
+		cmocka_unit_test(init_reset),
+		cmocka_unit_test(take_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -319,6 +319,65 @@ static void changes_beneath_an_overlay(bool ept)
 	end();
 }
 
+/*
+ * A hostile parent deposits a page in the middle of 2 MiB that it maps; the child lays its overlay, which is that page, on the gap. It must go away
+ * again though there is no page for a table.
+ */
+static void an_overlay_is_no_part_of_a_large_leaf(bool ept)
+{
+	const uint64_t page = RAM_FIRST + 512 + 5, gpn = 0x200 + 5;
+	struct overlay overlay = { 0 };
+	void *page_of_pool;
+
+	begin(ept, 32);
+	deposit(page, 1);
+	assert_int_equal(overlay_init(&child, &overlay, OVERLAY_SIMP), 0);
+	assert_int_equal(content_page(&overlay), page);
+	assert_int_equal(map_from(gpn - 5, page - 5, 5, RW), HV_STATUS_SUCCESS);
+	assert_int_equal(map_from(gpn + 1, page + 1, 506, RW), HV_STATUS_SUCCESS);
+	assert_int_equal(lay(&overlay, gpn), 0);
+	expect_page(gpn, page, SS_READ | SS_WRITE);
+	while ((page_of_pool = child.pages->alloc(child.pages)))
+		*(void **)page_of_pool = child.vps, child.vps = page_of_pool;
+	assert_int_equal(overlay_write_msr(&child, &child_vp, &overlay, 0), 0);
+	assert_int_equal(state_of(gpn, 0), GPA_UNMAPPED);
+	/* The same when the child ends with it in place. */
+	assert_int_equal(lay(&overlay, gpn), 0);
+	atomic_store(&child.state, PARTITION_FINALIZED);
+	while (!gpa_space_destroy(&child, &caller))
+		;
+	overlay_destroy(&overlay);
+	while (child.vps != child_vps) {
+		page_of_pool = child.vps;
+		child.vps = *(void **)page_of_pool;
+		child.pages->free(child.pages, page_of_pool);
+	}
+	end();
+}
+
+/* However a parent cuts it up, each pass looks at so much, and begins where the one before ended. */
+static void the_end_comes_in_slices(bool ept)
+{
+	uint32_t passes = 0;
+	uint64_t last = 0;
+
+	begin(ept, 64);
+	for (uint64_t gpn = 0; gpn < 0x3000; gpn += 2) /* to 48 MiB, every other page */
+		assert_int_equal(map_from(gpn, 0, 1, HV_MAP_GPA_NO_ACCESS), HV_STATUS_SUCCESS);
+	assert_int_equal(map_from(0x3000, RAM_FIRST, 500, ALL), HV_STATUS_SUCCESS);
+	for (uint64_t gpn = 0x4000; gpn < 0x4200; gpn += 2)
+		assert_int_equal(map_from(gpn, RAM_FIRST + (gpn & 0xff), 1, ALL), HV_STATUS_SUCCESS);
+	atomic_store(&child.state, PARTITION_FINALIZED);
+	while (!gpa_space_destroy(&child, &caller)) {
+		assert_true(child.space_emptied > last);
+		assert_int_equal(state_of(last >> PAGE_SHIFT, 0), GPA_UNMAPPED);
+		last = child.space_emptied;
+		passes++;
+	}
+	assert_in_range(passes, 6, 20);
+	end();
+}
+
 /* ---- Accessed and dirty ---- */
 
 /* As the processor would, in the leaf of `gpn`. */
@@ -610,6 +669,8 @@ static void a_page_is_never_both(bool ept)
 	X(a_mapped_page_is_no_deposit)                  \
 	X(as_often_as_a_number_can_say)                 \
 	X(changes_beneath_an_overlay)                   \
+	X(an_overlay_is_no_part_of_a_large_leaf)        \
+	X(the_end_comes_in_slices)                      \
 	X(access_states)                                \
 	X(accesses_go_through_the_childs_tables)        \
 	X(random_changes_by_a_model)                    \

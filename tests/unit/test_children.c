@@ -163,10 +163,11 @@ void vp_destroy(struct vp *vp)
 	of->pages->free(of->pages, vp);
 }
 
-void vp_unmap_overlays(struct vp *vp, struct vp *self)
+bool vp_unmap_overlays(struct vp *vp, struct vp *self)
 {
 	(void)vp;
 	(void)self;
+	return true;
 }
 
 void vp_hold(struct vp *vp, struct vp *self, uint32_t bits)

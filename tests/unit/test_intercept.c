@@ -52,6 +52,7 @@ static struct {
 	unsigned int posts, notices, drops, borrows, apic_accesses, rings, scans;
 	struct vp *posted_to;
 	enum gpa_state gpa;
+	bool is_ours, is_device; /* what is mapped */
 	unsigned int needed;
 	bool bell;
 	uint8_t code[16];
@@ -253,11 +254,25 @@ void log_write(enum log_level level, const char *format, ...)
 
 enum gpa_state gpa_space_check(struct partition *of, gpa_t gpa, unsigned int access, struct ss_mapping *out)
 {
-	(void)gpa;
-	(void)out;
+	if (out)
+		*out = (struct ss_mapping){ .hpa = HPA(0x700000 + gpa.v), .page_size = PAGE_SIZE };
 	assert_ptr_equal(of, &child);
 	fake.needed = access;
 	return fake.gpa;
+}
+
+bool host_memory_is_ours(hpa_t hpa, uint64_t size)
+{
+	assert_int_equal(hpa.v, 0x708000);
+	assert_int_equal(size, PAGE_SIZE);
+	return fake.is_ours;
+}
+
+const void *host_ram_window(hpa_t hpa, uint64_t size)
+{
+	assert_int_equal(hpa.v, 0x708000);
+	assert_int_equal(size, PAGE_SIZE);
+	return fake.is_device ? NULL : &fake;
 }
 
 size_t guest_fetch(const struct guest_paging *paging, void *space, gva_t gva, void *buf, size_t size)
@@ -634,7 +649,13 @@ static void parameters_of_hypercalls(void **state)
 {
 	(void)state;
 	fake.gpa = GPA_ACCESSIBLE;
-	assert_int_equal(intercept_parameters(vp, GPA(0x8000), true), FAULT_RETRY);
+	assert_int_equal(intercept_parameters(vp, GPA(0x8010), true), FAULT_RETRY);
+	/* Mapped, but nobody will ever read them there. */
+	fake.is_device = true;
+	assert_int_equal(intercept_parameters(vp, GPA(0x8010), true), FAULT_REFUSED);
+	fake.is_device = false;
+	fake.is_ours = true;
+	assert_int_equal(intercept_parameters(vp, GPA(0x8010), true), FAULT_REFUSED);
 	fake.gpa = GPA_UNMAPPED;
 	assert_int_equal(intercept_parameters(vp, GPA(0x8000), true), FAULT_REFUSED);
 	assert_int_equal(fake.rings, 0);

@@ -229,6 +229,20 @@ static void test_page_goes(void **state)
 	assert_int_equal(in_service(), 0);
 }
 
+static void test_put_back(void **state)
+{
+	(void)state;
+	begin();
+	arrive(0x51);
+	take(0x51);
+	assert_int_equal(word, 1);
+	assert_true(apic_put_back(&apic, 0x51));
+	assert_int_equal(word, 0);
+	assert_int_equal(in_service(), 0);
+	take(0x51);
+	assert_true(guest_ends());
+}
+
 static void test_reset_and_disable(void **state)
 {
 	(void)state;
@@ -368,6 +382,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_guest),
 		cmocka_unit_test(test_what_the_guest_reads),
 		cmocka_unit_test(test_page_goes),
+		cmocka_unit_test(test_put_back),
 		cmocka_unit_test(test_reset_and_disable),
 		cmocka_unit_test(test_vectors_of_the_synic),
 		cmocka_unit_test(test_processor_shows_the_page),

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,7 @@ static uint32_t timer_current;
 static int eois;
 static int last_eoi;
 static uint32_t icr_sent, icr_high;
+static uint32_t icr_busy;    /* reads until idle */
 static bool fires_while_set; /* the old deadline's interrupt comes just before the new count */
 static uint64_t fake_tsc;
 
@@ -41,6 +43,12 @@ static int expired;
 
 /* ---- the machine ---- */
 
+_Noreturn void panic(const char *fmt, ...)
+{
+	fprintf(stderr, "panic: %s\n", fmt);
+	abort();
+}
+
 uint32_t mmio_read32(const volatile void *address)
 {
 	uint32_t reg = (uint32_t)((uintptr_t)address & 0xfff);
@@ -50,7 +58,7 @@ uint32_t mmio_read32(const volatile void *address)
 	if (reg == LAPIC_TIMER_CURRENT)
 		return timer_current;
 	if (reg == LAPIC_ICR_LOW)
-		return 0;
+		return icr_busy && icr_busy-- ? LAPIC_ICR_BUSY : 0;
 	if (reg == LAPIC_ICR_HIGH)
 		return icr_high;
 	if (reg == LAPIC_IRR + HV_VECTOR_TIMER / 32 * 16)
@@ -210,6 +218,7 @@ static int setup(void **state)
 	memset(accepted_level, 0, sizeof(accepted_level));
 	eois = expired = 0;
 	icr_sent = 0;
+	icr_busy = 0;
 	accept_result = true;
 	timer_current = 0;
 	lp = calloc(1, sizeof(*lp));
@@ -377,6 +386,22 @@ static void no_kick_for_a_processor_that_is_down(void **state)
 	lp_kick(lp);
 	assert_int_equal(icr_sent, 0);
 	assert_int_equal(lp->kicked, 0); /* or no later kick would be sent */
+}
+
+/* However long the IPI before takes: nobody would send this one later. */
+static void a_kick_waits_for_the_icr(void **state)
+{
+	(void)state;
+	lp->state = LP_ONLINE;
+	icr_busy = 2 * LAPIC_ICR_SPINS + 77;
+	lp_kick(lp);
+	assert_int_equal(icr_busy, 0);
+	assert_int_equal(icr_sent & 0xff, HV_VECTOR_KICK);
+	assert_int_equal(lp->kicked, 1);
+	icr_sent = 0;
+	icr_busy = LAPIC_ICR_SPINS + 1;
+	lp_kick_self(lp);
+	assert_int_equal(icr_sent & 0xff, HV_VECTOR_KICK);
 }
 
 /* Whoever it broke into may have written the destination of an IPI, and not yet sent it. */
@@ -625,7 +650,7 @@ static void kick_for_another_vp_ends_the_slice(void **state)
 	lp->kicked = 1;
 	arrive(HV_VECTOR_KICK, false);
 	assert_false(lp_handle_interrupts(lp));
-	assert_true(child->pending & VP_PENDING_SCHEDULE);
+	assert_true(child->pending & VP_PENDING_LOOK);
 	assert_int_equal(lp->kicks_taken, 2);
 	free(child);
 }
@@ -697,6 +722,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(notification_is_ours_where_vectors_are_posted, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(no_kick_for_a_processor_that_is_down, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_kick_waits_for_the_icr, setup, teardown),
 		cmocka_unit_test_setup_teardown(kick_from_nmi_leaves_the_icr, setup, teardown),
 		cmocka_unit_test_setup_teardown(random_order, setup, teardown),
 	};

@@ -399,7 +399,7 @@ static void test_out_of_tables(void **state)
 	assert_plain(RAM_GPN);
 }
 
-/* That what lay beneath can't be mapped is rare, but possible where tables have been merged. */
+/* What lay beneath may not be mappable. */
 static void test_nothing_to_restore_with(void **state)
 {
 	struct overlay a, b;

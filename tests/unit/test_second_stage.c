@@ -138,7 +138,8 @@ static struct seen walk_ept(uint64_t root, uint64_t gpa)
 			return (struct seen){ 0 };
 		}
 		assert_true(entry & 1);
-		assert_int_equal(entry & 0xfff0000000000c40, 0);
+		assert_int_equal(entry & (shift == 12 ? 0xfff0000000000440 : 0xfff0000000000c40),
+				 0); /* 11: alone */
 		seen.perm &= (unsigned)entry & 7;
 		if (shift == 12 || (entry & 0x80)) {
 			assert_true(shift <= 30);
@@ -539,6 +540,44 @@ static void hardware_bits_are_ignored(bool ept)
 	table = hv_phys_to_virt(HPA(table[0] & 0xffffffffff000));
 	assert_int_equal(table[0] & bits, bits); /* each part may have been what was written */
 	assert_int_equal(table[511] & bits, bits);
+	end();
+}
+
+/* A leaf that is to stay alone is the one page that its neighbours can't make part of theirs. */
+static void what_stays_alone_needs_no_table(bool ept)
+{
+	const uint64_t spot = SIZE_2M + 5 * SIZE_4K;
+
+	begin_with(ept, SS_1G_PAGES, 64);
+	assert_int_equal(ss_map(&ss, GPA(SIZE_2M), HPA(0), SIZE_2M, SS_READ | SS_WRITE | SS_ALONE, 0),
+			 -EINVAL);
+	for (unsigned round = 0; round < 3; round++) { /* before, between and after its neighbours */
+		for (uint64_t gpa = SIZE_2M; gpa < 2 * SIZE_2M; gpa += SIZE_4K) {
+			if (gpa == (round == 0 ? SIZE_2M : SIZE_2M + 77 * SIZE_4K) && round < 2)
+				assert_int_equal(ss_map(&ss, GPA(spot), HPA(spot), SIZE_4K,
+							SS_READ | SS_WRITE | SS_ALONE, 0),
+						 0);
+			if (gpa != spot)
+				assert_int_equal(
+					ss_map(&ss, GPA(gpa), HPA(gpa), SIZE_4K, SS_READ | SS_WRITE, 0), 0);
+		}
+		if (round == 2) /* whole first */
+			assert_int_equal(ss_map(&ss, GPA(spot), HPA(spot), SIZE_4K, SS_READ | SS_WRITE, 0),
+					 0);
+		assert_int_equal(ss_map(&ss, GPA(spot), HPA(spot), SIZE_4K, SS_READ | SS_WRITE | SS_ALONE, 0),
+				 0);
+		expect(spot, spot, SS_READ | SS_WRITE, SIZE_4K);
+		expect(SIZE_2M, SIZE_2M, SS_READ | SS_WRITE, SIZE_4K);
+		flush_and_reclaim();
+		page_pool_fail_nth(&host_pool, 1);
+		assert_int_equal(ss_unmap(&ss, GPA(spot), SIZE_4K), 0);
+		page_pool_fail_nth(&host_pool, 0);
+		expect_hole(spot);
+		/* As any other page it does. */
+		assert_int_equal(ss_map(&ss, GPA(spot), HPA(spot), SIZE_4K, SS_READ | SS_WRITE, 0), 0);
+		expect(spot, spot, SS_READ | SS_WRITE, SIZE_2M);
+		assert_int_equal(ss_unmap(&ss, GPA(SIZE_2M), SIZE_2M), 0);
+	}
 	end();
 }
 
@@ -955,6 +994,7 @@ static void random_operations(bool ept)
 	X(split_changes_only_its_part)          \
 	X(merge_back_to_one_leaf)               \
 	X(hardware_bits_are_ignored)            \
+	X(what_stays_alone_needs_no_table)      \
 	X(replacing_goes_both_ways)             \
 	X(generation_counts_what_needs_a_flush) \
 	X(reclaim_needs_a_flush)                \

@@ -10,6 +10,7 @@
 
 #include <trivet/host_memory.h>
 #include <trivet/io.h>
+#include <trivet/partition.h>
 #include <trivet/safe_msr.h>
 
 #include "../../vmx/switch.h"
@@ -21,6 +22,7 @@ struct vmx_machine vmx;
 
 /* ---- The processor ---- */
 
+struct partition root_partition;
 static uint64_t msrs[0x2000], fields[0x8000];
 static bool counters_hold, counters_fault;
 static uint32_t leaves, ebx7, ecx7, eax6, edx6, eaxa;
@@ -135,8 +137,9 @@ static void nothing_there(void **state)
 	vmx_stop_hazards(&vp);
 	assert_int_equal(vmx_gpa_bits(), 46);
 	assert_int_equal(refused(), 0);
-	assert_int_equal(checked(), 1);
+	assert_int_equal(checked(), 2);
 	assert_true(vmx_msr_write_is_checked(0x1a0));
+	assert_true(vmx_msr_write_is_checked(0x33));
 	for (uint32_t i = 0; i < ARRAY_SIZE(fields); i++)
 		assert_int_equal(fields[i], 0);
 }
@@ -214,7 +217,7 @@ static void trace(void **state)
 	assert_int_equal(refused(), ARRAY_SIZE(all));
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		assert_true(vmx_msr_is_refused(all[i]));
-	assert_int_equal(checked(), 2);
+	assert_int_equal(checked(), 3);
 	assert_true(vmx_msr_write_is_checked(0xda0));
 	assert_false(vmx_checked_msr_write(0xda0, 0x100));
 	assert_int_equal(msrs[0xda0], 0x800);
@@ -239,6 +242,21 @@ static void misc_enable(void **state)
 	assert_false(vmx_checked_msr_write(0x1a0, BIT(63)));
 }
 
+/* Children would get it, too. */
+static void split_lock_trap(void **state)
+{
+	(void)state;
+	power_on();
+	assert_true(vmx_checked_msr_write(0x33, BIT(29)));
+	assert_int_equal(msrs[0x33], BIT(29));
+	root_partition.hv = true;
+	assert_false(vmx_checked_msr_write(0x33, BIT(29) | BIT(31)));
+	assert_true(vmx_checked_msr_write(0x33, BIT(31)));
+	assert_int_equal(msrs[0x33], BIT(31));
+	assert_false(vmx_checked_msr_write(0x33, BIT(63))); /* the processor's refusal */
+	root_partition.hv = false;
+}
+
 static void feedback(void **state)
 {
 	(void)state;
@@ -246,7 +264,7 @@ static void feedback(void **state)
 	eax6 = 1u << 19;
 	edx6 = 0xf01 | 1u << 16;
 	vmx_find_hazards();
-	assert_int_equal(checked(), 2);
+	assert_int_equal(checked(), 3);
 	assert_true(vmx_msr_write_is_checked(0x17d0));
 	/* 16 pages */
 	assert_false(vmx_checked_msr_write(0x17d0, OUR_BASE | 1));
@@ -270,7 +288,7 @@ static void key_identifiers(void **state)
 	vmx_find_hazards();
 	assert_int_equal(vmx_gpa_bits(), 40);
 	assert_int_equal(vmx.phys_bits, 46);
-	assert_int_equal(checked(), 2);
+	assert_int_equal(checked(), 3);
 	assert_false(vmx_checked_msr_write(0x982, 3));
 	assert_int_equal(msrs[0x982], 0xf600000003ull);
 }
@@ -327,10 +345,11 @@ static void special_leaves(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(nothing_there), cmocka_unit_test(counters),
-		cmocka_unit_test(trace),	 cmocka_unit_test(misc_enable),
-		cmocka_unit_test(feedback),	 cmocka_unit_test(key_identifiers),
-		cmocka_unit_test(cpuid_leaves),	 cmocka_unit_test(special_leaves),
+		cmocka_unit_test(nothing_there),   cmocka_unit_test(counters),
+		cmocka_unit_test(trace),	   cmocka_unit_test(misc_enable),
+		cmocka_unit_test(split_lock_trap), cmocka_unit_test(feedback),
+		cmocka_unit_test(key_identifiers), cmocka_unit_test(cpuid_leaves),
+		cmocka_unit_test(special_leaves),
 	};
 
 	return cmocka_run_group_tests_name("vmx_hazards", tests, NULL, NULL);

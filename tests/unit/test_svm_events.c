@@ -1,0 +1,169 @@
+/* unit: svm/events.c */
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events into a guest on SVM: what becomes of one whose delivery was broken into when an exception goes first, in a VMCB that is only memory.
+ */
+#include "svm/svm.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <trivet/exceptions.h>
+#include <trivet/flush.h>
+#include <trivet/io.h>
+
+struct svm_machine svm = { .features = SVM_FEATURE_NRIPS };
+
+static struct vmcb vmcb;
+static struct vp *vp;
+static struct lp lp;
+static int put_back; /* the vector, -1: none */
+
+void vp_put_back_interrupt(struct vp *of, uint8_t vector)
+{
+	assert_ptr_equal(of, vp);
+	assert_int_equal(put_back, -1);
+	put_back = vector;
+}
+
+struct vp *schedule(struct vp *of)
+{
+	return of;
+}
+
+uint8_t vp_extint_take(struct vp *of)
+{
+	(void)of;
+	fail();
+	return 0;
+}
+
+void vp_extint_release(struct vp *of)
+{
+	(void)of;
+}
+
+void lp_kick(struct lp *of)
+{
+	(void)of;
+}
+
+void lp_kick_self(struct lp *of)
+{
+	(void)of;
+}
+
+void apic_take(struct apic *apic, uint8_t vector)
+{
+	(void)apic;
+	(void)vector;
+	fail();
+}
+
+void apic_sync_posted_slow(struct apic *apic)
+{
+	(void)apic;
+}
+
+uint64_t rdmsr(uint32_t msr)
+{
+	(void)msr;
+	return 0;
+}
+
+void flush_taken(struct vp *of)
+{
+	(void)of;
+}
+
+void flush_check(const struct vp *of)
+{
+	(void)of;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	vp = calloc(1, sizeof(*vp));
+	vp->control = &vmcb;
+	vp->lp = &lp;
+	vp->apic.irr_top = vp->apic.isr_top = -1;
+	memset(&vmcb, 0, sizeof(vmcb));
+	vmcb.cr0 = CR0_PE;
+	put_back = -1;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	free(vp);
+	return 0;
+}
+
+static void requeue(uint64_t event)
+{
+	vmcb.exit_int_info = EVENT_VALID | event;
+	svm_requeue_event(vp, &vmcb);
+	assert_true(vmcb.event_injection == (EVENT_VALID | event));
+}
+
+static void an_interrupt_comes_after_the_exception(void **state)
+{
+	(void)state;
+	requeue(EVENT_TYPE_INTR | 0x51);
+	svm_inject_exception(vp, VECTOR_AC, true, 0);
+	assert_int_equal(put_back, 0x51);
+	assert_true(vmcb.event_injection ==
+		    (EVENT_VALID | EVENT_TYPE_EXCEPTION | EVENT_ERROR_VALID | VECTOR_AC));
+	/* And only once, if the exception becomes another one. */
+	put_back = -1;
+	svm_inject_exception(vp, VECTOR_DB, false, 0);
+	assert_int_equal(put_back, -1);
+}
+
+static void an_nmi_comes_after_the_exception(void **state)
+{
+	(void)state;
+	svm_of(vp)->nmi_masked = true;
+	vmcb.intercepts1 = (uint32_t)INTERCEPT1_IRET;
+	requeue(EVENT_TYPE_NMI | VECTOR_NMI);
+	svm_inject_exception(vp, VECTOR_DB, false, 0);
+	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB));
+	assert_true(atomic_load(&vp->pending) & VP_PENDING_NMI);
+	assert_false(svm_of(vp)->nmi_masked);
+	assert_false(vmcb.intercepts1 & INTERCEPT1_IRET);
+	assert_int_equal(put_back, -1);
+	/* At an exit after it. */
+	vmcb.event_injection = 0;
+	svm_handle_pending(vp);
+	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_NMI | VECTOR_NMI));
+	assert_true(svm_of(vp)->nmi_masked);
+}
+
+static void exceptions_merge(void **state)
+{
+	(void)state;
+	requeue(EVENT_TYPE_EXCEPTION | EVENT_ERROR_VALID | VECTOR_PF);
+	svm_inject_exception(vp, VECTOR_GP, true, 0);
+	assert_true(vmcb.event_injection ==
+		    (EVENT_VALID | EVENT_TYPE_EXCEPTION | EVENT_ERROR_VALID | VECTOR_DF));
+	svm_inject_exception(vp, VECTOR_GP, true, 0);
+	assert_true(atomic_load(&vp->pending) & VP_PENDING_SHUTDOWN);
+	assert_int_equal(put_back, -1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(an_interrupt_comes_after_the_exception, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_nmi_comes_after_the_exception, setup, teardown),
+		cmocka_unit_test_setup_teardown(exceptions_merge, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("svm_events", tests, NULL, NULL);
+}
