@@ -364,7 +364,7 @@ static bool settle(struct vp *vp)
 	if (unlikely(is_held(vp)))
 		return false;
 	if (pending & PENDING_SETTLED)
-		vp_clear_pending(vp, PENDING_SETTLED);
+		vp_clear_pending(vp, pending & PENDING_SETTLED); /* not what comes just now */
 	if (pending & VP_PENDING_RESUME)
 		intercept_resume(vp);
 	if (unlikely(pending & VP_PENDING_SHUTDOWN))
@@ -419,11 +419,20 @@ static void admit(struct lp *lp, struct vp *vp)
 		sched_wake(&lp->sched, &vp->sched, lp_clock());
 }
 
-/* The policy's choice is loaded instead of whoever was before. False: somebody holds it. */
+/* Out it goes. True: it was woken in that moment, when nobody was there to be told to choose anew. */
+static bool leaves_awake(struct vp *vp)
+{
+	bool waited = is_waiting(vp);
+
+	unload(vp);
+	return !waited && is_waiting(vp);
+}
+
+/* The policy's choice is loaded instead of whoever was before. False: there is to be another, or somebody holds it. */
 static bool switch_to(struct lp *lp, struct vp *vp)
 {
-	if (lp->vp)
-		unload(lp->vp);
+	if (lp->vp && leaves_awake(lp->vp))
+		return false;
 	if (!load(vp)) {
 		block(vp);
 		vp_wake_here(vp); /* released meanwhile, it was still `loaded` to whoever did */
