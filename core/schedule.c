@@ -366,7 +366,7 @@ static bool settle(struct vp *vp)
 	if (unlikely(is_held(vp)))
 		return false;
 	if (pending & PENDING_SETTLED)
-		vp_clear_pending(vp, PENDING_SETTLED);
+		vp_clear_pending(vp, pending & PENDING_SETTLED); /* not what comes just now */
 	if (pending & VP_PENDING_RESUME)
 		intercept_resume(vp);
 	if (unlikely(pending & VP_PENDING_SHUTDOWN))
@@ -429,7 +429,7 @@ static void admit(struct lp *lp, struct vp *vp)
 		sched_wake(&lp->sched, &vp->sched, lp_clock());
 }
 
-/* The policy's choice is loaded instead of whoever was before. False: somebody holds it. */
+/* The policy's choice is loaded instead of whoever was before. False: there is to be another, or somebody holds it. */
 static bool switch_to(struct lp *lp, struct vp *vp)
 {
 	count_switch_begin();
