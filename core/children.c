@@ -14,6 +14,7 @@
 #include <trivet/log.h>
 #include <trivet/lp.h>
 #include <trivet/page_source.h>
+#include <trivet/page_use.h>
 #include <trivet/partition.h>
 #include <trivet/statistics.h>
 #include <trivet/vp.h>
@@ -311,10 +312,11 @@ uint16_t partition_delete(struct partition *child, struct vp *caller)
 		schedule_synchronize(caller);
 		while (!return_deposits(child, caller)) /* of calls that had found it before */
 			;
-		/* It was made of its parent's deposits: the number is the same after each. */
-		log_debug("p%llu: deleted; %llu free pages of the hypervisor's",
+		/* All that it was made of were deposits: without the tables that stay, this is the same each time. */
+		log_debug("p%llu: deleted; %llu pages of the hypervisor's are free, %llu tables of page use",
 			  (unsigned long long)child->id,
-			  (unsigned long long)host_pages.available(&host_pages));
+			  (unsigned long long)host_pages.available(&host_pages),
+			  (unsigned long long)page_use_table_pages());
 		deposit_free(parent, child->own_page);
 	}
 	end_ending();

@@ -14,6 +14,7 @@ typedef _Atomic uint16_t use_t;
 
 static use_t *_Atomic *leaves; /* by page number / LEAF_PAGES */
 static uint64_t leaf_count;
+static _Atomic uint64_t leaves_made; /* for memory that served once; they stay */
 
 int page_use_init(void)
 {
@@ -43,7 +44,14 @@ static use_t *make_leaf(uint64_t page)
 		page_free(&host_pool, made, 0);
 		return there;
 	}
+	if (made)
+		atomic_fetch_add_explicit(&leaves_made, 1, memory_order_relaxed);
 	return made;
+}
+
+uint64_t page_use_table_pages(void)
+{
+	return atomic_load_explicit(&leaves_made, memory_order_relaxed);
 }
 
 int page_use_deposit(uint64_t page)

@@ -27,6 +27,9 @@ bool page_use_is_deposited(uint64_t page);
 int page_use_map(uint64_t first, uint64_t count);
 void page_use_unmap(uint64_t first, uint64_t count);
 
+/* Pages of the hypervisor's own pool that know it: one for each 8 MiB of which a page was ever lent, and they stay. */
+uint64_t page_use_table_pages(void);
+
 /* How often a page is mapped, a moment ago. */
 uint32_t page_use_mappings(uint64_t page);
 

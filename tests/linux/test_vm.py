@@ -113,10 +113,11 @@ def test_qemu_killed(host):
             deposits.append(held(host))
     if not BARE:
         assert deposits[1] == deposits[0] and deposits[2] == deposits[0]
-        ends = [int(pages) for pages in re.findall(r"p\d+: deleted; (\d+) free pages", host.log_text())]
+        ends = [int(free) + int(tables) for free, tables in
+                re.findall(r"p\d+: deleted; (\d+) pages of the hypervisor's are free, (\d+) tables", host.log_text())]
         assert len(ends) >= KILLS + 8
-        # Tables of the root's space stay where pages of it are lent: less than a page per kill.
-        assert ends[-1 - KILLS // 2] - ends[-1] <= KILLS // 8, f"the hypervisor's free pages: {ends}"
+        # Between the ends of a round's two guests one still lends; and the root's deposits may have moved, and split other pages.
+        assert max(ends[-KILLS // 2:-KILLS // 2 + 4]) - ends[-1] <= 2, f"the hypervisor's free pages: {ends}"
     # The first half may still make it allocate; each of them has 64 MiB, so what is lost shows.
     assert free[1] - free[2] < SLACK_KIB, f"KiB free: {free}"
 
