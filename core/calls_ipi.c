@@ -8,6 +8,7 @@
 #include <hv/vp.h>
 #include <trivet/hypercall.h>
 #include <trivet/partition.h>
+#include <trivet/schedule.h>
 #include <trivet/vp.h>
 #include <trivet/vp_set.h>
 
@@ -65,10 +66,11 @@ uint16_t hypercall_send_synthetic_cluster_ipi_ex(struct hypercall *call)
 	return status ? status : send(call, &set, (uint8_t)input->vector);
 }
 
-/* Advice; it never fails. Every VP has an LP of its own, so there is nobody to make room for. */
+/* Advice; it never fails. Who has the lock that the VP spins for may be waiting for this LP. */
 uint16_t hypercall_notify_long_spin_wait(struct hypercall *call)
 {
 	call->vp->long_spin_waits++;
+	schedule_yield(call->vp);
 	return HV_STATUS_SUCCESS;
 }
 

@@ -5,12 +5,13 @@
 #ifdef TRIVET_COUNT
 
 #include <trivet/io.h>
+#include <trivet/partition.h>
 #include <trivet/vp.h>
 
 #define COUNT_LEAF 0x4f000000u
 
 uint64_t count_exit_tsc, count_ticks, count_exits; /* <trivet/count.inc> */
-static uint64_t idle_since_tsc, choice_since_tsc, switches, switch_ticks;
+static uint64_t idle_since_tsc, choice_since_tsc, choice_ticks, switch_since_tsc, switches, switch_ticks;
 
 void count_idle_begin(void)
 {
@@ -32,9 +33,18 @@ void count_choice_begin(void)
 
 void count_choice_end(bool is_switch)
 {
-	if (!is_switch)
-		return;
-	switch_ticks += rdtsc() - choice_since_tsc;
+	if (is_switch)
+		choice_ticks += rdtsc() - choice_since_tsc;
+}
+
+void count_switch_begin(void)
+{
+	switch_since_tsc = rdtsc();
+}
+
+void count_switch_end(void)
+{
+	switch_ticks += rdtsc() - switch_since_tsc;
 	switches++;
 }
 
@@ -42,6 +52,12 @@ bool count_cpuid(struct vp *vp)
 {
 	if ((uint32_t)vp->gpr[GPR_RAX] != COUNT_LEAF)
 		return false;
+	if ((uint32_t)vp->gpr[GPR_RCX]) {
+		vp->gpr[GPR_RAX] = (uint32_t)choice_ticks;
+		vp->gpr[GPR_RBX] = (uint32_t)vp->partition->deposits.used_pages;
+		vp->gpr[GPR_RCX] = (uint32_t)vp->partition->statistics.gpa_pages;
+		return true;
+	}
 	vp->gpr[GPR_RAX] = (uint32_t)count_exits;
 	vp->gpr[GPR_RBX] = (uint32_t)count_ticks;
 	vp->gpr[GPR_RCX] = (uint32_t)switches;

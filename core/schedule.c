@@ -66,6 +66,8 @@ void schedule_choose_soon(struct lp *lp)
 {
 	if (lp->vp)
 		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
+	else
+		lp->choose_again = true;
 }
 
 static void look_soon(struct lp *lp)
@@ -382,6 +384,14 @@ static bool settle(struct vp *vp)
 	return !sleeps(vp) && !is_held(vp);
 }
 
+void schedule_yield(struct vp *vp)
+{
+	struct lp *lp = vp->lp;
+
+	if (lp->sched.current == &vp->sched && sched_give_way(&lp->sched, lp_clock()))
+		vp_post_self(vp, VP_PENDING_SCHEDULE);
+}
+
 /* ---- The choice ---- */
 
 /* Nobody can run: until something comes. Whoever is loaded stays so, in case it is the next one. */
@@ -419,20 +429,14 @@ static void admit(struct lp *lp, struct vp *vp)
 		sched_wake(&lp->sched, &vp->sched, lp_clock());
 }
 
-/* Out it goes. True: it was woken in that moment, when nobody was there to be told to choose anew. */
-static bool leaves_awake(struct vp *vp)
-{
-	bool waited = is_waiting(vp);
-
-	unload(vp);
-	return !waited && is_waiting(vp);
-}
-
-/* The policy's choice is loaded instead of whoever was before. False: there is to be another, or somebody holds it. */
+/* The policy's choice is loaded instead of whoever was before. False: somebody holds it. */
 static bool switch_to(struct lp *lp, struct vp *vp)
 {
-	if (lp->vp && leaves_awake(lp->vp))
-		return false;
+	count_switch_begin();
+	if (lp->vp)
+		unload(lp->vp);
+	if (unlikely(lp->choose_again))
+		return false; /* who left woke on the way out: now there is an end to this one's slice */
 	if (!load(vp)) {
 		block(vp);
 		vp_wake_here(vp); /* released meanwhile, it was still `loaded` to whoever did */
@@ -441,6 +445,7 @@ static bool switch_to(struct lp *lp, struct vp *vp)
 	/* Its timer is its own again, and those of whoever left count now. */
 	schedule_find_other_deadline(lp);
 	lp_timer_update(lp);
+	count_switch_end();
 	return true;
 }
 
@@ -457,6 +462,7 @@ static struct vp *choose(struct lp *lp)
 			block(lp->vp);
 			unload(lp->vp); /* somebody waits for it */
 		}
+		lp->choose_again = false;
 		chosen = sched_pick(&lp->sched, lp_clock(), &end);
 		set_slice(lp, end);
 		if (!chosen) {

@@ -435,19 +435,18 @@ bool ss_lookup(const struct second_stage *ss, gpa_t gpa, struct ss_mapping *out)
 {
 	const struct ss_format *f = ss->format;
 	const uint64_t *table = ss->root;
-	unsigned level = TOP_LEVEL;
+	unsigned shift = PAGE_SHIFT + 9 * (TOP_LEVEL - 1);
 	uint64_t entry, size;
 
 	if (gpa.v >= BIT(SS_GPA_BITS))
 		return false;
-	for (;;) {
-		size = level_size(level);
-		entry = load_entry(&table[gpa.v / size % ENTRIES]);
-		if (!is_table(f, entry, level))
+	for (;; shift -= 9) {
+		entry = load_entry(&table[gpa.v >> shift & (ENTRIES - 1)]);
+		if (shift == PAGE_SHIFT || !is_present(f, entry) || (entry & f->large_bit))
 			break;
 		table = table_of(f, entry);
-		level--;
 	}
+	size = 1ull << shift;
 	if (out) {
 		out->page_size = size;
 		out->reserved = entry == RESERVED;

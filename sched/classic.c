@@ -153,6 +153,8 @@ static bool is_before_current(const struct sched_lp *lp, const struct sched_vp *
 
 	if (vp->state != current->state)
 		return vp->state == SCHED_URGENT;
+	if (lp->gives_way)
+		return true;
 	if (vp->state == SCHED_URGENT)
 		return false;
 
@@ -224,11 +226,25 @@ struct sched_vp *sched_pick(struct sched_lp *lp, uint64_t now, uint64_t *deadlin
 		lp->current = next;
 		lp->slice_end = now;
 	}
+	lp->gives_way = false;
 	if (lp->current && now >= lp->slice_end)
 		lp->slice_end = now + fair_slice(lp->current, sched_load(lp));
 	lp->deadline = next_deadline(lp, now);
 	*deadline = lp->deadline;
 	return lp->current;
+}
+
+bool sched_give_way(struct sched_lp *lp, uint64_t now)
+{
+	const struct sched_vp *next = first_waiting(lp);
+	struct sched_vp *vp = lp->current;
+
+	if (!vp || !next || (vp->state == SCHED_URGENT && next->state != SCHED_URGENT))
+		return false;
+	sched_charge(lp, now);
+	fair_forgo(lp, vp);
+	lp->gives_way = true;
+	return true;
 }
 
 /* `vp` waits and comes after `current` as yet: the slice ends when that has changed by enough. */

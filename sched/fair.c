@@ -116,6 +116,17 @@ void fair_charge(struct sched_lp *lp, struct sched_vp *vp, uint64_t ran_ticks)
 	settle(lp);
 }
 
+void fair_forgo(struct sched_lp *lp, struct sched_vp *vp)
+{
+	int64_t owed = later_by(lp->average, vp->vtime);
+
+	if (owed <= 0)
+		return;
+	vp->vtime += (uint64_t)owed;
+	lp->rest += owed * vp->weight;
+	settle(lp);
+}
+
 void fair_set_weight(struct sched_lp *lp, struct sched_vp *vp, uint16_t weight)
 {
 	uint64_t reference = vp->home == lp ? lp->vtime : vp->left_vtime;

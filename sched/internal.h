@@ -50,6 +50,9 @@ void fair_leave(struct sched_lp *lp, struct sched_vp *vp);
 /* The VP, who has joined, ran. */
 void fair_charge(struct sched_lp *lp, struct sched_vp *vp, uint64_t ran_ticks);
 
+/* The VP, who has joined and is in no queue, is owed nothing from now on. */
+void fair_forgo(struct sched_lp *lp, struct sched_vp *vp);
+
 /* While the VP isn't joined: its weight changes, what it is owed or owes doesn't. */
 void fair_set_weight(struct sched_lp *lp, struct sched_vp *vp, uint16_t weight);
 

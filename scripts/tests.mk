@@ -311,9 +311,11 @@ bochs: $(SETUP)
 	@$(if $(BOCHS),,scripts/fetch-bochs.sh $(OUT)/bochs)
 
 #: make bench               speed and size figures: build/bench.tsv (CPU=intel: the Intel back end, in Bochs)
-bench: efi guests kernel $(if $(filter intel,$(CPU)),bochs)
+bench: efi guests kernel root-kernel vmm $(if $(filter intel,$(CPU)),bochs)
 	@$(if $(filter intel,$(CPU)),$(MAKE) --no-print-directory OUT=$(OUT)/marked CC='$(CC) -DTRIVET_MARK_VMCS' efi)
 	@$(SUITE_ENV) CPU='$(CPU)' MARKED_EFI=$(abspath $(OUT)/marked/trivet.efi) $(PYTHON) tests/bench/bench.py
+	@$(MAKE) --no-print-directory OUT=$(OUT)/counted CC='$(CC) -DTRIVET_COUNT' NASM='$(NASM) -DTRIVET_COUNT' efi
+	@$(SUITE_ENV) CPU='$(CPU)' COUNTED_EFI=$(abspath $(OUT)/counted/trivet.efi) $(PYTHON) tests/bench/bench_child.py
 	@$(if $(filter intel,$(CPU)),,$(SUITE_ENV) $(PYTHON) tests/bench/bench_vm.py)
 	@$(if $(filter intel,$(CPU)),,$(MAKE) --no-print-directory fuzz-bench)
 

@@ -42,10 +42,10 @@ uint64_t svm_next_rip(struct vp *vp, const struct vmcb *vmcb, unsigned int usual
  * The same where it is quick: an opcode of one to three bytes without prefixes in 64-bit code of the root, whose page tables can be walked in
  * place. False: decode.
  */
-static inline __attribute__((__always_inline__)) bool
-quick_next_rip(const struct vp *vp, const struct vmcb *vmcb, uint32_t opcode, uint64_t *rip)
+static inline __attribute__((__always_inline__)) bool quick_next_rip(const struct vp *vp,
+								     const struct vmcb *vmcb, uint32_t opcode,
+								     unsigned int length, uint64_t *rip)
 {
-	unsigned int length = insn_bytes_length(opcode);
 	uint64_t bytes;
 
 	if (svm.features & SVM_FEATURE_NRIPS) {
@@ -59,12 +59,13 @@ quick_next_rip(const struct vp *vp, const struct vmcb *vmcb, uint32_t opcode, ui
 	       likely((bytes & (BIT(8 * length) - 1)) == opcode);
 }
 
+/* Of an opcode of two bytes. */
 static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const struct vmcb *vmcb,
 						       uint32_t opcode)
 {
 	uint64_t rip;
 
-	return quick_next_rip(vp, vmcb, opcode, &rip) ? rip : decode_next_rip(vp, insn_bytes_length(opcode));
+	return quick_next_rip(vp, vmcb, opcode, 2, &rip) ? rip : decode_next_rip(vp, 2);
 }
 
 /* The leaves that aren't simply the machine's. */
@@ -89,7 +90,7 @@ static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, struct vmc
 	uint64_t rip;
 
 	if (unlikely(vp_cpuid_is_special(leaf)) || unlikely(vp->child != NULL) ||
-	    unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_CPUID, &rip))) {
+	    unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_CPUID, 2, &rip))) {
 		handle_cpuid_slow(vp, vmcb);
 		return;
 	}
@@ -251,7 +252,7 @@ static __attribute__((__noinline__)) void handle_hypercall(struct vp *vp, struct
 	uint64_t rip;
 
 	/* Before the call, which may write where the instruction is. */
-	if (unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_VMMCALL, &rip)))
+	if (unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_VMMCALL, 3, &rip)))
 		rip = decode_next_rip(vp, 3);
 	result = hypercall_dispatch(vp, hypercall_mode(vmcb));
 	if (likely(result == HYPERCALL_DONE))
@@ -347,8 +348,11 @@ static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 static void handle_hlt(struct vp *vp, struct vmcb *vmcb)
 {
 	struct svm_vp *own = svm_of(vp);
+	uint64_t rip;
 
-	svm_complete(vp, vmcb, next_rip(vp, vmcb, INSN_BYTES_HLT));
+	if (unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_HLT, 1, &rip)))
+		rip = decode_next_rip(vp, 1);
+	svm_complete(vp, vmcb, rip);
 	if (vmcb->event_injection & EVENT_VALID)
 		return; /* the single-step trap behind the HLT */
 	if (own->nmi_iret_seen)

@@ -16,11 +16,19 @@ struct vp;
 void count_idle_begin(void);
 void count_idle_end(void);
 
-/* Around the choice of who runs next. */
+/* Around the choice of who runs next, with all that is done for VPs on the way. */
 void count_choice_begin(void);
 void count_choice_end(bool is_switch);
 
-/* CPUID COUNT_LEAF of a guest: EAX exits, EBX ticks between exit and entry, ECX switches, EDX their ticks. False: it is another leaf. */
+/* Around the exchange of VPs alone. */
+void count_switch_begin(void);
+void count_switch_end(void);
+
+/*
+ * CPUID COUNT_LEAF of a guest. Subleaf 0: EAX exits, EBX ticks between exit and entry, ECX switches, EDX their ticks; subleaf 1: EAX ticks of
+ * choices that ended in a switch, and of the guest's partition EBX pages that it uses of its deposits, ECX pages of memory that it has been given.
+ * False: it is another leaf.
+ */
 bool count_cpuid(struct vp *vp);
 
 #else
@@ -40,6 +48,14 @@ static inline void count_choice_begin(void)
 static inline void count_choice_end(bool is_switch)
 {
 	(void)is_switch;
+}
+
+static inline void count_switch_begin(void)
+{
+}
+
+static inline void count_switch_end(void)
+{
 }
 
 static inline bool count_cpuid(struct vp *vp)

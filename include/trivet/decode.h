@@ -192,11 +192,6 @@ static inline uint64_t insn_load8(const uint8_t bytes[8])
 #define INSN_BYTES_VMMCALL 0xd9010fu
 #define INSN_BYTES_HLT 0xf4u
 
-static inline unsigned int insn_bytes_length(uint32_t opcode)
-{
-	return opcode > 0xffff ? 3 : opcode > 0xff ? 2 : 1;
-}
-
 /*
  * The hot path's shortcut: the instruction's length if it begins with exactly this opcode and no
  * prefix, else 0, and then insn_decode() must find out.

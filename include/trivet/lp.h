@@ -85,6 +85,7 @@ struct lp {
 	struct lp *_Atomic asked_by; /* an LP that has less to do asks for a VP: placement.c */
 	uint64_t ask_at_clock, random;
 	uint64_t slice_end_clock; /* when to choose again, UINT64_MAX: need not */
+	bool choose_again;	  /* what was chosen last is old, and nobody is loaded who could be told */
 	struct heap timers;	  /* of VPs that aren't loaded, by deadline in lp_clock() */
 	struct vp *dr_owner;	  /* whose DR0 to DR3 the processor has */
 	/* Tags of translations, for the back end: what was given out since they were all flushed. */

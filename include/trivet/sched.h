@@ -76,6 +76,7 @@ struct sched_lp {
 	uint64_t charged_at; /* up to here `current` has been charged */
 	uint64_t slice_end;
 	uint64_t deadline; /* when sched_pick is due */
+	bool gives_way;	   /* `current` does: sched_give_way */
 	/* Of the VPs that run or wait: the mean of their virtual times, weighted, is average + rest / load, 0 <= rest < load. */
 	uint64_t average;
 	int64_t rest;
@@ -114,6 +115,12 @@ void sched_block(struct sched_lp *lp, struct sched_vp *vp, uint64_t now);
  * run. *deadline: when to call it again at the latest, later than `now`; UINT64_MAX: no need to.
  */
 struct sched_vp *sched_pick(struct sched_lp *lp, uint64_t now, uint64_t *deadline);
+
+/*
+ * `current` makes room: it gives up what it is owed, and the next sched_pick chooses whoever comes next, whatever the order says; but nobody who has had his
+ * reserve before one who hasn't. true: there is somebody, call sched_pick now.
+ */
+bool sched_give_way(struct sched_lp *lp, uint64_t now);
 
 /* Charges `current` up to now, so that sched_run_ticks is exact. */
 void sched_charge(struct sched_lp *lp, uint64_t now);

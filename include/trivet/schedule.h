@@ -64,6 +64,9 @@ void schedule_start(struct vp *root_vp);
 /* On the VP's LP, which is this one: something has come for a VP that may not be loaded. */
 void vp_wake_here(struct vp *vp);
 
+/* The VP, which runs here, waits for something that others have to do: those that wait for this LP go first, after the exit handler. */
+void schedule_yield(struct vp *vp);
+
 /* The VP, which is loaded here, uses DR0 to DR3: from now on it has its own. */
 void schedule_use_debug_registers(struct vp *vp);
 

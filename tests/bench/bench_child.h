@@ -10,5 +10,8 @@
 #define BENCH_GSI 5
 #define BENCH_DOORBELL 0xd0000000 /* a store of 4 bytes rings it */
 #define BENCH_UNMAPPED 0xd1000000 /* nothing */
+#define BENCH_PAGES \
+	0xd2000000 /* BENCH_PAGE_COUNT regions of a page each: what is mapped at a first touch is one page */
+#define BENCH_PAGE_COUNT 16
 
 #endif

@@ -258,6 +258,7 @@ static void finish(void)
 		machine_of(current_lp)->in_hypervisor = true;
 		flush_idle_end(vp);
 		step_reset(vp);
+		CHECK(vp_unmap_overlays(vp, vp) || memory_was_short);
 		if (i == 0)
 			undo_deposits(vp);
 		take_flush(vp);

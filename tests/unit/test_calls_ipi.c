@@ -195,7 +195,15 @@ static void processors_without_an_apic_get_nothing(void **state)
 	vps[1]->apic.base = APIC_BASE_EN;
 }
 
-static void long_spin_wait_is_counted(void **state)
+static const struct vp *yielded;
+
+void schedule_yield(struct vp *vp)
+{
+	assert_null(yielded);
+	yielded = vp;
+}
+
+static void long_spin_wait_makes_room(void **state)
 {
 	uint64_t before = vps[SELF]->long_spin_waits;
 
@@ -203,6 +211,7 @@ static void long_spin_wait_is_counted(void **state)
 	begin(UINT64_MAX, 0); /* whatever it says: advice has no error */
 	assert_int_equal(hypercall_notify_long_spin_wait(&call), HV_STATUS_SUCCESS);
 	assert_int_equal(vps[SELF]->long_spin_waits, before + 1);
+	assert_ptr_equal(yielded, vps[SELF]);
 }
 
 static uint16_t by_apic_id(uint64_t partition_id, uint64_t vtl, uint16_t start, uint16_t count)
@@ -249,7 +258,7 @@ int main(void)
 		cmocka_unit_test(there_is_one_trust_level),
 		cmocka_unit_test(hazard_xsa_475_bad_sets_are_refused),
 		cmocka_unit_test(processors_without_an_apic_get_nothing),
-		cmocka_unit_test(long_spin_wait_is_counted),
+		cmocka_unit_test(long_spin_wait_makes_room),
 		cmocka_unit_test(vp_index_by_apic_id),
 	};
 

@@ -463,6 +463,73 @@ static void test_reserve_makes_no_debt(void **state)
 	assert_in_range(share(0, before, 100 * MS), 3500, 5500);
 }
 
+/* Who yields makes room though it comes first; what it was owed is gone, and it has its turn again. */
+static void test_give_way(void **state)
+{
+	(void)state;
+	assert_false(sched_give_way(&lp, now)); /* nobody */
+	add(0, 100);
+	pick();
+	assert_false(sched_give_way(&lp, now)); /* alone */
+	add(1, 100);
+	add(2, 100);
+	drive(S, 0);
+	for (uint32_t i = 0; i < 1000; i++) {
+		struct sched_vp *before = pick();
+		uint64_t ran = sched_run_ticks(before);
+
+		assert_true(sched_give_way(&lp, now));
+		assert_ptr_not_equal(pick(), before);
+		assert_int_equal(sched_run_ticks(before), ran);
+		now += 1000;
+	}
+	drive(3 * S, 0); /* all of them did: as if nobody had */
+	for (uint32_t i = 0; i < 3; i++)
+		assert_in_range(sched_run_ticks(&vps[i]), 4 * S / 3 - 40 * MS, 4 * S / 3 + 40 * MS);
+}
+
+/* However long one yields, it is owed nothing for it: then it has its share, not more. */
+static void test_give_way_is_for_good(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	for (uint32_t i = 0; i < 3; i++)
+		add(i, 100);
+	for (uint32_t i = 0; i < 10000; i++) {
+		if (pick() == &vps[0]) {
+			now += 10000;
+			assert_true(sched_give_way(&lp, now));
+			assert_ptr_not_equal(pick(), &vps[0]);
+		}
+		now = deadline;
+	}
+	before = sched_run_ticks(&vps[0]);
+	drive(200 * MS, 0);
+	assert_in_range(share(0, before, 200 * MS), 2500, 4200);
+}
+
+/* Nobody who still has a reserve to get makes room for those who don't; and others' yielding doesn't outlive its turn. */
+static void test_give_way_of_the_urgent(void **state)
+{
+	(void)state;
+	add(0, 100);
+	pick();
+	now += S;
+	add_with(1, 100, 0, SHARE(20));
+	assert_ptr_equal(pick(), &vps[1]);
+	assert_int_equal(vps[1].state, SCHED_URGENT);
+	assert_false(sched_give_way(&lp, now));
+	assert_ptr_equal(pick(), &vps[1]);
+	add_with(2, 100, 0, SHARE(20));
+	assert_true(sched_give_way(&lp, now));
+	assert_ptr_equal(pick(), &vps[2]);
+	assert_true(sched_give_way(&lp, now));
+	sched_block(&lp, &vps[2], now);
+	assert_ptr_equal(pick(), &vps[1]);
+	assert_false(lp.gives_way);
+}
+
 static void test_block_waiting(void **state)
 {
 	(void)state;
@@ -747,6 +814,9 @@ int main(void)
 		TEST(test_debt_is_kept),
 		TEST(test_debt_is_forgotten),
 		TEST(test_reserve_makes_no_debt),
+		TEST(test_give_way),
+		TEST(test_give_way_is_for_good),
+		TEST(test_give_way_of_the_urgent),
 		TEST(test_block_waiting),
 		TEST(test_block_throttled),
 		TEST(test_set_params_of_current),

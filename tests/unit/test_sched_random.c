@@ -261,12 +261,30 @@ static void do_set_params(struct model_vp *vp, uint32_t lp)
 		do_pick(lp);
 }
 
+/* What it was owed is gone, but for the part by which the mean follows. */
+static void do_give_way(uint32_t lp)
+{
+	struct sched_vp *vp = running[lp];
+	int64_t owed;
+
+	charge(lp);
+	sched_charge(&lps[lp], now);
+	owed = vp ? later_by(lps[lp].average, vp->vtime) : 0;
+	if (!sched_give_way(&lps[lp], now))
+		return;
+	if (owed > 0)
+		assert_true(later_by(lps[lp].average, vp->vtime) <=
+			    owed * vp->weight / (int64_t)sched_load(&lps[lp]) + 1);
+	check();
+	do_pick(lp);
+}
+
 static void step(void)
 {
 	struct model_vp *vp = &vps[random_below(VPS)];
 	uint32_t lp = vp->on < 0 ? (uint32_t)random_below(LPS) : (uint32_t)vp->on;
 
-	switch (random_below(16)) {
+	switch (random_below(17)) {
 	case 0:
 		do_set_params(vp, lp);
 		break;
@@ -277,6 +295,9 @@ static void step(void)
 	case 3:
 		charge(lp);
 		sched_charge(&lps[lp], now);
+		break;
+	case 16:
+		do_give_way(lp);
 		break;
 	case 4:
 	case 5:
