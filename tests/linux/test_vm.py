@@ -49,7 +49,7 @@ def good(host):
         guest.stop()
 
 
-def works_on(guest, rounds=2):
+def works_on(guest, rounds=1):
     """The guest makes progress, and nothing of it is wrong."""
     before = guest.count("^WORK")
     guest.wait_for(f"^WORK {before + rounds}")
@@ -169,7 +169,7 @@ def test_hostile_guest(host, good, deed, ends):
     if ends:
         for guest in bad:
             guest.wait_for(f"HOSTILE {deed} done [1-9]", 400)
-    works_on(good, 1)
+    works_on(good)
     for guest in bad:
         guest.stop("KILL")
     assert BARE or partitions(host) == 2
@@ -179,7 +179,7 @@ def test_guest_that_panics(host, good):
     with Guest(host, f"-k {SHARED} -x 'rdinit=/none root=/dev/none'") as guest:
         guest.expect(rb"Kernel panic - not syncing", BOOT_S)
         assert guest.expect_end()[1] == b"0"
-    works_on(good, 1)
+    works_on(good)
 
 
 def test_root_says_nothing(host):
@@ -190,7 +190,7 @@ def test_root_says_nothing(host):
 def test_power_off_with_guests(host, good):
     """The root goes down with guests running, one in user space and one that only spins."""
     NamedGuest(host, "last", "-m 64 -k /tmp/guest/hostile -x spin").wait_for("HOSTILE spin begins")
-    works_on(good, 1)
+    works_on(good)
     host.send("poweroff -f\n")
     assert host.wait_exit(240) == 0
     assert BARE or re.search("powers the machine off", host.log_text())
