@@ -22,6 +22,8 @@
 /* A root's MWAIT would keep its LP from children while it idles: it is to use HLT. */
 #define CPUID_1_ECX_MONITOR BIT(3)
 #define CPUID_1_ECX_HYPERVISOR BIT(31)
+/* Of a child's periodic timer: 200 us, as KVM has it. A guest that asks for less would do nothing but take its interrupts. */
+#define CHILD_PERIODS_PER_SECOND_MAX 5000u
 
 static void *take_page(const struct partition *partition)
 {
@@ -94,6 +96,7 @@ static int init_child(struct vp *vp)
 	config.x2apic = vp->partition->properties.creation_flags & HV_CREATE_PARTITION_X2APIC_CAPABLE;
 	config.tsc_deadline = true; /* it is all the model's */
 	config.page_read = false;
+	config.min_period_tsc = lp_tsc_hz() / CHILD_PERIODS_PER_SECOND_MAX;
 	/*
 	 * The parent's I/O APIC hears of an EOI only if the parent cares for the message about it, and QEMU doesn't. A guest that finds an
 	 * interrupt of a level-triggered pin in service as an edge-triggered one writes the I/O APIC's own EOI register (Linux:

@@ -72,7 +72,7 @@ FUZZ_CFLAGS := $(UNIT_CFLAGS) -O2 -DTRIVET_DEBUG -fsanitize=fuzzer-no-link
 # What of core/ is the hypervisor's interface, and what that stands on. fuzz_hypercall links all of it (but for what it includes); the
 # coverage that is reported is that of ABI_SOURCES.
 ABI_BENEATH := $(wildcard core/apic*.c sched/*.c) svm/npt.c vmx/ept.c $(patsubst %,core/%.c,decode emulate guest_access guest_walk \
-	lock lp_interrupts lp_tsc memory_types page_alloc placement root schedule schedule_timer second_stage second_stage_access vp vp_apic page_source page_use)
+	hold lock lp_interrupts lp_tsc memory_types page_alloc placement root schedule schedule_timer second_stage second_stage_access vp vp_apic page_source page_use)
 ABI_SOURCES := $(filter-out $(ABI_BENEATH),$(sort $(wildcard core/calls_*.c core/hv_*.c core/hypercall*.c core/synic*.c core/vp_*.c) \
 	$(patsubst %,core/%.c,abi_log children cpuid_features cpuid_overrides cpuid_policy deposit doorbell event_ring extended_state flush \
 	gpa_space guest_crash guest_memory guest_msrs intercept intercept_memory intercept_pages overlay partition port reference_time run_time \

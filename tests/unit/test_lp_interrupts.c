@@ -1,4 +1,4 @@
-/* unit: core/lp_interrupts.c core/schedule.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
+/* unit: core/lp_interrupts.c core/schedule.c core/hold.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * Physical interrupts: whose is a vector, and in which order the EOIs go out. The physical local APIC is a naive

@@ -1,4 +1,4 @@
-/* unit: core/schedule.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
+/* unit: core/schedule.c core/hold.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
 /* libs: pthread */
 /* SPDX-License-Identifier: MIT */
 /*
@@ -50,6 +50,9 @@ static void check_runs(struct lp *lp, struct vp *vp)
 	CHECK(lp->vp == vp && vp->lp == lp && atomic_load(&vp->loaded) && !atomic_load(&vp->holds));
 	CHECK(of_lp[lp->index].in_processor == vp && !machine_of(vp)->idle);
 	CHECK(vp->state == VP_RUNNING && !vp->halted);
+	/* Whoever waits has its turn, or what ends this one is set. */
+	CHECK(sched_load(&lp->sched) == vp->sched.weight || lp->slice_end_clock != NEVER ||
+	      vp->pending & VP_PENDING_SCHEDULE || atomic_load(&lp->wakes));
 	vp_clear_pending(vp, VP_PENDING_EVENT | VP_PENDING_NMI | VP_PENDING_FLUSH);
 	atomic_store(&machine_of(vp)->interrupt, false);
 }
@@ -840,6 +843,37 @@ static void nobody_busy_keeps_out_who_wakes(void **state)
 	assert_true(at > 5);
 }
 
+/* Two VPs: who wakes while it is taken out for the other one was not there when that was chosen, without an end of its slice. */
+static bool try_on_the_way_out(unsigned int at)
+{
+	bool was_injected;
+
+	setup(NULL);
+	assert_ptr_equal(run_child(), vps[2]);
+	target = vps[0];
+	interrupt(target);
+	assert_ptr_equal(run(lp_table[0]), target);
+	halt(target);
+	injected = released = false;
+	seams = 0;
+	inject_at = at;
+	run(lp_table[0]); /* check_runs() has the rest */
+	was_injected = injected;
+	teardown(NULL);
+	return was_injected;
+}
+
+static void who_wakes_on_the_way_out_has_its_turn(void **state)
+{
+	unsigned int at = 1;
+
+	(void)state;
+	inject = inject_interrupt;
+	while (try_on_the_way_out(at))
+		at++;
+	assert_true(at > 3);
+}
+
 static void no_release_is_lost_whenever_it_comes(void **state)
 {
 	(void)state;
@@ -878,6 +912,7 @@ int main(void)
 		TEST(debug_registers_are_of_who_uses_them),
 		cmocka_unit_test(no_wake_is_lost_whenever_it_comes),
 		cmocka_unit_test(nobody_busy_keeps_out_who_wakes),
+		cmocka_unit_test(who_wakes_on_the_way_out_has_its_turn),
 		cmocka_unit_test(no_release_is_lost_whenever_it_comes),
 	};
 

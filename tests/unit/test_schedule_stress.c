@@ -1,4 +1,4 @@
-/* unit: core/schedule.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
+/* unit: core/schedule.c core/hold.c core/schedule_timer.c core/placement.c sched/classic.c sched/fair.c sched/budget.c sched/place.c sched/heap.c */
 /* libs: pthread */
 /* SPDX-License-Identifier: MIT */
 /*
