@@ -50,6 +50,9 @@ static void check_runs(struct lp *lp, struct vp *vp)
 	CHECK(lp->vp == vp && vp->lp == lp && atomic_load(&vp->loaded) && !atomic_load(&vp->holds));
 	CHECK(of_lp[lp->index].in_processor == vp && !machine_of(vp)->idle);
 	CHECK(vp->state == VP_RUNNING && !vp->halted);
+	/* Whoever waits has its turn, or what ends this one is set. */
+	CHECK(sched_load(&lp->sched) == vp->sched.weight || lp->slice_end_clock != NEVER ||
+	      vp->pending & VP_PENDING_SCHEDULE || atomic_load(&lp->wakes));
 	vp_clear_pending(vp, VP_PENDING_EVENT | VP_PENDING_NMI | VP_PENDING_FLUSH);
 	atomic_store(&machine_of(vp)->interrupt, false);
 }
