@@ -42,12 +42,18 @@ int hv_msr_read_crash_control(struct vp *vp, uint32_t msr, uint64_t *value)
 	return 0;
 }
 
+/* The root's end is the machine's; a child's matters to its parent. */
+static enum log_level level_of(const struct vp *vp)
+{
+	return partition_is_root(vp->partition) ? LOG_ERROR : LOG_INFO;
+}
+
 static void end_line(struct line *line)
 {
 	if (!line->used)
 		return;
 	line->text[line->used] = 0;
-	log_vp_error(line->vp->partition->id, line->vp->index, "guest: %s", line->text);
+	log_vp_at(level_of(line->vp), line->vp->partition->id, line->vp->index, "guest: %s", line->text);
 	line->used = 0;
 }
 
@@ -97,10 +103,10 @@ int hv_msr_write_crash_control(struct vp *vp, uint32_t msr, uint64_t value)
 		return 0;
 	for (uint32_t i = 0; i < GUEST_CRASH_PARAMETERS; i++)
 		p[i] = atomic_load_explicit(&vp->partition->crash.parameters[i], memory_order_relaxed);
-	log_vp_error(vp->partition->id, vp->index,
-		     "the guest reports a crash: 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx",
-		     (unsigned long long)p[0], (unsigned long long)p[1], (unsigned long long)p[2],
-		     (unsigned long long)p[3], (unsigned long long)p[4]);
+	log_vp_at(level_of(vp), vp->partition->id, vp->index,
+		  "the guest reports a crash: 0x%llx 0x%llx 0x%llx 0x%llx 0x%llx", (unsigned long long)p[0],
+		  (unsigned long long)p[1], (unsigned long long)p[2], (unsigned long long)p[3],
+		  (unsigned long long)p[4]);
 	if (value & HV_CRASH_CTL_MESSAGE)
 		log_text(vp, p[3], p[4]);
 	return 0;

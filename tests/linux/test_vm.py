@@ -161,17 +161,21 @@ def test_two_guests_at_once(host, good):
                                        ("memory", True), ("execute", False)])
 def test_hostile_guest(host, good, deed, ends):
     """Two of them: as many as the root has processors"""
-    bad = [NamedGuest(host, f"bad{n}", f"-m 64 -k /tmp/guest/hostile -x {deed}") for n in (1, 2)]
-    for guest in bad:
-        guest.wait_for(f"HOSTILE {deed} begins")
-    host.check("true")
-    works_on(good)
-    if ends:
+    bad = []
+    try:
+        for n in (1, 2):
+            bad.append(NamedGuest(host, f"bad{n}", f"-m 64 -k /tmp/guest/hostile -x {deed}"))
         for guest in bad:
-            guest.wait_for(f"HOSTILE {deed} done [1-9]", 400)
-    works_on(good)
-    for guest in bad:
-        guest.stop("KILL")
+            guest.wait_for(f"HOSTILE {deed} begins")
+        host.check("true")
+        works_on(good)
+        if ends:
+            for guest in bad:
+                guest.wait_for(f"HOSTILE {deed} done [1-9]", 400)
+        works_on(good)
+    finally:
+        for guest in bad:
+            guest.stop("KILL")
     assert BARE or partitions(host) == 2
 
 
