@@ -196,7 +196,7 @@ def test_nothing_is_left_for_the_next(roots, vendor):
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_churn(roots, vendor):
     """Created, run and deleted, and killed at any moment, without a page lost (TRIVET_CHURN=10000: so often)"""
-    cycles, kills = (CHURN or 300, 30) if vendor == "amd" else (CHURN or 150, 10)
+    cycles, kills = (CHURN or 400, 30) if vendor == "amd" else (CHURN or 300, 10)
     check_program(roots.get(vendor), f"./mshv-churn -n {cycles} -k {kills}", 120 + cycles // 4, 5)
 
 
