@@ -160,6 +160,8 @@ def run_child(root, child):
 @pytest.mark.parametrize("vendor", VENDORS)
 @pytest.mark.parametrize("child", [pytest.param(child, id=child.id) for child in CHILDREN])
 def test_child(roots, vendor, child):
+    if vendor == "intel" and child.name == "shadow":
+        pytest.skip("Bochs with two processors lets a virtual interrupt into the shadow of STI (docs/hacking.md)")
     result = run_child(roots.get(vendor), child)
     assert result.skipped is None, result.report()
     check_tap(result, child.least)
