@@ -30,6 +30,8 @@ HOST_TIMING = re.compile(
     r"|^[ #\d]+$"  # the tail of the line that lists processors, when another message got in between
     r"|random: crng init done")
 
+# A root partition that waits by MWAIT would keep its processor from children
+PARTITION_FLAGS = {"monitor"}
 # CPUID flags that go away with SVM: the one thing that the root is not to see
 SVM_FLAGS = set("svm npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists "
                 "pausefilter pfthreshold avic vgif v_vmsave_vmload v_spec_ctrl vnmi x2avic "
