@@ -200,6 +200,7 @@ static void tell_time_changed(struct partition *partition)
 	}
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the atomic store writes it */
 static uint16_t set_cpu_share(struct partition *partition, uint64_t *property, uint64_t value, uint64_t least,
 			      uint64_t most)
 {

@@ -116,7 +116,7 @@ static uint16_t find_object(const struct hypercall *call, struct found *found)
 uint16_t hypercall_map_stats_page(struct hypercall *call)
 {
 	struct hv_output_map_stats_page *out = call->output;
-	struct found found;
+	struct found found = { 0 };
 	uint16_t status = find_object(call, &found);
 
 	return status ? status : statistics_map(call->vp, found.kind, found.object, &out->map_gpn);
@@ -124,7 +124,7 @@ uint16_t hypercall_map_stats_page(struct hypercall *call)
 
 uint16_t hypercall_unmap_stats_page(struct hypercall *call)
 {
-	struct found found;
+	struct found found = { 0 };
 	uint16_t status = find_object(call, &found);
 
 	return status ? status : statistics_unmap(call->vp, found.object);

@@ -137,21 +137,21 @@ static uint16_t transfer_by_page(struct transfer *transfer, bool set)
 	}
 }
 
-static uint16_t find_vp(const struct hypercall *call, struct vp **vp)
+static struct vp *find_vp(const struct hypercall *call, uint16_t *status)
 {
 	const struct hv_input_vp_state *in = call->input;
-	struct partition *partition;
-	uint16_t status;
+	struct partition *partition = partition_authority(call->vp, in->partition_id, 0, status);
+	struct vp *vp = NULL;
 
-	partition = partition_authority(call->vp, in->partition_id, 0, &status);
 	if (!partition)
-		return status;
+		return NULL;
 	if (partition == call->partition)
-		return HV_STATUS_ACCESS_DENIED;
-	if (in->input_vtl || in->reserved0[0] || in->reserved0[1] || in->reserved0[2] || in->reserved1)
-		return HV_STATUS_INVALID_PARAMETER;
-	*vp = partition_vp(partition, in->vp_index);
-	return *vp ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_VP_INDEX;
+		*status = HV_STATUS_ACCESS_DENIED;
+	else if (in->input_vtl || in->reserved0[0] || in->reserved0[1] || in->reserved0[2] || in->reserved1)
+		*status = HV_STATUS_INVALID_PARAMETER;
+	else if (!(vp = partition_vp(partition, in->vp_index)))
+		*status = HV_STATUS_INVALID_VP_INDEX;
+	return vp;
 }
 
 /* How much must come behind the input: a page of the caller's, or the data. */
@@ -168,8 +168,8 @@ static uint16_t check(const struct hypercall *call, bool set, struct transfer *t
 	uint16_t status;
 
 	*transfer = (struct transfer){ .caller = call->vp, .input = in };
-	status = find_vp(call, &transfer->vp);
-	if (status != HV_STATUS_SUCCESS)
+	transfer->vp = find_vp(call, &status);
+	if (!transfer->vp)
 		return status;
 	if (!(in->type & HV_VP_STATE_BY_PAGES) && in->type != HV_VP_STATE_SYNTHETIC_TIMERS)
 		return HV_STATUS_INVALID_PARAMETER;

@@ -328,7 +328,7 @@ static void take_general(struct vp *vp, const struct hv_vp_register_page *page)
 static void take_segments(struct vp *vp, const struct hv_vp_register_page *page)
 {
 	for (unsigned int i = 0; i < PAGE_SEGMENTS; i++) {
-		union hv_register_value value;
+		union hv_register_value value = { .reg128 = { 0, 0 } };
 
 		memcpy(&value.segment, &page->segment[i], sizeof(value.segment));
 		set_by_name(vp, HV_REGISTER_X64_ES + i, &value);

@@ -20,9 +20,10 @@ static uint64_t multiply_high(uint64_t a, uint64_t b)
 /* (high << 64) / divisor and what is left, for high < divisor. */
 static uint64_t divide(uint64_t high, uint64_t divisor, uint64_t *rest)
 {
-	uint64_t quotient;
+	uint64_t quotient, remainder;
 
-	__asm__("divq %4" : "=a"(quotient), "=d"(*rest) : "a"(0ull), "d"(high), "r"(divisor) : "cc");
+	__asm__("divq %4" : "=a"(quotient), "=d"(remainder) : "a"(0ull), "d"(high), "r"(divisor) : "cc");
+	*rest = remainder;
 	return quotient;
 }
 

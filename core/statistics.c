@@ -324,9 +324,9 @@ static void forget(struct statistics_object *object, struct vp *caller)
 		give_page_back(caller, page); /* if that fails, nothing of the child's is lost by it */
 }
 
-void statistics_forget_partition(struct partition *child, struct vp *caller)
+void statistics_forget_partition(struct partition *partition, struct vp *caller)
 {
-	forget(&child->statistics.object, caller);
+	forget(&partition->statistics.object, caller);
 }
 
 void statistics_forget_vp(struct vp *vp, struct vp *caller)

@@ -21,6 +21,7 @@ static uint64_t rip(const struct vp *vp)
 }
 
 /* The processor takes the MTRRs' types itself (APM2 15.25.8). */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type of struct backend's function */
 static unsigned int memory_type(uint64_t start, uint64_t *end)
 {
 	(void)start;

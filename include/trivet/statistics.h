@@ -59,7 +59,7 @@ struct partition_statistics {
 };
 
 /* Once at boot, after the root's VPs are there. */
-void statistics_init(struct partition *root);
+void statistics_init(struct partition *partition);
 
 /* A child's VP is there, and so it counts; until statistics_forget_vp(). */
 void statistics_add_vp(struct vp *vp);
@@ -95,12 +95,8 @@ uint16_t statistics_unmap(struct vp *caller, struct statistics_object *object);
  * The child or its VP is about to go: its page, if it was left mapped, goes back to the deposits of the parent, whose VP `caller` is. No LP reads the
  * object's counters any more when this returns. Nobody can map it any more when this is called; the rules of flush_space() hold.
  */
-void statistics_forget_partition(struct partition *child, struct vp *caller);
-void statistics_forget_vp(struct vp *vp, struct vp *caller);
-
-/* It is being deleted: its page, if it is mapped, goes back to `caller`'s partition. */
-void statistics_forget_vp(struct vp *vp, struct vp *caller);
 void statistics_forget_partition(struct partition *partition, struct vp *caller);
+void statistics_forget_vp(struct vp *vp, struct vp *caller);
 
 /* Fills one page with what is counted now. */
 struct hv_stats_page;
