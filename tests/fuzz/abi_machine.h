@@ -151,6 +151,26 @@ static void fake_lp_idle(struct lp *lp)
 	}
 }
 
+static void fake_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot)
+{
+	const union hv_register_value *r = state_of(vp)->registers;
+
+	CHECK(is_at_hand(vp));
+	*snapshot = (struct vp_snapshot){
+		.rip = r[VP_REGISTER_RIP].reg64,
+		.rflags = r[VP_REGISTER_RFLAGS].reg64,
+		.cr0 = r[VP_REGISTER_CR0].reg64,
+		.cr3 = r[VP_REGISTER_CR3].reg64,
+		.cr4 = r[VP_REGISTER_CR4].reg64,
+		.cr8 = r[VP_REGISTER_CR8].reg64,
+		.efer = state_of(vp)->efer,
+		.dr7 = r[VP_REGISTER_DR7].reg64,
+		.cpl = r[VP_REGISTER_SS].segment.attributes >> 5 & 3,
+	};
+	for (unsigned int i = 0; i < 6; i++)
+		snapshot->segment[i] = r[VP_REGISTER_ES + i].segment;
+}
+
 static void fake_get_context(struct vp *vp, struct vp_context *context)
 {
 	const struct kept_state *at = state_of(vp);
@@ -277,6 +297,7 @@ static struct backend fake_backend = {
 	.vp_reset = fake_vp_reset,
 	.vp_start = fake_vp_start,
 	.lp_idle = fake_lp_idle,
+	.get_snapshot = fake_get_snapshot,
 	.get_context = fake_get_context,
 	.set_context = fake_set_context,
 	.get_register = fake_get_register,
