@@ -264,6 +264,8 @@ static void check_storm_shadows(void)
 
 #define ONCE 0x58
 #define ONCE_ROUNDS 2000u
+/* An emulator whose threads have a host processor each does ten rounds a second only, 2000 in no time when they share one. */
+#define ONCE_SECONDS 10u
 
 static volatile uint32_t disturbing; /* 1: go on, 2: stop */
 static volatile uint32_t depth, nested;
@@ -300,6 +302,7 @@ static void record_once(struct trap_frame *f)
 static void check_once(void)
 {
 	uint32_t n, before = vector_count[0][ONCE];
+	uint64_t start;
 
 	if (cpu_count < 2) {
 		skip("each interrupt once while another processor disturbs", "one processor");
@@ -310,14 +313,16 @@ static void check_once(void)
 	ok(ap_start(1, low_memory, disturb) && wait_for(&disturbing, 1, 1000000),
 	   "another processor disturbs");
 	irq_on();
-	for (n = 0; n < ONCE_ROUNDS; n++) {
+	start = rdtsc();
+	for (n = 0; n < ONCE_ROUNDS && rdtsc() - start < ONCE_SECONDS * 1000 * tsc_khz;) {
 		apic_icr(0, ICR_SELF | ICR_ASSERT | ONCE);
-		if (!wait_for(&vector_count[0][ONCE], before + n + 1, 1000000) || nested)
+		n++;
+		if (!wait_for(&vector_count[0][ONCE], before + n, 1000000) || nested)
 			break;
 	}
 	irq_off();
 	disturbing = 2;
-	is(n, ONCE_ROUNDS, "%u interrupts, each once", ONCE_ROUNDS);
+	is(vector_count[0][ONCE] - before, n, "%u interrupts, each once", n);
 	is(nested, 0, "none within its own handler");
 	ok(ap_wait_done(1, 1000000), "the other processor ends");
 }
