@@ -118,6 +118,9 @@ void hv_cpuid_init(struct partition *partition)
 	for (size_t i = 0; i < ARRAY_SIZE(offers); i++)
 		if (offers[i].roles & ROOT)
 			add(partition, &offers[i]);
+	/* Where an EOI is an exit, a SINT is better off without; where it isn't, such a SINT would make all interrupts exits. */
+	if (!backend->reads_apic_page())
+		partition->hints &= ~HV_HINT_NO_AUTO_EOI;
 	hv_msr_offer(partition);
 	fill_leaves(partition);
 }

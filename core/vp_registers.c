@@ -68,9 +68,19 @@ struct row {
 	value_check is_valid; /* NULL: any 64 bits */
 };
 
+/* Read once: CPUID takes as long as all else here together, and in a virtual machine a hundred times that. */
+static unsigned int linear_bits(void)
+{
+	static _Atomic uint8_t bits;
+
+	if (unlikely(!bits))
+		bits = (uint8_t)(cpuid(CPUID_ADDRESS_BITS, 0).eax >> 8);
+	return bits;
+}
+
 static bool is_canonical(uint64_t address)
 {
-	unsigned int unused = 64 - (cpuid(CPUID_ADDRESS_BITS, 0).eax >> 8 & 0xff);
+	unsigned int unused = 64 - linear_bits();
 
 	return (uint64_t)((int64_t)(address << unused) >> unused) == address;
 }
@@ -313,8 +323,7 @@ static const struct row *find_row(uint32_t name, uint32_t *target, uint32_t *ind
 	const struct row *row = rows;
 
 	for (size_t left = ARRAY_SIZE(rows); left > 1; left -= left / 2)
-		if (row[left / 2].first <= name)
-			row += left / 2;
+		row = row[left / 2].first <= name ? row + left / 2 : row;
 	*index = name - row->first;
 	if (*index >= row->count)
 		return NULL;

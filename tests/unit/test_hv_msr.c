@@ -242,6 +242,11 @@ static void leaves(void **state)
 	leaf(0x40000004, r);
 	assert_int_equal(r[0], partition.hints);
 	assert_true(!(r[0] & BIT(12)) && !(r[0] & BIT(3)));
+	assert_int_equal(r[0] & HV_HINT_NO_AUTO_EOI, 0);
+	page_is_read = true;
+	hv_cpuid_init(&partition);
+	page_is_read = false;
+	assert_int_equal(partition.hints, r[0] | HV_HINT_NO_AUTO_EOI);
 	assert_int_equal(r[2], 45);
 	for (uint32_t number = 0x4000000d; number < 0x40000100; number++) {
 		leaf(number, r);
