@@ -87,7 +87,8 @@ static void to_sources(struct memory_source *out, const uint8_t *descriptors, si
 	}
 }
 
-int firmware_memory_map(struct memory_map *map, const struct hv_memory *hidden)
+/* Reads the firmware's map into `*out`, which the caller frees: pool_free(). 0, -EIO or -ENOMEM. */
+static int read_sources(struct memory_source **out, size_t *count)
 {
 	UINTN descriptor_size = 0, key;
 	size_t count_max = descriptor_count_max(&descriptor_size);
@@ -102,15 +103,47 @@ int firmware_memory_map(struct memory_map *map, const struct hv_memory *hidden)
 		if (count_max &&
 		    !EFI_ERROR(efi_boot->GetMemoryMap(&size, (EFI_MEMORY_DESCRIPTOR *)(void *)descriptors,
 						      &key, &descriptor_size, &version))) {
-			to_sources(sources, descriptors, size / descriptor_size, descriptor_size);
-			err = memory_map_build(map, sources, size / descriptor_size);
+			*count = size / descriptor_size;
+			to_sources(sources, descriptors, *count, descriptor_size);
+			err = 0;
 		}
 	}
+	pool_free(descriptors);
+	if (err)
+		pool_free(sources);
+	else
+		*out = sources;
+	return err;
+}
+
+uint64_t firmware_memory_ram_bytes(void)
+{
+	struct memory_source *sources;
+	uint64_t pages = 0;
+	size_t count;
+
+	if (read_sources(&sources, &count))
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		if (memory_kind_of_efi_type(sources[i].type) == BOOT_MEMORY_RAM)
+			pages += sources[i].pages;
+	pool_free(sources);
+	return pages * PAGE_SIZE;
+}
+
+int firmware_memory_map(struct memory_map *map, const struct hv_memory *hidden)
+{
+	struct memory_source *sources;
+	size_t count;
+	int err = read_sources(&sources, &count);
+
+	if (err)
+		return err;
+	err = memory_map_build(map, sources, count);
+	pool_free(sources);
 	if (!err)
 		err = memory_map_exclude(map, hidden->base, hidden->size);
 	if (!err && hidden->trampoline)
 		err = memory_map_exclude(map, hidden->trampoline, PAGE_SIZE);
-	pool_free(sources);
-	pool_free(descriptors);
 	return err;
 }

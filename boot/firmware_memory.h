@@ -26,6 +26,9 @@ struct hv_memory {
 int hv_memory_reserve(struct hv_memory *memory);
 void hv_memory_free(const struct hv_memory *memory);
 
+/* RAM that the firmware tells of; 0 when it tells nothing. */
+uint64_t firmware_memory_ram_bytes(void);
+
 /* Ranges that firmware_memory_map() may need, with a reserve for what is allocated in between. */
 size_t firmware_memory_capacity(void);
 

@@ -19,6 +19,10 @@
 
 #define HV_SIZE_DEFAULT (8ull << 20)
 #define HV_SIZE_PER_PROCESSOR (64ull << 10)
+/* Of a root that has children: two bytes for each page that it lends them or deposits (page_use.h). */
+#define HV_RAM_PER_BYTE 2048u
+/* Two page tables, ours and the root's, each with 8 bytes for 2 MiB. */
+#define HV_RAM_PER_TABLE_BYTE (SIZE_2M / 16)
 #define HV_FREE_MIN (1ull << 20) /* free pages without which the hypervisor can't even start */
 #define BOOT_TABLES 4		 /* pages: root, (PML4), PDPT, PD */
 
@@ -96,13 +100,22 @@ static int make_plan(struct plan *plan, uint32_t processors)
 	return 0;
 }
 
+static uint64_t size_for_ram(const struct boot_config *config)
+{
+	uint64_t ram = firmware_memory_ram_bytes();
+
+	return ram / HV_RAM_PER_TABLE_BYTE +
+	       (config->root_interface == BOOT_ROOT_HV ? ram / HV_RAM_PER_BYTE : 0);
+}
+
 static uint64_t wanted_size(const struct plan *plan, const struct boot_config *config, uint32_t processors)
 {
 	uint64_t least = ALIGN_UP(plan->used_max + HV_FREE_MIN, SIZE_2M);
 	uint64_t size = config->memory_size;
 
 	if (!size)
-		size = ALIGN_UP(HV_SIZE_DEFAULT + processors * HV_SIZE_PER_PROCESSOR + plan->used_max,
+		size = ALIGN_UP(HV_SIZE_DEFAULT + processors * HV_SIZE_PER_PROCESSOR + plan->used_max +
+					size_for_ram(config),
 				SIZE_2M);
 	if (size < least) {
 		say("Trivet: memory = %luM is too little, taking %luM.\n", size >> 20, least >> 20);
