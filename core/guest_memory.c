@@ -18,6 +18,7 @@
 #include <trivet/overlay.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
+#include <trivet/vp_child.h>
 
 /* ---- Children ---- */
 
@@ -44,6 +45,11 @@ static bool look_up(struct child_access *access, unsigned int perm)
 	return (mapping.perm & perm) == perm && !host_memory_is_ours(mapping.hpa, 1);
 }
 
+static inline bool is_loaded_here(const struct vp *vp)
+{
+	return vp->lp == this_lp() && atomic_load_explicit(&vp->loaded, memory_order_relaxed);
+}
+
 /*
  * On the LP where it is loaded a VP's translations hold, without a lock, until its next entry: whoever takes a page away waits for it (flush.h).
  * For others' eyes the lock is what keeps them. It also settles a miss: a table may just have been taken out (second_stage.h).
@@ -51,8 +57,7 @@ static bool look_up(struct child_access *access, unsigned int perm)
 static bool access_begin(struct child_access *access, const struct vp *vp, gpa_t gpa, unsigned int perm)
 {
 	*access = (struct child_access){ .partition = vp->partition, .gpa = gpa };
-	if (vp->lp == this_lp() && atomic_load_explicit(&vp->loaded, memory_order_relaxed) &&
-	    look_up(access, perm))
+	if (is_loaded_here(vp) && look_up(access, perm))
 		return true;
 	access->locked = true;
 	spin_lock(&access->partition->space_lock);
@@ -60,6 +65,37 @@ static bool access_begin(struct child_access *access, const struct vp *vp, gpa_t
 		return true;
 	spin_unlock(&access->partition->space_lock);
 	return false;
+}
+
+static bool fill_read_page(const struct vp *vp, gpa_t gpa, struct read_page *page)
+{
+	const struct second_stage *space = &vp->partition->space;
+	/* Read first: what is taken away while we look makes it the wrong one. */
+	uint64_t generation = __atomic_load_n(&space->generation, __ATOMIC_ACQUIRE);
+	struct ss_mapping mapping;
+
+	page->key = 0;
+	if (!space->root || !ss_lookup(space, gpa, &mapping) || !(mapping.perm & SS_READ) ||
+	    host_memory_is_ours(mapping.hpa, 1))
+		return false;
+	*page = (struct read_page){ .key = gpa.v | READ_PAGE_VALID,
+				    .hpa = mapping.hpa,
+				    .generation = generation };
+	return true;
+}
+
+/* For the VP that is loaded here, as in access_begin(). False: to be looked up, under the lock. */
+static bool find_read_page(const struct vp *vp, gpa_t gpa, hpa_t *hpa)
+{
+	struct read_page *page = &vp->child->read_pages[(gpa.v >> PAGE_SHIFT) % READ_PAGES];
+	uint64_t generation = __atomic_load_n(&vp->partition->space.generation, __ATOMIC_ACQUIRE);
+	gpa_t start = GPA(ALIGN_DOWN(gpa.v, PAGE_SIZE));
+
+	if ((page->key != (start.v | READ_PAGE_VALID) || page->generation != generation) &&
+	    !fill_read_page(vp, start, page))
+		return false;
+	*hpa = HPA(page->hpa.v + (gpa.v - start.v));
+	return true;
 }
 
 static void access_end(const struct child_access *access, bool wrote)
@@ -141,20 +177,31 @@ static inline bool load(uint64_t gpa, uint8_t *bytes, size_t size)
 }
 
 /* An entry of a table, 4 or 8 bytes aligned, in one load: another processor may be changing it. */
+static inline bool load_childs(hpa_t hpa, void *buf, size_t size)
+{
+	uint32_t word;
+
+	if (size != sizeof(word))
+		return load(hpa.v, buf, size);
+	if (!guest_read32_raw(hpa.v, &word))
+		return false;
+	__builtin_memcpy(buf, &word, sizeof(word));
+	return true;
+}
+
 static bool child_read(const struct vp *vp, gpa_t gpa, void *buf, size_t size)
 {
 	struct child_access access;
-	uint32_t word;
+	hpa_t hpa;
 	bool ok;
 
-	if (!in_page(gpa, size) || !access_begin(&access, vp, gpa, SS_READ))
+	if (!in_page(gpa, size))
 		return false;
-	if (size == sizeof(word)) {
-		ok = guest_read32_raw(access.hpa.v, &word);
-		memcpy(buf, &word, ok ? sizeof(word) : 0);
-	} else {
-		ok = load(access.hpa.v, buf, size);
-	}
+	if (is_loaded_here(vp) && find_read_page(vp, gpa, &hpa))
+		return load_childs(hpa, buf, size);
+	if (!access_begin(&access, vp, gpa, SS_READ))
+		return false;
+	ok = load_childs(access.hpa, buf, size);
 	access_end(&access, false);
 	return ok;
 }

@@ -30,6 +30,7 @@
 #include <trivet/page_use.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
+#include <trivet/vp_child.h>
 
 #include "../../svm/npt.h"
 #include "../../vmx/ept.h"
@@ -47,6 +48,7 @@ struct page_pool host_pool;
 static uint8_t *arena, *ram;
 static struct partition root, child;
 static struct vp caller, child_vp, *child_vps[1] = { &child_vp };
+static struct vp_child child_vp_own;
 static struct lp lps[2];
 static _Thread_local struct lp *current_lp;
 static uint8_t call_pages[2 * PAGE_SIZE] __attribute__((aligned(8)));
@@ -235,6 +237,8 @@ static void begin(bool ept, uint32_t deposits)
 	atomic_store(&child.state, PARTITION_ACTIVE);
 	caller = (struct vp){ .partition = &root, .lp = &lps[0] };
 	lps[0].call_pages = call_pages;
+	memset(&child_vp_own, 0, sizeof(child_vp_own));
+	child_vp.child = &child_vp_own;
 	child_vp.partition = &child;
 	child_vp.lp = &lps[1];
 	current_lp = &lps[0];

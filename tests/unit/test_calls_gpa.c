@@ -517,6 +517,51 @@ static void accesses_go_through_the_childs_tables(bool ept)
 	end();
 }
 
+static uint8_t byte_at(uint64_t gpa)
+{
+	uint8_t byte = 0;
+
+	return guest_phys_read(&child_vp, GPA(gpa), &byte, 1) ? byte : 0;
+}
+
+/* A VP's reads remember where they went; what the parent does next counts all the same. */
+static void reads_see_every_change(bool ept)
+{
+	begin(ept, 64);
+	assert_int_equal(overlay_init(&child, &child.hypercall_page, OVERLAY_HYPERCALL), 0);
+	memset(overlay_content(&child.hypercall_page), 0xcc, PAGE_SIZE);
+	for (unsigned int i = 0; i < 512; i++)
+		ram[i * PAGE_SIZE] = (uint8_t)(i % 251 + 1);
+	current_lp = &lps[1];
+	atomic_store(&child_vp.loaded, true);
+	assert_int_equal(map_from(0x10, RAM_FIRST + 8, 1, RW), HV_STATUS_SUCCESS);
+	assert_int_equal(byte_at(0x10000), 9);
+	assert_int_equal(byte_at(0x11000), 0);
+	assert_int_equal(map_from(0x11, RAM_FIRST + 7, 1, RW), HV_STATUS_SUCCESS); /* nothing was there */
+	assert_int_equal(byte_at(0x11000), 8);
+	assert_int_equal(byte_at(0x10000), 9);
+	assert_int_equal(map_from(0x10, RAM_FIRST + 9, 1, RW), HV_STATUS_SUCCESS);
+	assert_int_equal(byte_at(0x10000), 10);
+	assert_int_equal(lay(&child.hypercall_page, 0x10), 0);
+	assert_int_equal(byte_at(0x10000), 0xcc);
+	assert_int_equal(lay(&child.hypercall_page, 0x11), 0);
+	assert_int_equal(byte_at(0x10000), 10);
+	assert_int_equal(byte_at(0x11000), 0xcc);
+	assert_int_equal(unmap(0x10, 1, 0), HV_STATUS_SUCCESS);
+	assert_int_equal(byte_at(0x10000), 0);
+
+	/* A small page taken out of a large one. */
+	assert_int_equal(map_from(512, RAM_FIRST, 1, RW | HV_MAP_GPA_LARGE_PAGE), HV_STATUS_SUCCESS);
+	for (unsigned int i = 0; i < 512; i++)
+		assert_int_equal(byte_at((512 + i) * PAGE_SIZE), i % 251 + 1);
+	for (unsigned int i = 512 - READ_PAGES; i < 512; i++)
+		assert_int_equal(map_from(512 + i, RAM_FIRST + 3 * i % 512, 1, RW), HV_STATUS_SUCCESS);
+	for (unsigned int i = 512 - 2 * READ_PAGES; i < 512; i++)
+		assert_int_equal(byte_at((512 + i) * PAGE_SIZE),
+				 (i < 512 - READ_PAGES ? i : 3 * i % 512) % 251 + 1);
+	end();
+}
+
 /* ---- All of it at once ---- */
 
 static uint64_t seed;
@@ -673,6 +718,7 @@ static void a_page_is_never_both(bool ept)
 	X(the_end_comes_in_slices)                      \
 	X(access_states)                                \
 	X(accesses_go_through_the_childs_tables)        \
+	X(reads_see_every_change)                       \
 	X(random_changes_by_a_model)                    \
 	X(a_page_is_never_both)
 
