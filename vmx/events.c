@@ -8,6 +8,7 @@
 #include <trivet/assert.h>
 #include <trivet/exceptions.h>
 #include <trivet/flush.h>
+#include <trivet/live_registers.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
@@ -23,13 +24,10 @@ void vmx_complete_traced(struct vp *vp, uint64_t rflags)
 	vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
 	if ((rflags & RFLAGS_TF) && !(vmread(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF)) {
 		uint64_t pending = vmread(VMCS_GUEST_PENDING_DEBUG);
-		uint64_t dr6;
 
 		/* What a shadow held up comes with this trap. DR6.BLD is clear when it happened (SDM3 18.2.3). */
 		vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
-		__asm__ volatile("movq %%dr6, %0" : "=r"(dr6));
-		dr6 = (dr6 | DR6_BS | (pending & DR6_BREAKPOINTS)) & ~(pending & DR6_BLD);
-		__asm__ volatile("movq %0, %%dr6" ::"r"(dr6));
+		write_dr(6, (read_dr(6) | DR6_BS | (pending & DR6_BREAKPOINTS)) & ~(pending & DR6_BLD));
 		vmx_inject_exception(vp, VECTOR_DB, false, 0);
 	}
 }
@@ -127,11 +125,13 @@ void vmx_reset_events(struct vp *vp)
 	set_tpr_threshold(vp, 0);
 }
 
-/* An NMI waits for the shadow of STI to end: the interrupt window tells that everywhere (SDM3 26.2). */
+/*
+ * An NMI that is pending waits for the shadow of STI to end: the interrupt window tells that everywhere (SDM3 26.2). An event that goes in
+ * ends the shadow (SDM3 27.7.1), and its handler may have interrupts off for long.
+ */
 static bool sti_holds_nmi(struct vp *vp)
 {
-	return (atomic_load_explicit(&vp->pending, memory_order_relaxed) & VP_PENDING_NMI) &&
-	       (vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_STI);
+	return !(vmx_of(vp)->event & EVENT_VALID) && (vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_STI);
 }
 
 static void deliver_nmi(struct vp *vp)
