@@ -39,7 +39,6 @@
 
 /* APM2 8.2: vectors that are an exception on every processor, but for NMI. */
 #define EXCEPTION_VECTORS 0xf7dfbu
-#define VECTOR_CP 21u
 
 static struct cpuid_regs leaf_7(void)
 {

@@ -17,10 +17,11 @@
 #define VECTOR_PF 14
 #define VECTOR_AC 17
 #define VECTOR_MC 18
+#define VECTOR_CP 21
 
 static inline bool exception_is_contributory(uint8_t vector)
 {
-	return vector == VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP);
+	return vector == VECTOR_DE || (vector >= VECTOR_TS && vector <= VECTOR_GP) || vector == VECTOR_CP;
 }
 
 /* An exception while another is delivered: do the two make a double fault? (APM2 table 8-5, SDM3 table 6-5) */

@@ -185,15 +185,20 @@ static int setup(void **state)
 	scheduled = vp;
 	return 0;
 }
+
 /* ---- The processor ---- */
+
+static bool pushes_error(uint32_t vector)
+{
+	return vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == VECTOR_AC ||
+	       vector == VECTOR_CP;
+}
 
 /* The rules for what an entry injects (SDM3 27.2.1.3, 27.3.1.4, 27.3.1.5). */
 static void check_entry(uint32_t event)
 {
 	uint64_t blocking = vmcs[VMCS_GUEST_INTERRUPTIBILITY];
 	uint32_t vector = event & EVENT_VECTOR_MASK;
-	bool pushes_error =
-		vector == VECTOR_DF || (vector >= VECTOR_TS && vector <= VECTOR_PF) || vector == VECTOR_AC;
 
 	assert_false(event & 0x7ffff000);
 	switch (event & EVENT_TYPE_MASK) {
@@ -209,7 +214,8 @@ static void check_entry(uint32_t event)
 		break;
 	default:
 		assert_int_equal(event & EVENT_TYPE_MASK, EVENT_TYPE_EXCEPTION);
-		assert_int_equal(!!(event & WITH_ERROR), pushes_error && (vmcs[VMCS_GUEST_CR0] & CR0_PE));
+		assert_int_equal(!!(event & WITH_ERROR),
+				 pushes_error(vector) && (vmcs[VMCS_GUEST_CR0] & CR0_PE));
 	}
 }
 
