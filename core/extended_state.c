@@ -59,67 +59,36 @@ void extended_state_reset(struct vp *vp)
 	vp->xcr0 = XCR0_X87;
 }
 
-#ifndef TRIVET_HOST_TEST
-
 static inline uint64_t mask_of(const struct vp *vp)
 {
 	return vp->child ? state.child_mask : state.mask;
 }
 
-static inline void set_xcr0(uint64_t value)
-{
-	__asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
-}
-
-static inline uint64_t get_xcr0(void)
-{
-	uint32_t low, high;
-
-	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-	return low | (uint64_t)high << 32;
-}
-
 __attribute__((__noinline__)) void extended_state_save(struct vp *vp)
 {
 	if (!state.mask) {
-		__asm__ volatile("fxsave64 (%0)" ::"r"(vp->fpu) : "memory");
+		save_fx(vp->fpu);
 		return;
 	}
 	vp->xcr0 = get_xcr0();
 	if (vp->xcr0 != state.mask)
 		set_xcr0(state.mask);
-	__asm__ volatile("xsave64 (%0)" ::"r"(vp->fpu), "a"((uint32_t)mask_of(vp)),
-			 "d"((uint32_t)(mask_of(vp) >> 32))
-			 : "memory");
-}
-
-/*
- * Some AMD processors load x87's last pointers only with an exception pending: otherwise those of the VP before would be there to read.
- * A load of anything sets them to something of ours.
- */
-static inline void forget_pointers(void)
-{
-	static const int32_t nothing;
-
-	__asm__ volatile("fnclex\n\temms\n\tfildl %0" ::"m"(nothing));
+	save_extended(vp->fpu, mask_of(vp));
 }
 
 __attribute__((__noinline__)) void extended_state_load(struct vp *vp)
 {
+	/* Otherwise those of the VP before would be there to read. */
 	if (unlikely(state.leaks_pointers))
-		forget_pointers();
+		forget_x87_pointers();
 	if (!state.mask) {
-		__asm__ volatile("fxrstor64 (%0)" ::"r"(vp->fpu) : "memory");
+		load_fx(vp->fpu);
 		return;
 	}
-	__asm__ volatile("xrstor64 (%0)" ::"r"(vp->fpu), "a"((uint32_t)mask_of(vp)),
-			 "d"((uint32_t)(mask_of(vp) >> 32))
-			 : "memory");
+	load_extended(vp->fpu, mask_of(vp));
 	if (vp->xcr0 != state.mask)
 		set_xcr0(vp->xcr0);
 }
-
-#endif
 
 void debug_registers_save(struct vp *vp)
 {

@@ -37,6 +37,11 @@ void write_dr(unsigned int index, uint64_t value);
 bool read_xcr0(uint64_t *value);
 bool write_xcr0(uint64_t value);
 void save_fx(struct fx_area *area);
+uint64_t get_xcr0(void);
+void set_xcr0(uint64_t value);
+void save_extended(struct fx_area *area, uint64_t mask);
+void load_extended(const struct fx_area *area, uint64_t mask);
+void forget_x87_pointers(void);
 
 #else
 
@@ -138,6 +143,44 @@ static inline bool write_xcr0(uint64_t value)
 static inline void save_fx(struct fx_area *area)
 {
 	__asm__ volatile("fxsave64 %0" : "=m"(*area));
+}
+
+/* XCR0 when VPs are switched: there is one, it can be reached, and it takes the value. */
+static inline uint64_t get_xcr0(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return low | (uint64_t)high << 32;
+}
+
+static inline void set_xcr0(uint64_t value)
+{
+	__asm__ volatile("xsetbv" ::"c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
+}
+
+/* The components of `mask` into an XSAVE area in its standard form, and out of it. XCR0 has their bits. */
+static inline void save_extended(struct fx_area *area, uint64_t mask)
+{
+	__asm__ volatile("xsave64 (%0)" ::"r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
+			 : "memory");
+}
+
+static inline void load_extended(const struct fx_area *area, uint64_t mask)
+{
+	__asm__ volatile("xrstor64 (%0)" ::"r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
+			 : "memory");
+}
+
+/*
+ * Some AMD processors load x87's last pointers only with an exception pending. A load of anything sets them to something of ours; all
+ * else of x87 is lost.
+ */
+static inline void forget_x87_pointers(void)
+{
+	static const int32_t nothing;
+
+	__asm__ volatile("fnclex\n\temms\n\tfildl %0" ::"m"(nothing));
 }
 
 #endif

@@ -81,7 +81,7 @@ static void fake_vp_unload(struct vp *vp)
 static void fake_vp_load(struct vp *vp)
 {
 	CHECK(vp->lp == current_lp && !machine_of(current_lp)->in_processor);
-	CHECK(machine_of(current_lp)->in_fpu == vp && vp != borrowed);
+	CHECK(machine_of(current_lp)->in_fpu == vp->fpu && vp != borrowed);
 	machine_of(current_lp)->in_processor = vp;
 }
 
@@ -377,7 +377,9 @@ static void bring_in(struct lp *lp)
 	CHECK(apic_init(&lp->root_vp->apic, &config, lp->root_vp->apic_page) == 0);
 	schedule_init(lp);
 	schedule_start(lp->root_vp);
-	machine_of(lp)->in_processor = machine_of(lp)->in_fpu = lp->root_vp;
+	machine_of(lp)->in_processor = lp->root_vp;
+	machine_of(lp)->in_fpu = lp->root_vp->fpu;
+	machine_of(lp)->xcr0 = XCR0_OF_MACHINE;
 	lp_tsc_start(lp);
 	lp_timer_update(lp);
 	lp_run_time_start(lp);
@@ -462,7 +464,7 @@ static void machine_start(const struct machine_options *wanted)
 	borrowed = NULL;
 	sched_init(TSC_HZ);
 	memset(dr, 0, sizeof(dr));
-	xcr0 = 7;
+	extended_state_init();
 	fx = (struct fx_area){ .fcw = 0x37f, .mxcsr = 0x1f80, .mxcsr_mask = 0xffff };
 	reset_memory();
 	reset_lps();

@@ -17,6 +17,7 @@
 #include <trivet/assert.h>
 #include <trivet/backend.h>
 #include <trivet/guest_read.h>
+#include <trivet/extended_state.h>
 #include <trivet/host_memory.h>
 #include <trivet/hypercall.h>
 #include <trivet/io.h>
@@ -42,6 +43,7 @@
 #define TABLES_PAGE 1u /* the guest's page tables: four pages */
 #define PHYS_BITS 40u
 #define TSC_HZ 1000000000ull
+#define XCR0_OF_MACHINE 7ull /* x87, SSE, AVX */
 
 struct machine_options {
 	uint8_t lps;
@@ -68,7 +70,9 @@ struct machine_lp {
 	uint64_t tlb_generation; /* of the second stage: nothing older is in its TLB */
 	uint64_t msrs[8];	 /* MTRRs */
 	struct kept_state root_state;
-	const struct vp *in_processor, *in_fpu; /* NULL: nobody's state is there */
+	const struct vp *in_processor; /* NULL: nobody's state is there */
+	const struct fx_area *in_fpu;  /* the same; the VP's, to which it goes back */
+	uint64_t xcr0;
 };
 
 static struct machine_lp machine[MACHINE_LPS];
@@ -79,7 +83,7 @@ static uint64_t now_tsc;
 static uint8_t block[BLOCK_PAGES * PAGE_SIZE] __attribute__((aligned(SIZE_2M)));
 static uint8_t window[WINDOW_PAGES * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 static bool window_dirty[WINDOW_PAGES];
-static uint64_t dr[4], xcr0;
+static uint64_t dr[4];
 static struct fx_area fx;
 static unsigned int idle_rounds;
 static unsigned int memory_type_of_machine;

@@ -62,7 +62,7 @@ struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 	case 7:
 		return (struct cpuid_regs){ 0, options.tsc_adjust ? 2 : 0, 0, 0 };
 	case 0xd:
-		return (struct cpuid_regs){ 7, 0, 0x340, 0 };
+		return (struct cpuid_regs){ XCR0_OF_MACHINE, 0, 0x340, 0 };
 	case 0x80000008:
 		return (struct cpuid_regs){ PHYS_BITS | 48 << 8, 0, 0, 0 };
 	default:
@@ -105,16 +105,36 @@ bool safe_wrmsr(uint32_t msr, uint64_t value)
 
 /* ---- What neither vendor switches ---- */
 
-void extended_state_save(struct vp *vp)
+uint64_t get_xcr0(void)
 {
-	CHECK(machine_of(current_lp)->in_fpu == vp && !machine_of(current_lp)->in_processor);
+	return machine_of(current_lp)->xcr0;
+}
+
+void set_xcr0(uint64_t value)
+{
+	CHECK(write_xcr0(value));
+}
+
+void save_extended(struct fx_area *area, uint64_t mask)
+{
+	CHECK(mask == XCR0_OF_MACHINE && get_xcr0() == mask);
+	CHECK(machine_of(current_lp)->in_fpu == area && !machine_of(current_lp)->in_processor);
 	machine_of(current_lp)->in_fpu = NULL;
 }
 
-void extended_state_load(struct vp *vp)
+/* Or this faults: what XRSTOR looks at (SDM1 13.8.1), and a parent writes. */
+void load_extended(const struct fx_area *area, uint64_t mask)
 {
+	const uint64_t *header = (const uint64_t *)(area + 1);
+
+	CHECK(!(header[0] & ~mask) && !header[1] && !header[2] && !(area->mxcsr & ~0xffffu));
+	CHECK(mask == XCR0_OF_MACHINE && get_xcr0() == mask);
 	CHECK(!machine_of(current_lp)->in_fpu);
-	machine_of(current_lp)->in_fpu = vp;
+	machine_of(current_lp)->in_fpu = area;
+}
+
+void forget_x87_pointers(void)
+{
 }
 
 void vp_shutdown(struct vp *vp)
@@ -137,15 +157,15 @@ void write_dr(unsigned int index, uint64_t value)
 
 bool read_xcr0(uint64_t *value)
 {
-	*value = xcr0;
+	*value = get_xcr0();
 	return true;
 }
 
 bool write_xcr0(uint64_t value)
 {
-	if (!(value & 1) || value >> 3)
+	if (!(value & 1) || value & ~XCR0_OF_MACHINE)
 		return false;
-	xcr0 = value;
+	machine_of(current_lp)->xcr0 = value;
 	return true;
 }
 
