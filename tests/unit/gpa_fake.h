@@ -6,14 +6,10 @@
 #ifndef TESTS_UNIT_GPA_FAKE_H
 #define TESTS_UNIT_GPA_FAKE_H
 
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "memory_fake.h"
+#include "window_fake.h"
 
-#include <cmocka.h>
+#include <stdio.h>
 
 #include <hv/memory.h>
 #include <hv/partition.h>
@@ -23,10 +19,7 @@
 #include <trivet/flush.h>
 #include <trivet/gpa_space.h>
 #include <trivet/guest_access.h>
-#include <trivet/guest_read.h>
-#include <trivet/host_memory.h>
 #include <trivet/hypercall.h>
-#include <trivet/log.h>
 #include <trivet/page_use.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
@@ -35,17 +28,11 @@
 #include "../../svm/npt.h"
 #include "../../vmx/ept.h"
 
-#define ARENA_PAGES 1024u
-#define ARENA_HPA 0x180000000ull
-#define RAM_FIRST 4096ull /* a number that a large page can have */
-#define RAM_PAGES 4096u
 #define DEVICE_PAGE 0xd0000ull
 #define NEW_DEVICE_PAGE 0x900000ull /* that the root hasn't touched */
 #define DEPOSIT_FIRST (RAM_FIRST + 3072)
 #define GPA_BITS 40u
 
-struct page_pool host_pool;
-static uint8_t *arena, *ram;
 static struct partition root, child;
 static struct vp caller, child_vp, *child_vps[1] = { &child_vp };
 static struct vp_child child_vp_own;
@@ -54,28 +41,6 @@ static _Thread_local struct lp *current_lp;
 static uint8_t call_pages[2 * PAGE_SIZE] __attribute__((aligned(8)));
 static unsigned int flushes;
 static void (*on_flush)(void);
-
-hpa_t hv_virt_to_phys(const void *p)
-{
-	const uint8_t *at = p;
-
-	if (at >= ram && at < ram + RAM_PAGES * PAGE_SIZE)
-		return HPA((RAM_FIRST << PAGE_SHIFT) + (uint64_t)(at - ram));
-	return HPA(ARENA_HPA + (uint64_t)(at - arena));
-}
-
-void *hv_phys_to_virt(hpa_t hpa)
-{
-	if (hpa.v >= ARENA_HPA)
-		return arena + (hpa.v - ARENA_HPA);
-	assert_in_range(hpa.v >> PAGE_SHIFT, RAM_FIRST, RAM_FIRST + RAM_PAGES - 1);
-	return ram + (hpa.v - (RAM_FIRST << PAGE_SHIFT));
-}
-
-uint64_t host_memory_end(void)
-{
-	return (RAM_FIRST + RAM_PAGES) << PAGE_SHIFT;
-}
 
 bool host_memory_is_ram(hpa_t hpa, uint64_t size)
 {
@@ -98,44 +63,6 @@ bool host_memory_clip_to_devices(hpa_t hpa, uint64_t *start, uint64_t *end)
 static uint8_t *in_window(uint64_t hpa, size_t size)
 {
 	return host_memory_is_ram(HPA(hpa), size) ? ram + (hpa - (RAM_FIRST << PAGE_SHIFT)) : NULL;
-}
-
-#define WINDOW(type, bits)                                                    \
-	bool guest_read##bits##_raw(uint64_t gpa, type *out)                  \
-	{                                                                     \
-		if (!in_window(gpa, sizeof(*out)))                            \
-			return false;                                         \
-		memcpy(out, in_window(gpa, sizeof(*out)), sizeof(*out));      \
-		return true;                                                  \
-	}                                                                     \
-	bool guest_write##bits##_raw(uint64_t gpa, type value);               \
-	bool guest_write##bits##_raw(uint64_t gpa, type value)                \
-	{                                                                     \
-		if (!in_window(gpa, sizeof(value)))                           \
-			return false;                                         \
-		memcpy(in_window(gpa, sizeof(value)), &value, sizeof(value)); \
-		return true;                                                  \
-	}
-WINDOW(uint64_t, 64)
-WINDOW(uint32_t, 32)
-WINDOW(uint8_t, 8)
-
-int guest_exchange64_raw(uint64_t gpa, uint64_t old, uint64_t value)
-{
-	uint64_t now;
-
-	if (!guest_read64_raw(gpa, &now))
-		return -EIO;
-	return now == old && guest_write64_raw(gpa, value) ? 0 : -EAGAIN;
-}
-
-int guest_exchange32_raw(uint64_t gpa, uint32_t old, uint32_t value)
-{
-	uint32_t now;
-
-	if (!guest_read32_raw(gpa, &now))
-		return -EIO;
-	return now == old && guest_write32_raw(gpa, value) ? 0 : -EAGAIN;
 }
 
 struct lp *this_lp(void)
@@ -164,25 +91,10 @@ struct partition *partition_authority(struct vp *by, uint64_t id, uint64_t privi
 	return id == 1 ? &root : id == 2 ? &child : NULL;
 }
 
-enum log_level log_threshold;
-
-void log_write(enum log_level level, const char *format, ...)
-{
-	(void)level;
-	(void)format;
-}
-
 bool log_ratelimit_allow(struct log_ratelimit *bucket)
 {
 	(void)bucket;
 	return true;
-}
-
-static unsigned int one_type(uint64_t start, uint64_t *end)
-{
-	(void)start;
-	(void)end;
-	return 0;
 }
 
 static uint64_t ss_flags_of_machine;
@@ -217,10 +129,7 @@ static void begin(bool ept, uint32_t deposits)
 {
 	fake.ss_format = ept ? &ss_format_ept : &ss_format_npt;
 	ss_flags_of_machine = SS_1G_PAGES | SS_ACCESS_BITS;
-	arena = aligned_alloc(SIZE_2M, ARENA_PAGES * PAGE_SIZE);
-	ram = malloc(RAM_PAGES * PAGE_SIZE);
-	memset(ram, 0x5a, RAM_PAGES * PAGE_SIZE);
-	assert_int_equal(page_pool_init(&host_pool, arena, ARENA_PAGES), 0);
+	memory_begin();
 	memset(&root, 0, sizeof(root));
 	memset(&child, 0, sizeof(child));
 	memset(&child_vp, 0, sizeof(child_vp));
@@ -276,9 +185,7 @@ static void end(void)
 		assert_false(page_use_is_deposited(page));
 		assert_true(ss_lookup(&root.space, GPA(page << PAGE_SHIFT), NULL));
 	}
-	page_pool_check(&host_pool);
-	free(arena);
-	free(ram);
+	memory_end();
 }
 
 /* ---- Calls, made as the dispatcher makes them: in passes ---- */

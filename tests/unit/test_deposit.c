@@ -4,61 +4,24 @@
  * Deposits and withdrawals: what leaves the depositor's space and what comes back, each page once; every refusal leaves all as
  * it was; no page of the hypervisor's own leaks over thousands of rounds.
  */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+#include "memory_fake.h"
 
 #include <hv/status.h>
 #include <trivet/backend.h>
 #include <trivet/deposit.h>
-#include <trivet/host_memory.h>
-#include <trivet/log.h>
 #include <trivet/page_use.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
 
 #include "../../svm/npt.h"
 
-#define ARENA_PAGES 2048u
-#define ARENA_HPA 0x180000000ull
-#define RAM_PAGES 2048u /* 8 MiB of RAM from 16 MiB on */
-#define RAM_FIRST 4096u
 #define FIRMWARE_PAGE (RAM_FIRST + 100) /* a table of the firmware's in its midst */
 
-struct page_pool host_pool;
-static uint8_t *arena, *ram;
 static struct partition partition;
 static struct partition child;
 static struct vp caller;
 static unsigned int flushes;
 static uint64_t seen_before_flush; /* how many pages of the pool the flush found entered */
-
-hpa_t hv_virt_to_phys(const void *p)
-{
-	const uint8_t *at = p;
-
-	if (at >= ram && at < ram + RAM_PAGES * PAGE_SIZE)
-		return HPA((RAM_FIRST << PAGE_SHIFT) + (uint64_t)(at - ram));
-	return HPA(ARENA_HPA + (uint64_t)(at - arena));
-}
-
-void *hv_phys_to_virt(hpa_t hpa)
-{
-	if (hpa.v >= ARENA_HPA)
-		return arena + (hpa.v - ARENA_HPA);
-	assert_in_range(hpa.v >> PAGE_SHIFT, RAM_FIRST, RAM_FIRST + RAM_PAGES - 1);
-	return ram + (hpa.v - (RAM_FIRST << PAGE_SHIFT));
-}
-
-uint64_t host_memory_end(void)
-{
-	return (RAM_FIRST + RAM_PAGES) << PAGE_SHIFT;
-}
 
 bool host_memory_is_ram(hpa_t hpa, uint64_t size)
 {
@@ -78,31 +41,13 @@ void flush_and_reclaim(struct partition *of, struct vp *self)
 	ss_reclaim(&of->space);
 }
 
-enum log_level log_threshold;
-
-void log_write(enum log_level level, const char *format, ...)
-{
-	(void)level;
-	(void)format;
-}
-
-static unsigned int no_type(uint64_t start, uint64_t *end)
-{
-	(void)start;
-	(void)end;
-	return 0;
-}
-
-static const struct backend fake = { .memory_type = no_type };
+static const struct backend fake = { .memory_type = one_type };
 const struct backend *backend = &fake;
 
 static int setup(void **state)
 {
 	(void)state;
-	arena = aligned_alloc(SIZE_2M, ARENA_PAGES * PAGE_SIZE);
-	ram = malloc(RAM_PAGES * PAGE_SIZE);
-	memset(ram, 0x5a, RAM_PAGES * PAGE_SIZE);
-	assert_int_equal(page_pool_init(&host_pool, arena, ARENA_PAGES), 0);
+	memory_begin();
 	partition = (struct partition){ .id = 1 };
 	child = (struct partition){ .id = 2 };
 	caller = (struct vp){ .partition = &partition };
@@ -118,9 +63,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	page_pool_check(&host_pool);
-	free(arena);
-	free(ram);
+	memory_end();
 	return 0;
 }
 

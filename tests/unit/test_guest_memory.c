@@ -4,17 +4,16 @@
  * Guest physical memory for the hypervisor: a window that is an array, an overlay over it or beside it, and what was deposited, which the
  * window still shows and nobody may reach through it.
  */
-#include <errno.h>
+#include "window_fake.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
 #include <trivet/deposit.h>
 #include <trivet/guest_access.h>
-#include <trivet/guest_read.h>
 #include <trivet/host_memory.h>
 #include <trivet/overlay.h>
 #include <trivet/partition.h>
@@ -31,47 +30,9 @@ static bool overlay_is_read_only;
 static struct partition partition;
 static struct vp vp;
 
-static bool in_window(uint64_t gpa, size_t size)
+static uint8_t *in_window(uint64_t gpa, size_t size)
 {
-	return gpa + size <= sizeof(memory);
-}
-
-#define WINDOW(type, bits)                                      \
-	bool guest_read##bits##_raw(uint64_t gpa, type *out)    \
-	{                                                       \
-		if (!in_window(gpa, sizeof(*out)))              \
-			return false;                           \
-		memcpy(out, memory + gpa, sizeof(*out));        \
-		return true;                                    \
-	}                                                       \
-	bool guest_write##bits##_raw(uint64_t gpa, type value); \
-	bool guest_write##bits##_raw(uint64_t gpa, type value)  \
-	{                                                       \
-		if (!in_window(gpa, sizeof(value)))             \
-			return false;                           \
-		memcpy(memory + gpa, &value, sizeof(value));    \
-		return true;                                    \
-	}
-WINDOW(uint64_t, 64)
-WINDOW(uint32_t, 32)
-WINDOW(uint8_t, 8)
-
-int guest_exchange64_raw(uint64_t gpa, uint64_t old, uint64_t value)
-{
-	uint64_t now;
-
-	if (!guest_read64_raw(gpa, &now))
-		return -EIO;
-	return now == old && guest_write64_raw(gpa, value) ? 0 : -EAGAIN;
-}
-
-int guest_exchange32_raw(uint64_t gpa, uint32_t old, uint32_t value)
-{
-	uint32_t now;
-
-	if (!guest_read32_raw(gpa, &now))
-		return -EIO;
-	return now == old && guest_write32_raw(gpa, value) ? 0 : -EAGAIN;
+	return gpa + size <= sizeof(memory) ? memory + gpa : NULL;
 }
 
 bool deposit_holds(uint64_t page)
