@@ -45,11 +45,6 @@ size_t extended_state_bytes(void)
 	return state.bytes;
 }
 
-uint64_t extended_state_mask(void)
-{
-	return state.mask ? state.mask : XCR0_X87;
-}
-
 /* XSTATE_BV 0 means initial, but MXCSR is loaded all the same (SDM1 13.8.1). */
 void extended_state_reset(struct vp *vp)
 {

@@ -18,9 +18,6 @@ void extended_state_init(void);
 /* Bytes of vp->fpu: an XSAVE area in its standard form, FXSAVE's where there is no XSAVE. */
 size_t extended_state_bytes(void);
 
-/* XCR0 bits that are switched; 1 (x87) without XSAVE. */
-uint64_t extended_state_mask(void);
-
 /* As after power-up (SDM1 13.6): all state initial, XCR0 1. */
 void extended_state_reset(struct vp *vp);
 
