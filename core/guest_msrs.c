@@ -289,19 +289,9 @@ static const struct row rows[] = {
 };
 /* clang-format on */
 
-/* Read once: in a virtual machine CPUID is an exit. */
-static enum vendor own_vendor(void)
-{
-	static _Atomic uint8_t vendor;
-
-	if (unlikely(!vendor))
-		vendor = cpuid(0, 0).ebx == VENDOR_INTEL_EBX ? INTEL : AMD;
-	return (enum vendor)vendor;
-}
-
 static const struct row *find_row(uint32_t msr)
 {
-	enum vendor vendor = own_vendor();
+	enum vendor vendor = cpuid(0, 0).ebx == VENDOR_INTEL_EBX ? INTEL : AMD;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (msr - rows[i].first < rows[i].count && (rows[i].vendors & vendor))
