@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hypercalls by which a parent plays the devices of its child: "HvCallAssertVirtualInterrupt" and "HvCallClearVirtualInterrupt", and the intercepts
- * that it wants ("HvCallInstallIntercept").
+ * Hypercalls by which a parent plays the devices of its child: "HvCallAssertVirtualInterrupt" and "HvCallClearVirtualInterrupt".
  *
  * An interrupt goes where a message of that form would go on the bus: to the local APICs that it addresses, perhaps to none, which isn't an error.
  * None of it waits for memory, and but for an 8259's interrupt (which the local APIC doesn't hold) for no other processor: Linux calls with
@@ -11,7 +10,6 @@
 #include <hv/status.h>
 #include <trivet/apic.h>
 #include <trivet/hypercall.h>
-#include <trivet/intercept.h>
 #include <trivet/partition.h>
 #include <trivet/partition_vp.h>
 #include <trivet/vp.h>
@@ -19,10 +17,6 @@
 #define CONTROL_DEFINED (HV_INTERRUPT_CONTROL_LEVEL | HV_INTERRUPT_CONTROL_LOGICAL)
 #define VECTOR_FIRST 16u /* SDM3 11.5.2 */
 #define XAPIC_BROADCAST 0xffu
-#define INTERCEPTS_DEFINED                                            \
-	(INTERCEPT_INSTALLED(HV_INTERCEPT_HYPERCALL) |                \
-	 INTERCEPT_INSTALLED(HV_INTERCEPT_UNKNOWN_SYNIC_CONNECTION) | \
-	 INTERCEPT_INSTALLED(HV_INTERCEPT_RETARGET_UNKNOWN_DEVICE))
 
 struct interrupt {
 	uint32_t type; /* HV_INTERRUPT_* */
@@ -233,29 +227,5 @@ uint16_t hypercall_clear_virtual_interrupt(struct hypercall *call)
 		vp->extint_count = 0;
 		vp_return(vp);
 	}
-	return HV_STATUS_SUCCESS;
-}
-
-/* Those that clients ask for. All else that is the parent's to see it sees anyway, or the hypervisor answers itself. */
-uint16_t hypercall_install_intercept(struct hypercall *call)
-{
-	const struct hv_input_install_intercept *input = call->input;
-	struct partition *partition;
-	uint16_t status;
-	uint32_t bit;
-
-	partition = find_child(call->vp, input->partition_id, &status);
-	if (!partition)
-		return status;
-	if (input->intercept_type > HV_INTERCEPT_RETARGET_UNKNOWN_DEVICE || input->parameter ||
-	    (input->access_mask & ~HV_INTERCEPT_ACCESS_MASK_EXECUTE))
-		return HV_STATUS_INVALID_PARAMETER;
-	bit = INTERCEPT_INSTALLED(input->intercept_type);
-	if (!(bit & INTERCEPTS_DEFINED))
-		return HV_STATUS_INVALID_PARAMETER;
-	if (input->access_mask)
-		__atomic_or_fetch(&partition->properties.intercepts, bit, __ATOMIC_RELAXED);
-	else
-		__atomic_and_fetch(&partition->properties.intercepts, ~bit, __ATOMIC_RELAXED);
 	return HV_STATUS_SUCCESS;
 }

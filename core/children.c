@@ -43,6 +43,7 @@ uint16_t partition_create(struct vp *caller, const struct hv_input_create_partit
 	child->space_lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PARTITION);
 	child->deposits.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_DEPOSIT);
 	child->ports.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PORTS);
+	child->intercepts.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_INTERCEPTS);
 	child->device_interrupts.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_DEVICE_INTERRUPTS);
 	deposit_source_init(child);
 	child->properties = (struct partition_properties){

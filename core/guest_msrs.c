@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <trivet/cpuid_policy.h>
 #include <trivet/guest_msrs.h>
+#include <trivet/intercepts.h>
 #include <trivet/io.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
@@ -19,6 +20,16 @@
 #define MSR_PRED_CMD 0x49u
 #define MSR_MISC_ENABLE 0x1a0u
 #define MSR_MTRR_CAP 0xfeu
+#define MSR_SYSENTER_CS 0x174u
+#define MSR_SYSENTER_ESP 0x175u
+#define MSR_SYSENTER_EIP 0x176u
+#define MSR_PAT 0x277u
+#define MSR_LSTAR 0xc0000082u
+#define MSR_CSTAR 0xc0000083u
+#define MSR_SFMASK 0xc0000084u
+#define MSR_FS_BASE 0xc0000100u
+#define MSR_GS_BASE 0xc0000101u
+#define MSR_KERNEL_GS_BASE 0xc0000102u
 #define MSR_MTRR_BASE0 0x200u
 #define MSR_MTRR_FIX64K 0x250u
 #define MSR_MTRR_FIX16K 0x258u
@@ -59,9 +70,11 @@ struct row {
 	int (*write)(struct vp *vp, uint32_t msr, uint64_t value);
 };
 
-/* What the processor hasn't got either. */
-static int unknown(const struct vp *vp)
+/* What the processor hasn't got either. The guest's own access may be for its parent to answer: so it fails. */
+static int unknown(const struct vp *vp, uint32_t wanted)
 {
+	if (unlikely(vp->wanted & wanted) && vp_is_loaded_here(vp))
+		return -EINVAL;
 	return vp->partition->properties.ignores_unknown_msrs ? 0 : -EINVAL;
 }
 
@@ -245,7 +258,7 @@ static int write_pred_cmd(struct vp *vp, uint32_t msr, uint64_t value)
 		return -EINVAL;
 	if (!value || !vp_is_loaded_here(vp))
 		return 0;
-	return safe_wrmsr(msr, value) ? 0 : unknown(vp);
+	return safe_wrmsr(msr, value) ? 0 : unknown(vp, 0);
 }
 
 /* ---- The table ---- */
@@ -299,6 +312,38 @@ static const struct row *find_row(uint32_t msr)
 	return NULL;
 }
 
+bool guest_msr_exists(uint32_t msr)
+{
+	return find_row(msr) != NULL;
+}
+
+bool guest_msr_takes(uint32_t msr, uint64_t value, unsigned int linear_bits)
+{
+	unsigned int unused = 64 - linear_bits;
+
+	switch (msr) {
+	case MSR_SYSENTER_ESP:
+	case MSR_SYSENTER_EIP:
+	case MSR_LSTAR:
+	case MSR_CSTAR:
+	case MSR_FS_BASE:
+	case MSR_GS_BASE:
+	case MSR_KERNEL_GS_BASE:
+		return (uint64_t)((int64_t)(value << unused) >> unused) == value;
+	case MSR_SYSENTER_CS:
+	case MSR_SFMASK:
+		return !(value >> 32);
+	case MSR_PAT:
+		/* Types 0, 1, 4 to 7. */
+		for (unsigned int i = 0; i < 64; i += 8)
+			if ((value >> i & 0xff) > 7 || (value >> i & 0xfe) == 2)
+				return false;
+		return true;
+	default:
+		return true;
+	}
+}
+
 static uint64_t value_of(struct vp *vp, const struct row *row, uint32_t msr)
 {
 	return row->read ? row->read(vp, msr) : row->value;
@@ -310,7 +355,7 @@ int guest_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 
 	*value = 0;
 	if (!row)
-		return unknown(vp);
+		return unknown(vp, VP_WANTED_UNKNOWN_MSR_READ);
 	if (msr == MSR_PRED_CMD)
 		return -EINVAL; /* write-only */
 	*value = value_of(vp, row, msr);
@@ -322,7 +367,7 @@ int guest_msr_write(struct vp *vp, uint32_t msr, uint64_t value)
 	const struct row *row = find_row(msr);
 
 	if (!row)
-		return unknown(vp);
+		return unknown(vp, VP_WANTED_UNKNOWN_MSR_WRITE);
 	if (row->write)
 		return row->write(vp, msr, value);
 	switch ((enum on_write)row->on_write) {

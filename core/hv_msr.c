@@ -77,6 +77,11 @@ void hv_msr_offer(struct partition *partition)
 			partition->hv_msrs |= BIT(i);
 }
 
+bool hv_msr_is_offered(const struct partition *partition, uint32_t msr)
+{
+	return is_offered(partition, find_row(msr));
+}
+
 const char *hv_msr_name(uint32_t msr)
 {
 	return hv_msr_is_synthetic(msr) ? find_row(msr)->name : NULL;

@@ -417,17 +417,34 @@ uint16_t vp_register_get(struct vp *vp, bool self, uint32_t name, union hv_regis
 	return HV_STATUS_INVALID_PARAMETER;
 }
 
+/* The delivery of an interrupt or an NMI was broken into, and now an exception goes first: nothing else would bring it again. */
+static void put_back(struct vp *vp, uint64_t pending)
+{
+	static const union hv_register_value open; /* no shadow: it could come in */
+
+	if (pending_type(pending) == HV_INTERRUPTION_INTERRUPT)
+		vp_put_back_interrupt(vp, (uint8_t)pending_vector(pending));
+	if (pending_type(pending) == HV_INTERRUPTION_NMI &&
+	    !backend->set_register(vp, VP_REGISTER_INTERRUPT_STATE, &open))
+		vp_post(vp, VP_PENDING_NMI);
+}
+
 /* An exception: its delivery is what the next entry completes. */
 static int set_event(struct vp *vp, const struct hv_x64_pending_exception_event *event)
 {
-	union hv_register_value pending = { .reg128 = { 0, 0 } };
+	union hv_register_value pending = { .reg128 = { 0, 0 } }, before;
 
 	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
 		return 0;
 	pending.reg64 = pending_interruption(HV_INTERRUPTION_EXCEPTION, event->vector);
 	if (event->pending_and_type & HV_PENDING_EXCEPTION_HAS_ERROR_CODE)
 		pending.reg64 = pending_with_error(pending.reg64, event->error_code);
-	return backend->set_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &pending);
+	backend->get_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &before);
+	if (backend->set_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &pending))
+		return -EINVAL;
+	if (vp->child && (before.reg64 & HV_PENDING_INTERRUPTION_PENDING)) /* a root has set it itself */
+		put_back(vp, before.reg64);
+	return 0;
 }
 
 /* Its parameter, once it is sure to be raised: CR2 takes anything, DR6 what check_event() let through. */

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Writes docs/abi.md: each hypercall, MSR and CPUID leaf of the hypervisor's interface, whether Trivet has it, since which
 version, and where the TLFS specifies it. What the interface is comes from include/hv, what there is from the tables that
-the hypervisor is compiled from (core/hypercalls.def, core/hv_msrs.def, core/hv_cpuid.def and core/hv_cpuid.c).
+the hypervisor is compiled from (core/hypercalls.def, core/hv_msrs.def, core/hv_cpuid.def, core/intercepts.def and core/hv_cpuid.c).
 
     abi-doc.py [--check] [ROOT]      --check: only tell whether docs/abi.md is current
 
@@ -180,10 +180,55 @@ def cpuid(root):
             count, len(bits), table(["Bit", "Name", "Since", "Offered to"], bits))
 
 
+def intercepts(root):
+    """What may be installed; in the order of the types' numbers."""
+    headers = "".join(path.read_text() for path in sorted((root / "include/hv").glob("*.h")))
+    types = [(name, number(value)) for name, value in constants((root / "include/hv/partition.h").read_text(), "HV_INTERCEPT_")
+             if not name.startswith("ACCESS_")]
+    done = {}
+    for macro, row in rows((root / "core/intercepts.def").read_text(), "INTERCEPT|INTERCEPT_REFUSED"):
+        if row[0] not in dict(types):
+            raise Wrong(f"intercepts.def: HV_INTERCEPT_{row[0]} is not in hv/partition.h")
+        if macro == "INTERCEPT_REFUSED":
+            done[row[0]] = ("refused", "", "", "", row[1].strip('"'))
+            continue
+        name, parameter, possible, needed, kind, since, message, what = row
+        if not re.search(rf"^#define HV_MESSAGE_{message} ", headers, re.M):
+            raise Wrong(f"intercepts.def: {name}: HV_MESSAGE_{message} is nothing in include/hv")
+        access = possible.replace(" | ", " and " if needed == possible else " or ")
+        done[name] = (since.strip('"'), parameter.lower().replace("none", ""), access,
+                      f"`{message}`" + (", always" if kind == "ALWAYS" else ""), what.strip('"'))
+    lines = [(f"`{value:#x}`", name, *done.get(name, (NOT_YET, "", "", "", ""))) for name, value in sorted(types, key=lambda pair: pair[1])]
+    count = sum(line[2] not in (NOT_YET, "refused") for line in lines)
+    return count, len(lines), table(["Type", "Name", "Since", "Parameter", "Access", "Message", "What it covers, or why not"], lines)
+
+
+INTERCEPT_TEXT = """
+InstallIntercept is for a child that is initialized (else status 7) and holds for all its VPs, those that run included, when it returns. An
+access mask of 0 uninstalls. A type, access or parameter that isn't in the table is status 5; what is the parent's *always*, whether
+installed or not, can't be uninstalled: status 8. There is room for 64 leaves and MSRs together; one more is status 1Dh. It takes no memory.
+
+RIP is at the instruction, and nothing of it has happened. The parent sets the registers and RIP by the length in the header, or raises an
+exception (register PENDING_EVENT0), or uninstalls and lets it run.
+
+* *CPUID*: the default results are what the VP would have read, results registered by RegisterInterceptResult included.
+* *Exceptions*: vectors 0 to 31 without 2, 9 and 18 (NMIs and machine checks are the machine's). The parameter is the address of a page fault,
+  with CR2 as it was; or DR6 of a debug exception, of which DR6, DR7 and DEBUGCTL are what its handler would find. INT3 and INTO are exceptions, with
+  SOFTWARE in their information and a length; INT n and INT1 are not. What the hypervisor raises itself has no message: #GP for an
+  MSR, a hypercall or XSETBV, #UD for an instruction that doesn't exist for the VP, #DB behind an instruction that it carried out, and what a
+  task switch raises on Intel processors. An exception during the delivery of another event leaves that event pending (PENDING_INTERRUPTION).
+* *HLT* is no type, no property and no register of the TLFS or of Linux's headers, which have only the message's number, HVMSG_X64_HALT. Clients
+  show when the hypervisor sends it: to the monitor of a partition without a local APIC of the hypervisor's (creation flag 13 clear), which
+  has to know when to raise an interrupt; and that one that gets it otherwise takes it for the end (Cloud Hypervisor resets). CreatePartition
+  wants flag 13 here, so HLT is the hypervisor's always.
+""".strip().splitlines()
+
+
 def document(root):
     call_count, call_total, call_table = hypercalls(root)
     msr_count, msr_total, msr_table = msrs(root)
     leaf_count, leaf_total, leaf_table, bit_count, bit_total, bit_table = cpuid(root)
+    intercept_count, intercept_total, intercept_table = intercepts(root)
     return "\n".join([
         "# The hypervisor's interface, done and not done",
         "",
@@ -199,6 +244,7 @@ def document(root):
         f"| MSRs | {msr_count} | {msr_total} |",
         f"| CPUID leaves | {leaf_count} | {leaf_total} |",
         f"| Bits of privileges, features and hints | {bit_count} | {bit_total} |",
+        f"| Types of intercepts | {intercept_count} | {intercept_total} |",
         "",
         "## Hypercalls",
         "",
@@ -221,6 +267,13 @@ def document(root):
         "TLFS \"Feature and Interface Discovery\", HV_PARTITION_PRIVILEGE_MASK.",
         "",
         *bit_table,
+        "## Intercepts",
+        "",
+        "TLFS \"HvCallInstallIntercept\", HV_INTERCEPT_TYPE, HV_INTERCEPT_PARAMETERS.",
+        "",
+        *INTERCEPT_TEXT,
+        "",
+        *intercept_table,
     ]).rstrip() + "\n"
 
 

@@ -75,7 +75,7 @@ ABI_BENEATH := $(wildcard core/apic*.c sched/*.c) svm/npt.c vmx/ept.c $(patsubst
 	hold lock lp_interrupts lp_tsc memory_types page_alloc placement root schedule schedule_timer second_stage second_stage_access vp vp_apic page_source page_use)
 ABI_SOURCES := $(filter-out $(ABI_BENEATH),$(sort $(wildcard core/calls_*.c core/hv_*.c core/hypercall*.c core/synic*.c core/vp_*.c) \
 	$(patsubst %,core/%.c,abi_log children cpuid_features cpuid_overrides cpuid_policy deposit doorbell event_ring extended_state flush \
-	gpa_space guest_crash guest_memory guest_msrs intercept intercept_memory intercept_pages overlay partition port reference_time run_time \
+	gpa_space guest_crash guest_memory guest_msrs intercept intercept_memory intercept_pages intercept_processor overlay partition port reference_time run_time \
 	statistics synthetic_timer xsave_image)))
 ABI_ABOVE := $(filter-out core/calls_system.c,$(ABI_SOURCES))
 # Its pool's pages are out of bounds while they are free.
@@ -201,7 +201,7 @@ $(foreach app,$(GUEST_APPS),$(eval $(call guest_rule,$(app))))
 # Monitors for /dev/mshv, static programs for the root's initial RAM disk. The one header of Linux' that they need comes with the
 # root's kernel.
 V_OUT := $(OUT)/vmm
-VMM_PROGRAMS := guest bench churn isolation secret sched
+VMM_PROGRAMS := guest bench churn intercepts isolation secret sched
 VMM_LIB := mshv tiny machine devices firmware move pe
 VMM_BINS := $(VMM_PROGRAMS:%=$(V_OUT)/mshv-%)
 VMM_UAPI ?= $(OUT)/linux/mshv/uapi

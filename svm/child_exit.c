@@ -4,9 +4,9 @@
  * in neutral form, the rest is the architecture's answer of a processor that has no such thing.
  */
 #include "svm.h"
-#include <trivet/assert.h>
 #include <trivet/exceptions.h>
 #include <trivet/intercept.h>
+#include <trivet/intercepts.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
@@ -63,8 +63,11 @@ static bool write_switched(struct vp *vp, unsigned int which, uint64_t value)
 
 bool svm_child_rdmsr(struct vp *vp, uint32_t msr, uint64_t *value)
 {
-	int which = svm_switched_msr(msr);
+	int which;
 
+	if (unlikely(vp->wanted & VP_WANTED_MSR) && !svm_child_msr_exits(msr, false))
+		return svm_read_passed_msr(vp, msr, value);
+	which = svm_switched_msr(msr);
 	if (msr == MSR_PAT) {
 		*value = vmcb_of(vp)->pat;
 		return true;
@@ -78,8 +81,11 @@ bool svm_child_rdmsr(struct vp *vp, uint32_t msr, uint64_t *value)
 
 bool svm_child_wrmsr(struct vp *vp, uint32_t msr, uint64_t value)
 {
-	int which = svm_switched_msr(msr);
+	int which;
 
+	if (unlikely(vp->wanted & VP_WANTED_MSR) && !svm_child_msr_exits(msr, true))
+		return svm_write_passed_msr(vp, msr, value);
+	which = svm_switched_msr(msr);
 	if (msr == MSR_PAT) {
 		if (!is_pat(value))
 			return false;
@@ -180,10 +186,8 @@ void svm_handle_child_exit(struct vp *vp, struct vmcb *vmcb)
 		svm_complete(
 			vp, vmcb,
 			svm_next_rip(vp, vmcb, 2)); /* caches are coherent; nothing to write back for it */
-	else if (code == SVM_EXIT_EXCEPTION_AC)
-		svm_inject_exception(vp, VECTOR_AC, true, 0);
-	else if (code == SVM_EXIT_EXCEPTION_MC)
-		panic("p%llu/vp%u: machine check", (unsigned long long)vp->partition->id, vp->index);
+	else if (code >= SVM_EXIT_EXCEPTION_FIRST && code <= SVM_EXIT_EXCEPTION_LAST)
+		svm_handle_exception(vp, vmcb, (uint8_t)(code - SVM_EXIT_EXCEPTION_FIRST));
 	else if (code == SVM_EXIT_RDPMC)
 		svm_inject_exception(vp, VECTOR_GP, true, 0);
 	else if (code == SVM_EXIT_INVALID || (uint32_t)code == UINT32_MAX)

@@ -248,7 +248,7 @@ void svm_handle_step(struct vp *vp)
 	if (!svm_of(vp)->nmi_step) {
 		/* DR6 has the cause (APM2 15.12.2); the delivery would have done this, an injection doesn't (APM2 13.1.1.5). */
 		vmcb->dr7 &= ~DR7_GD;
-		svm_inject_exception(vp, VECTOR_DB, false, 0);
+		svm_handle_exception(vp, vmcb, VECTOR_DB);
 		return;
 	}
 	svm_of(vp)->nmi_step = false;

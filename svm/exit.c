@@ -11,6 +11,7 @@
 #include <trivet/guest_walk_fast.h>
 #include <trivet/hv_msr.h>
 #include <trivet/hypercall.h>
+#include <trivet/intercepts.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
@@ -74,6 +75,8 @@ static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, struc
 	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
 	uint64_t rip = next_rip(vp, vmcb, INSN_BYTES_CPUID);
 
+	if (unlikely(vp->wanted & VP_WANTED_CPUID) && svm_intercepts_cpuid(vp, vmcb, rip))
+		return;
 	vp_cpuid(vp, vmcb->cr4);
 	if (vp->child)
 		; /* its own table has said it all */
@@ -150,6 +153,14 @@ static bool write_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t v
 	}
 }
 
+/* Nobody has it, or it doesn't take the value. */
+static __attribute__((__noinline__)) void refuse_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr,
+						     bool is_write, uint64_t rip)
+{
+	if (!vp->wanted || !svm_intercepts_unknown_msr(vp, vmcb, msr, is_write, rip))
+		svm_inject_exception(vp, VECTOR_GP, true, 0);
+}
+
 static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct vmcb *vmcb, uint32_t msr,
 							  bool is_write)
 {
@@ -157,7 +168,7 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct 
 	uint64_t rip = next_rip(vp, vmcb, is_write ? INSN_BYTES_WRMSR : INSN_BYTES_RDMSR);
 
 	if (is_write ? !write_msr(vp, vmcb, msr, value) : !read_msr(vp, vmcb, msr, &value)) {
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		refuse_msr(vp, vmcb, msr, is_write, rip);
 		return;
 	}
 	if (!is_write) {
@@ -177,7 +188,7 @@ static __attribute__((__noinline__)) void handle_synthetic_rdmsr(struct vp *vp, 
 	trace_info(&vp->lp->trace, msr);
 	if (unlikely(hv_msr_read(vp, msr, &value))) {
 		hv_msr_note_refusal(vp, false, msr, 0);
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		refuse_msr(vp, vmcb, msr, false, rip);
 		return;
 	}
 	vp->gpr[GPR_RAX] = (uint32_t)value;
@@ -194,7 +205,7 @@ static __attribute__((__noinline__)) void handle_synthetic_wrmsr(struct vp *vp, 
 	trace_info(&vp->lp->trace, msr);
 	if (unlikely(hv_msr_write(vp, msr, value))) {
 		hv_msr_note_refusal(vp, true, msr, value);
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		refuse_msr(vp, vmcb, msr, true, rip);
 		return;
 	}
 	svm_complete(vp, vmcb, rip);
@@ -226,6 +237,26 @@ static __attribute__((__noinline__)) void handle_msr(struct vp *vp, struct vmcb 
 		}
 	}
 	handle_msr_slow(vp, vmcb, msr, is_write);
+}
+
+static inline bool is_synthetic(const struct vp *vp, uint32_t msr)
+{
+	return hv_msr_is_synthetic(msr) && vp->partition->hv;
+}
+
+/* The parent wants to see some. */
+static __attribute__((__noinline__)) void handle_wanted_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr)
+{
+	bool is_write = vmcb->exit_info1 & 1;
+
+	if (svm_intercepts_msr(vp, vmcb, msr, is_write))
+		return;
+	if (!is_synthetic(vp, msr))
+		handle_msr(vp, vmcb);
+	else if (is_write)
+		handle_synthetic_wrmsr(vp, vmcb, msr);
+	else
+		handle_synthetic_rdmsr(vp, vmcb, msr);
 }
 
 /* The usual case first: 64-bit code implies that it is protected and not virtual-8086. */
@@ -416,16 +447,13 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 	}
 }
 
-static inline bool is_synthetic(const struct vp *vp, uint32_t msr)
-{
-	return hv_msr_is_synthetic(msr) && vp->partition->hv;
-}
-
 static inline void dispatch_others(struct vp *vp, struct vmcb *vmcb, uint64_t code)
 {
 	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
 
-	if (code == SVM_EXIT_MSR && is_synthetic(vp, msr) && (vmcb->exit_info1 & 1))
+	if (code == SVM_EXIT_MSR && unlikely(vp->wanted & VP_WANTED_MSR))
+		handle_wanted_msr(vp, vmcb, msr);
+	else if (code == SVM_EXIT_MSR && is_synthetic(vp, msr) && (vmcb->exit_info1 & 1))
 		handle_synthetic_wrmsr(vp, vmcb, msr);
 	else if (code == SVM_EXIT_MSR && is_synthetic(vp, msr))
 		handle_synthetic_rdmsr(vp, vmcb, msr);

@@ -53,6 +53,8 @@ const char *svm_exit_name(uint32_t code)
 	case UINT32_MAX:
 		return "invalid";
 	default:
+		if (code >= SVM_EXIT_EXCEPTION_FIRST && code <= SVM_EXIT_EXCEPTION_LAST)
+			return "exception";
 		return "unknown";
 	}
 }
@@ -63,9 +65,7 @@ enum exit_category svm_exit_category(uint32_t index)
 	switch (index) {
 	case SVM_EXIT_CR8_WRITE:
 		return EXIT_CATEGORY_CONTROL_REGISTER;
-	case SVM_EXIT_EXCEPTION_DB:
-	case SVM_EXIT_EXCEPTION_AC:
-	case SVM_EXIT_EXCEPTION_MC:
+	case SVM_EXIT_EXCEPTION_FIRST ... SVM_EXIT_EXCEPTION_LAST:
 		return EXIT_CATEGORY_EXCEPTION;
 	case SVM_EXIT_INTR:
 		return EXIT_CATEGORY_INTERRUPT;

@@ -28,6 +28,13 @@ static long msr_bit(uint32_t msr)
 #define MSR_READ 1u
 #define MSR_WRITE 2u
 
+bool svm_child_msr_exits(uint32_t msr, bool is_write)
+{
+	long bit = msr_bit(msr);
+
+	return bit < 0 || (svm.child_msr_map[bit / 8] >> (bit % 8) & (is_write ? MSR_WRITE : MSR_READ));
+}
+
 /* What VMRUN, VMLOAD and VMSAVE switch: a child may have it to itself. */
 static void allow_children_msr(uint32_t msr)
 {
@@ -44,10 +51,12 @@ static int make_child_maps(void)
 
 	svm.child_io_map = page_alloc(&host_pool, IO_MAP_ORDER);
 	svm.child_msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
-	if (!svm.child_io_map || !svm.child_msr_map)
+	svm.shut_msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
+	if (!svm.child_io_map || !svm.child_msr_map || !svm.shut_msr_map)
 		return -ENOMEM;
 	memset(svm.child_io_map, 0xff, PAGE_SIZE << IO_MAP_ORDER);
 	memset(svm.child_msr_map, 0xff, PAGE_SIZE << MSR_MAP_ORDER);
+	memset(svm.shut_msr_map, 0xff, PAGE_SIZE << MSR_MAP_ORDER);
 	for (size_t i = 0; i < ARRAY_SIZE(switched); i++)
 		allow_children_msr(switched[i]);
 	return 0;

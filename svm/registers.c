@@ -18,6 +18,8 @@
 #define MSR_LSTAR 0xc0000082u
 #define MSR_CSTAR 0xc0000083u
 #define MSR_SFMASK 0xc0000084u
+#define MSR_FS_BASE 0xc0000100u
+#define MSR_GS_BASE 0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 
 #define CR0_WP BIT(16)
@@ -259,6 +261,10 @@ static uint64_t *msr_in_vmcb(struct vmcb *vmcb, uint32_t msr, bool *loaded)
 		return &vmcb->sfmask;
 	case MSR_KERNEL_GS_BASE:
 		return &vmcb->kernel_gs_base;
+	case MSR_FS_BASE:
+		return &vmcb->fs.base;
+	case MSR_GS_BASE:
+		return &vmcb->gs.base;
 	case MSR_SYSENTER_CS:
 		return &vmcb->sysenter_cs;
 	case MSR_SYSENTER_ESP:

@@ -68,6 +68,7 @@ struct svm_machine {
 	uint8_t *msr_map;	/* 8 KiB: two bits per MSR */
 	uint8_t *child_io_map;	/* of children's VPs: all is intercepted, ... */
 	uint8_t *child_msr_map; /* ... but for MSRs that the VMCB has */
+	uint8_t *shut_msr_map;	/* without that: for children whose parent wants to see one of those */
 };
 extern struct svm_machine svm;
 
@@ -120,6 +121,8 @@ void svm_describe(char *text, size_t size);
 int svm_permission_maps_init(void);
 void svm_hide_ports(uint16_t port, uint16_t count);
 void svm_allow_ports(uint16_t port, uint16_t count);
+/* Of a child's VP; false: it has that MSR to itself. */
+bool svm_child_msr_exits(uint32_t msr, bool is_write);
 
 /* state.c */
 int svm_vp_create(struct vp *vp);
@@ -149,7 +152,9 @@ extern const char svm_window_begin[], svm_window_end[];
  */
 static inline uint32_t svm_intercepted_exceptions(const struct vp *vp)
 {
-	return vp->child ? (uint32_t)(BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC)) : 0;
+	return vp->child ?
+		       (uint32_t)(BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC)) | vp->wanted_exceptions :
+		       0;
 }
 
 /* The guest gets an exception; one that hits during the delivery of another event merges with it (APM2 8.2.9). */
@@ -197,6 +202,20 @@ void svm_handle_child_exit(struct vp *vp, struct vmcb *vmcb);
 /* RDMSR and WRMSR of a child's VP, of what is neither synthetic nor its local APIC's. False: #GP. */
 bool svm_child_rdmsr(struct vp *vp, uint32_t msr, uint64_t *value);
 bool svm_child_wrmsr(struct vp *vp, uint32_t msr, uint64_t value);
+
+/* child_intercepts.c: what the parent has asked for */
+/* With svm_vp_load(), after a change. */
+void svm_follow_intercepts(struct vp *vp);
+/* An instruction that ends at `rip`, before anything of it is done, or when it would be #GP. True: the parent answers it. */
+bool svm_intercepts_cpuid(struct vp *vp, const struct vmcb *vmcb, uint64_t rip);
+bool svm_intercepts_msr(struct vp *vp, const struct vmcb *vmcb, uint32_t msr, bool is_write);
+bool svm_intercepts_unknown_msr(struct vp *vp, const struct vmcb *vmcb, uint32_t msr, bool is_write,
+				uint64_t rip);
+/* MSRs that the VP would have to itself. False: #GP. */
+bool svm_read_passed_msr(struct vp *vp, uint32_t msr, uint64_t *value);
+bool svm_write_passed_msr(struct vp *vp, uint32_t msr, uint64_t value);
+/* An exception of a child's that ended guest mode: its parent's, or it goes on to the child. */
+void svm_handle_exception(struct vp *vp, struct vmcb *vmcb, uint8_t vector);
 
 /* registers.c, where the VP is loaded or borrowed; struct backend says what they do */
 void svm_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value);

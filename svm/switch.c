@@ -4,6 +4,7 @@
  * VMLOAD and VMSAVE move, and a few MSRs that each VP has its own value of.
  */
 #include "svm.h"
+#include <trivet/intercepts.h>
 #include <trivet/io.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
@@ -116,6 +117,8 @@ void svm_vp_load(struct vp *vp)
 	if (svm.ibpb && lp->last_partition_id != vp->partition->id)
 		wrmsr(MSR_PRED_CMD, PRED_CMD_IBPB);
 	vmcb_of(vp)->tsc_offset = vp->tsc_delta;
+	if (vp->child && unlikely(intercepts_follow(vp)))
+		svm_follow_intercepts(vp);
 	tag(vp);
 	svm_vmload(vp->control_hpa);
 }

@@ -4,7 +4,6 @@
  * in child_exit.c.
  */
 #include "switch.h"
-#include <trivet/exceptions.h>
 #include <trivet/host_memory.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
@@ -37,12 +36,6 @@
 #define NEEDED_PROC2 (PROC2_EPT | PROC2_UNRESTRICTED_GUEST | PROC2_WBINVD)
 #define WANTED_PROC2 (PROC2_VPID | PROC2_ENCLS | PROC2_ENCLV)
 #define OFFERED_PROC2 (PROC2_RDTSCP | PROC2_INVPCID | PROC2_XSAVES)
-
-/*
- * With these a guest could keep the processor in the delivery of one exception after the other, without an instruction in between at
- * which an interrupt could end guest mode. And a machine check is the machine's.
- */
-#define INTERCEPTED_EXCEPTIONS (BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC))
 
 /* Capabilities: bits that must be set in the low half, those that may be in the high half (SDM3 A.3). */
 static bool choose(uint64_t capability, uint64_t needed, uint64_t wanted, uint32_t *controls)
@@ -93,9 +86,8 @@ static void let_have_cr4(struct vp *vp, uint64_t bits)
 void vmx_child_write_controls(struct vp *vp)
 {
 	vmx_of(vp)->proc = vmx.child_proc;
-	vmwrite(VMCS_PROC_CONTROLS, vmx.child_proc);
+	vmx_follow_intercepts(vp);
 	write_proc2(vp, vmx.child_proc2);
-	vmwrite(VMCS_EXCEPTION_BITMAP, INTERCEPTED_EXCEPTIONS);
 	vmwrite(VMCS_MSR_BITMAP, hv_virt_to_phys(vmx.child_msr_map).v);
 	vmwrite(VMCS_TSC_OFFSET, 0);
 	vmwrite(VMCS_CR0_MASK, CR0_NE | CR0_NW | CR0_CD);

@@ -9,13 +9,14 @@
 #include <trivet/exceptions.h>
 #include <trivet/hv_msr.h>
 #include <trivet/intercept.h>
+#include <trivet/intercepts.h>
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 #include <trivet/safe_msr.h>
 
 #define CPUID_EXTENDED 0x80000001u
-#define CPUID_SYSCALL_EDX BIT(11) /* only in 64-bit code, SDM2A table 3-8 */
+#define CPUID_SYSCALL_EDX ((uint32_t)BIT(11)) /* only in 64-bit code, SDM2A table 3-8 */
 #define XCR0_X87 BIT(0)
 #define DR7_GD BIT(13)
 #define DEBUGCTL_LBR BIT(0)
@@ -106,13 +107,18 @@ static void note_debug_exception(struct vp *vp)
 static void reflect(struct vp *vp, uint32_t event)
 {
 	uint8_t vector = event & EVENT_VECTOR_MASK;
+	bool is_int1 = (event & EVENT_TYPE_MASK) == EVENT_TYPE_PRIVILEGED;
 
 	if (vector == VECTOR_DB)
 		note_debug_exception(vp);
 	/* A fault of IRET's came when it had unblocked NMIs; the handler will run it again (SDM3 28.2.3). */
 	if ((event & EVENT_IRET_UNBLOCKED_NMI) && !(vmread(VMCS_VECTORING_EVENT) & EVENT_VALID))
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
-	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_PRIVILEGED) { /* INT1: RIP points at it */
+	if (unlikely(vp->wanted_exceptions >> vector & 1) && !is_int1) {
+		vmx_intercepts_exception(vp, event);
+		return;
+	}
+	if (is_int1) { /* RIP points at it */
 		vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
 		vmx_of(vp)->event = (uint32_t)(EVENT_VALID | EVENT_TYPE_PRIVILEGED | VECTOR_DB);
 		vmwrite(VMCS_ENTRY_EVENT, vmx_of(vp)->event);
@@ -130,7 +136,7 @@ static void handle_exception(struct vp *vp)
 	else if ((event & EVENT_VECTOR_MASK) == VECTOR_MC)
 		panic("p%llu/vp%u: machine check", (unsigned long long)vp->partition->id, vp->index);
 	else
-		reflect(vp, event);
+		reflect(vp, event); /* or its parent sees it */
 }
 
 /* ---- Interrupts: devices' are the root's ---- */
@@ -163,11 +169,14 @@ static void handle_interrupt(struct vp *vp)
 
 static void handle_cpuid(struct vp *vp, uint64_t rip)
 {
-	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX], hidden_edx = 0;
 
-	vp_cpuid(vp, vmx_guest_cr4(vp));
 	if (leaf == CPUID_EXTENDED && !vmx_in_64bit_code())
-		vp->gpr[GPR_RDX] &= ~CPUID_SYSCALL_EDX;
+		hidden_edx = CPUID_SYSCALL_EDX;
+	if (unlikely(vp->wanted & VP_WANTED_CPUID) && vmx_intercepts_cpuid(vp, hidden_edx))
+		return;
+	vp_cpuid(vp, vmx_guest_cr4(vp));
+	vp->gpr[GPR_RDX] &= ~(uint64_t)hidden_edx;
 	vmx_complete(vp, vmx_next_rip(rip));
 }
 
@@ -176,13 +185,15 @@ static void handle_rdmsr(struct vp *vp, uint64_t rip)
 	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
 	uint64_t value;
 
+	if (unlikely(vp->wanted & VP_WANTED_MSR) && vmx_intercepts_msr(vp, msr, false))
+		return;
 	if (hv_msr_is_synthetic(msr) && vp->partition->hv) {
 		vmx_handle_synthetic_rdmsr(vp, rip, msr);
 		return;
 	}
 	trace_info(&vp->lp->trace, msr);
 	if (vmx_get_msr(vp, msr, &value)) {
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_refuse_msr(vp, msr, false);
 		return;
 	}
 	vp->gpr[GPR_RAX] = (uint32_t)value;
@@ -190,11 +201,20 @@ static void handle_rdmsr(struct vp *vp, uint64_t rip)
 	vmx_complete(vp, vmx_next_rip(rip));
 }
 
+static bool write_msr(struct vp *vp, uint32_t msr, uint64_t value)
+{
+	if (unlikely(vp->wanted & VP_WANTED_MSR) && !vmx_child_msr_exits(msr, true))
+		return vmx_write_passed_msr(vp, msr, value);
+	return vmx_set_msr(vp, msr, value) == 0;
+}
+
 static void handle_wrmsr(struct vp *vp, uint64_t rip)
 {
 	uint32_t msr = (uint32_t)vp->gpr[GPR_RCX];
 	uint64_t value = vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX];
 
+	if (unlikely(vp->wanted & VP_WANTED_MSR) && vmx_intercepts_msr(vp, msr, true))
+		return;
 	if (hv_msr_is_synthetic(msr) && vp->partition->hv) {
 		vmx_handle_synthetic_wrmsr(vp, rip, msr);
 		return;
@@ -202,8 +222,8 @@ static void handle_wrmsr(struct vp *vp, uint64_t rip)
 	trace_info(&vp->lp->trace, msr);
 	if (vp->apic.x2 && vmx_write_x2apic(vp, msr, rip))
 		return;
-	if (vmx_set_msr(vp, msr, value)) {
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+	if (!write_msr(vp, msr, value)) {
+		vmx_refuse_msr(vp, msr, true);
 		return;
 	}
 	vmx_complete(vp, vmx_next_rip(rip));

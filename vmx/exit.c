@@ -117,7 +117,7 @@ __attribute__((__noinline__)) void vmx_handle_synthetic_rdmsr(struct vp *vp, uin
 	vmx_know_apic(vp);
 	if (unlikely(hv_msr_read(vp, msr, &value))) {
 		hv_msr_note_refusal(vp, false, msr, 0);
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_refuse_msr(vp, msr, false);
 		return;
 	}
 	vp->gpr[GPR_RAX] = (uint32_t)value;
@@ -134,7 +134,7 @@ __attribute__((__noinline__)) void vmx_handle_synthetic_wrmsr(struct vp *vp, uin
 		vmx_know_apic(vp);
 	if (unlikely(hv_msr_write(vp, msr, value))) {
 		hv_msr_note_refusal(vp, true, msr, value);
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_refuse_msr(vp, msr, true);
 		return;
 	}
 	vmx_complete(vp, vmx_next_rip(rip));

@@ -4,6 +4,7 @@
 #define VMX_EXIT_H
 
 #include "vmx.h"
+#include <trivet/exceptions.h>
 
 /* Where the instruction that exited ends. */
 static inline uint64_t vmx_next_rip(uint64_t rip)
@@ -32,6 +33,13 @@ static inline bool vmx_write_x2apic(struct vp *vp, uint32_t msr, uint64_t rip)
 /* Synthetic MSRs, of a partition with the interface. */
 void vmx_handle_synthetic_rdmsr(struct vp *vp, uint64_t rip, uint32_t msr);
 void vmx_handle_synthetic_wrmsr(struct vp *vp, uint64_t rip, uint32_t msr);
+/* An MSR that nobody has, or that doesn't take the value. */
+static inline void vmx_refuse_msr(struct vp *vp, uint32_t msr, bool is_write)
+{
+	if (!vp->wanted || !vmx_intercepts_unknown_msr(vp, msr, is_write))
+		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+}
+
 void vmx_handle_hypercall(struct vp *vp, uint64_t rip);
 void vmx_handle_hlt(struct vp *vp, uint64_t rip);
 /* An access to the local APIC's page that the processor leaves to us. */

@@ -81,6 +81,13 @@ static int init_x2apic_map(void)
 	return 0;
 }
 
+bool vmx_child_msr_exits(uint32_t msr, bool is_write)
+{
+	long bit = msr_bit(msr);
+
+	return bit < 0 || (vmx.child_msr_map[bit / 8 + (is_write ? MSR_WRITE_MAP : 0)] >> (bit % 8) & 1);
+}
+
 /*
  * A child's: everything exits but what VM entry and exit or vmx_vp_load() switch. Reading the TSC is no harm either: the offset counts
  * (SDM3 26.3).

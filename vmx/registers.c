@@ -147,6 +147,10 @@ static uint32_t msr_in_vmcs(uint32_t msr)
 		return VMCS_GUEST_DEBUGCTL;
 	case MSR_EFER:
 		return VMCS_GUEST_EFER;
+	case MSR_FS_BASE:
+		return VMCS_GUEST_FS_BASE;
+	case MSR_GS_BASE:
+		return VMCS_GUEST_GS_BASE;
 	default:
 		return 0;
 	}

@@ -5,6 +5,7 @@
  */
 #include "switch.h"
 #include <trivet/assert.h>
+#include <trivet/intercepts.h>
 #include <trivet/io.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
@@ -288,6 +289,8 @@ void vmx_vp_load(struct vp *vp)
 	if (vp->child) {
 		vmx_update_tsc(vp);
 		follow_roots_lint0(vp);
+		if (unlikely(intercepts_follow(vp)))
+			vmx_follow_intercepts(vp);
 		if (unlikely(!page->features_known))
 			vmx_child_learn_features(vp);
 	}

@@ -210,6 +210,18 @@ void vmx_child_learn_features(struct vp *vp);
 /* CR4's bits that a child may set by name: those of the architecture that need nothing from the hypervisor. */
 uint64_t vmx_child_cr4_bits(void);
 
+/* child_intercepts.c: what the parent has asked for */
+/* With vmx_vp_load(), after a change; and of a new VP. */
+void vmx_follow_intercepts(struct vp *vp);
+/* An instruction before anything of it is done, or when it would be #GP. True: the parent answers it. */
+bool vmx_intercepts_cpuid(struct vp *vp, uint32_t hidden_edx);
+bool vmx_intercepts_msr(struct vp *vp, uint32_t msr, bool is_write);
+bool vmx_intercepts_unknown_msr(struct vp *vp, uint32_t msr, bool is_write);
+/* A write of an MSR that the VP would have to itself. False: #GP. */
+bool vmx_write_passed_msr(struct vp *vp, uint32_t msr, uint64_t value);
+/* An exception that the parent wants; `event` is VMCS_EXIT_EVENT. */
+void vmx_intercepts_exception(struct vp *vp, uint32_t event);
+
 /* child_exit.c; called by enter.asm */
 void vmx_handle_child_exit(struct vp *vp);
 /* The VP can't be entered as it is: its parent hears of it. */
@@ -329,6 +341,8 @@ void vmx_hand_over_interrupts(struct vp *vp);
 /* permission_maps.c */
 int vmx_permission_maps_init(void);
 void vmx_hide_ports(uint16_t port, uint16_t count);
+/* Of a child's VP; false: it has that MSR to itself. */
+bool vmx_child_msr_exits(uint32_t msr, bool is_write);
 void vmx_allow_ports(uint16_t port, uint16_t count);
 
 /* hazards.c */

@@ -233,14 +233,19 @@ HV_ASSERT_OFFSET(struct hv_vmm_capabilities, bank, 8);
 #define HV_INTERCEPT_X64_APIC_WRITE 0xBu
 #define HV_INTERCEPT_X64_MSR_INDEX 0xCu
 #define HV_INTERCEPT_UNKNOWN_SYNIC_CONNECTION 0xDu
-#define HV_INTERCEPT_VIRTUALIZATION_FAULT 0xEu
+#define HV_INTERCEPT_X64_APIC_EOI 0xEu
 #define HV_INTERCEPT_RETARGET_UNKNOWN_DEVICE 0xFu
+#define HV_INTERCEPT_X64_EXCEPTION_TRAP 0x10u
+#define HV_INTERCEPT_X64_IO_PORT_RANGE 0x11u
+#define HV_INTERCEPT_REGISTER 0x12u
+#define HV_INTERCEPT_SYSTEM_RESET_EXTENDED 0x13u
 
 struct hv_input_install_intercept {
 	uint64_t partition_id;
 	uint32_t access_mask;
 	uint32_t intercept_type;
-	uint64_t parameter; /* port, leaf, exception vector, MSR, APIC write mask */
+	uint64_t
+		parameter; /* port, ports (15:0 first, 31:16 last), leaf, exception vector, MSR, APIC write mask */
 };
 HV_ASSERT_SIZE(struct hv_input_install_intercept, 24);
 HV_ASSERT_OFFSET(struct hv_input_install_intercept, partition_id, 0);

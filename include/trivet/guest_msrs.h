@@ -32,4 +32,13 @@ void guest_msrs_init(struct vp *vp);
 int guest_msr_read(struct vp *vp, uint32_t msr, uint64_t *value);
 int guest_msr_write(struct vp *vp, uint32_t msr, uint64_t value);
 
+/* There is a row for it. What none has is refused while its parent wants to see such accesses of the guest's (intercepts.h). */
+bool guest_msr_exists(uint32_t msr);
+
+/*
+ * WRMSR's own checks (SDM4 2.1) of MSRs that the processor has for the guest, where one of its writes is done in software after all.
+ * `linear_bits`: 48, or 57 where the processor has that.
+ */
+bool guest_msr_takes(uint32_t msr, uint64_t value, unsigned int linear_bits);
+
 #endif

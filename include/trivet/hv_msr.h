@@ -29,6 +29,8 @@ void hv_msr_note_refusal(struct vp *vp, bool is_write, uint32_t msr, uint64_t va
 /* After partition->privileges or features changed: which MSRs they offer. */
 struct partition;
 void hv_msr_offer(struct partition *partition);
+/* Whether there is such a (synthetic) MSR for it, to read or to write. */
+bool hv_msr_is_offered(const struct partition *partition, uint32_t msr);
 
 /* "SINT0"; NULL when no row has it. */
 const char *hv_msr_name(uint32_t msr);

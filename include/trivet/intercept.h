@@ -35,6 +35,29 @@ struct memory_exit {
 	uint8_t bytes[INTERCEPT_INSTRUCTION_BYTES];
 };
 
+/* CPUID. `hidden_edx`: what of EDX the back end doesn't show. */
+struct cpuid_exit {
+	uint64_t cr4;
+	uint32_t hidden_edx;
+	uint8_t length;
+};
+
+/* RDMSR or WRMSR. */
+struct msr_exit {
+	uint32_t msr;
+	uint8_t length;
+	bool is_write;
+};
+
+/* An exception that the processor was about to deliver. `parameter`: the address of a page fault, DR6 of a debug exception. */
+struct exception_exit {
+	uint64_t parameter;
+	uint32_t error;
+	uint8_t vector;
+	bool has_error;
+	bool is_software; /* INT3, INTO */
+};
+
 /* In struct vp_child. */
 struct vp_intercepts {
 	struct hv_vp_register_page *registers; /* pages that the parent mapped; NULL: none */
@@ -51,7 +74,7 @@ struct vp_intercepts {
 #define INTERCEPT_POSTED 1u
 #define INTERCEPT_DEAD 2u /* the VP is being deleted: nobody is to be told */
 
-/* Bits of partition->intercepts: what the parent wants to see and wouldn't otherwise (TLFS "HvCallInstallIntercept"). */
+/* Bits of partition->properties.intercepts: hypercalls that the parent answers (TLFS "HvCallInstallIntercept"). All else that it wants: intercepts.h. */
 #define INTERCEPT_INSTALLED(type) (1u << (type))
 
 /* All on the LP where the VP is loaded, in its exit handler. Each but the first stops the VP. */
@@ -59,6 +82,12 @@ struct vp_intercepts {
 /* The local APIC's page, a doorbell, a page that is mapped by now, or else an intercept. Never FAULT_REFUSED without a reason of the architecture's. */
 enum fault_result intercept_memory(struct vp *vp, const struct memory_exit *exit);
 void intercept_io(struct vp *vp, const struct io_exit *exit);
+/* What the parent has asked for (intercepts.h), and only then. */
+void intercept_cpuid(struct vp *vp, const struct cpuid_exit *exit);
+void intercept_msr(struct vp *vp, const struct msr_exit *exit);
+void intercept_exception(struct vp *vp, const struct exception_exit *exit);
+/* An access that would be #GP, of an MSR that isn't the back end's: has the parent asked for it, since nobody has that MSR? Then intercept_msr(). */
+bool intercept_wants_unknown_msr(const struct vp *vp, uint32_t msr, bool is_write);
 /* A triple fault: HV_MESSAGE_UNRECOVERABLE_EXCEPTION. */
 void intercept_unrecoverable(struct vp *vp);
 

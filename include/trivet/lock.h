@@ -20,6 +20,7 @@ enum lock_rank {
 	LOCK_RANK_REFERENCE_TIME = 4,	 /* a partition's clock: two words and its page */
 	LOCK_RANK_STATISTICS = 4,	 /* pages of counters: which are mapped, while they are filled */
 	LOCK_RANK_CPUID = 4,		 /* CPUID results registered for a partition */
+	LOCK_RANK_INTERCEPTS = 4,	 /* what its parent wants to see of a partition */
 	LOCK_RANK_POOL = 5,		 /* page pools; nothing but the log below it */
 	LOCK_RANK_DEPOSIT = 5,		 /* the same of what was deposited for a partition */
 };

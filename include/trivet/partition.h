@@ -14,6 +14,7 @@
 #include <trivet/flush.h>
 #include <trivet/guest_crash.h>
 #include <trivet/hv_cpuid.h>
+#include <trivet/intercepts.h>
 #include <trivet/lock.h>
 #include <trivet/overlay.h>
 #include <trivet/page_source.h>
@@ -38,7 +39,7 @@ struct partition_properties {
 	bool time_frozen;
 	bool ignores_unknown_msrs; /* HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION */
 	bool tracks_access;	   /* HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING */
-	uint32_t intercepts;	   /* INTERCEPT_INSTALLED() */
+	uint32_t intercepts;	   /* of hypercalls: INTERCEPT_INSTALLED() */
 };
 
 struct partition {
@@ -49,6 +50,7 @@ struct partition {
 	uint64_t own_page;	   /* of a child: its parent's deposit in which this lies */
 	bool torn_down;		   /* of a finalized one: all is back in its deposits */
 	struct partition_properties properties;
+	struct intercepts intercepts; /* of a child */
 	struct cpuid_policy cpuid;
 	uint64_t
 		tsc_offset; /* of a child: what its VPs' TSCs are ahead of lp_clock(), unless a VP wrote its own */

@@ -70,6 +70,9 @@ struct vp {
 	uint32_t extint_count;
 	bool extint_held; /* LINT0 is masked until the guest can take an 8259's interrupt */
 	uint8_t sipi_vector;
+	uint8_t wanted; /* of a child's: what its parent wants to see, VP_WANTED_*; intercepts_follow() */
+	uint32_t wanted_exceptions; /* a bit for each vector */
+	uint32_t wanted_generation;
 	uint64_t backend_data[16] __attribute__((aligned(16))); /* the back end's own, zero at vp_create */
 	_Atomic uint64_t flush_seen; /* the newest of partition->flush.ticket that was carried out here */
 	uint64_t flushes;

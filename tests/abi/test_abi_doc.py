@@ -12,6 +12,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 CALLS = 'HYPERCALL(0x0046, GetPartitionId, SIMPLE, 0, 0, 0, 8, 0, HV_PRIVILEGE_ACCESS_PARTITION_ID, "0.4", "HvCallGetPartitionId", f)\n'
 MSRS = 'HV_MSR_RO(HV_MSR_VP_INDEX, 1, VP_INDEX, HV_PRIVILEGE_VP_INDEX, 0, f, "0.4")\nHV_MSR(HV_MSR_SINT0, 16, SINT, HV_PRIVILEGE_SYNIC, 0, f, g, "0.4")\n'
+INTERCEPTS = ('INTERCEPT(X64_MSR, NONE, R | W, 0, MSR, "0.5", X64_MSR_INTERCEPT, "some, or others")\n'
+              'INTERCEPT(X64_IO_PORT, PORT, R | W, R | W, ALWAYS, "0.5", X64_IO_PORT_INTERCEPT, "all")\n'
+              'INTERCEPT_REFUSED(X64_APIC_SMI, "there are none")\n')
 BITS = 'HV_OFFER(PRIVILEGE, SYNIC, ROOT, "0.4")\n'
 
 
@@ -23,6 +26,7 @@ def tree(tmp_path):
     (tmp_path / "core/hypercalls.def").write_text("/* HYPERCALL(code, name) */\n" + CALLS)
     (tmp_path / "core/hv_msrs.def").write_text(MSRS)
     (tmp_path / "core/hv_cpuid.def").write_text(BITS)
+    (tmp_path / "core/intercepts.def").write_text(INTERCEPTS)
     (tmp_path / "core/hv_cpuid.c").write_text("f(HV_CPUID_VENDOR);\n")
     return tmp_path
 
@@ -48,6 +52,10 @@ def test_done_and_not_done(tree):
         "| `0x40000006` | HARDWARE | not yet |",
         "| `0x40000003` EAX 2 | SYNIC | 0.4 | root |",
         "| `0x40000003` EBX 12 | CPU_MANAGEMENT | not yet |  |",
+        "| `0x0` | X64_IO_PORT | 0.5 | port | R and W | `X64_IO_PORT_INTERCEPT`, always | all |",
+        "| `0x1` | X64_MSR | 0.5 |  | R or W | `X64_MSR_INTERCEPT` | some, or others |",
+        "| `0x2` | X64_CPUID | not yet |  |  |  |  |",
+        "| `0x7` | X64_APIC_SMI | refused |  |  |  | there are none |",
     ]:
         assert f"{line}\n" in text, line
 
@@ -61,6 +69,8 @@ def test_done_and_not_done(tree):
         ("hypercalls.def", 'HYPERCALL(0x005c, PostMessage, SIMPLE, 0, 255, 0, 0, 0, 0, "0.4", "x", f)\n',
          "PostMessage takes 255 bytes, struct hv_input_post_message has 256"),
         ("hv_msrs.def", MSRS.replace("HV_MSR_VP_INDEX", "HV_MSR_VP_INDICES"), "HV_MSR_VP_INDICES is not in hv/msr.h"),
+        ("intercepts.def", INTERCEPTS.replace("APIC_SMI", "SMI"), "HV_INTERCEPT_X64_SMI is not in hv/partition.h"),
+        ("intercepts.def", INTERCEPTS.replace("X64_IO_PORT_INTERCEPT", "X64_PORT"), "X64_IO_PORT: HV_MESSAGE_X64_PORT is nothing in include/hv"),
         ("hv_cpuid.def", BITS.replace("SYNIC", "SYNICS"), "HV_PRIVILEGE_SYNICS is not in hv/cpuid.h"),
     ],
 )

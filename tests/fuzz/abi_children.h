@@ -10,6 +10,7 @@
 
 #include <hv/memory.h>
 #include <trivet/intercept.h>
+#include <trivet/intercepts.h>
 #include <trivet/page_use.h>
 #include <trivet/vp_child.h>
 
@@ -80,6 +81,37 @@ static void check_childs_table(const struct partition *child, const uint64_t *ta
 	}
 }
 
+/* Each leaf and MSR once, found by the filter, and summed up as it is; VPs know it or are to look again. */
+static void check_intercepts(const struct partition *child)
+{
+	const struct intercepts *intercepts = &child->intercepts;
+	bool cpuid = intercepts->wanted & VP_WANTED_ALL_CPUID;
+	bool msr = intercepts->wanted & VP_WANTED_MICROCODE_LEVEL;
+
+	for (unsigned int i = 0; i < INTERCEPTS_INDEXED; i++) {
+		uint64_t entry = intercepts->indexed[i], access = entry >> 32;
+
+		if (!entry)
+			continue;
+		CHECK(access == HV_INTERCEPT_ACCESS_MASK_EXECUTE || (access && access < 4));
+		CHECK(intercepts->filter >> entry % 64 & 1);
+		for (unsigned int j = 0; j < i; j++)
+			CHECK((uint32_t)intercepts->indexed[j] != (uint32_t)entry ||
+			      intercepts->indexed[j] >> 34 != entry >> 34);
+		cpuid = cpuid || access >> 2;
+		msr = msr || !(access >> 2);
+	}
+	CHECK(!(intercepts->wanted & VP_WANTED_CPUID) == !cpuid);
+	CHECK(!(intercepts->wanted & VP_WANTED_MSR) == !msr);
+	for (uint32_t i = 0; i < child->vp_count; i++) {
+		const struct vp *vp = child->vps[i];
+
+		if (vp && vp->wanted_generation == intercepts->generation)
+			CHECK(vp->wanted == intercepts->wanted &&
+			      vp->wanted_exceptions == intercepts->exceptions);
+	}
+}
+
 static void check_child(const struct partition *child)
 {
 	size_t tables = 0;
@@ -96,6 +128,7 @@ static void check_child(const struct partition *child)
 	if (child->space.root)
 		check_childs_table(child, child->space.root, 3, 0, &tables);
 	CHECK(tables == child->space.table_pages);
+	check_intercepts(child);
 }
 
 static void check_children(void)
@@ -182,13 +215,44 @@ static void child_calls(struct input *in, struct vp *vp)
 		      (uint16_t)vp->gpr[GPR_RAX] != HV_STATUS_SUCCESS);
 }
 
+static void child_cpuid(uint8_t byte, struct vp *vp)
+{
+	const struct cpuid_exit exit = { .cr4 = 0x40020, .length = 2 };
+	uint32_t leaf = byte & 0x80 ? 0x40000000u + (byte >> 3 & 15u) : byte >> 3 & 15u;
+
+	vp->gpr[GPR_RAX] = leaf;
+	vp->gpr[GPR_RCX] = 0;
+	if ((vp->wanted & VP_WANTED_CPUID) && intercepts_want_cpuid(vp, leaf))
+		intercept_cpuid(vp, &exit);
+	else
+		vp_cpuid(vp, exit.cr4);
+}
+
 static void child_msr(struct input *in, struct vp *vp)
 {
-	uint32_t msr = take_msr(in);
+	const struct msr_exit exit = { .msr = take_msr(in), .length = 2 };
+	uint32_t msr = exit.msr;
 	uint64_t value = 0;
 
-	if (vp_msr_read(vp, msr, &value) == 0)
+	if ((vp->wanted & VP_WANTED_MSR) && intercepts_want_msr(vp, msr, false))
+		intercept_msr(vp, &exit);
+	else if (vp_msr_read(vp, msr, &value) == 0)
 		vp_msr_write(vp, msr, take_msr_value(in, msr, value, reference_time_100ns(vp->partition)));
+	else if (intercept_wants_unknown_msr(vp, msr, false))
+		intercept_msr(vp, &exit);
+}
+
+static void child_raises(uint8_t byte, struct vp *vp)
+{
+	const struct exception_exit exit = {
+		.vector = (uint8_t)__builtin_ctz(vp->wanted_exceptions),
+		.has_error = byte & 8,
+		.error = byte,
+		.parameter = 0x1000,
+		.is_software = byte & 0x10,
+	};
+
+	intercept_exception(vp, &exit);
 }
 
 static void child_step(struct input *in, struct vp *vp)
@@ -212,11 +276,13 @@ static void child_step(struct input *in, struct vp *vp)
 		child_msr(in, vp);
 		break;
 	case 5:
-		vp->gpr[GPR_RAX] = byte & 0x80 ? 0x40000000u + (byte >> 3 & 15u) : byte >> 3 & 15u;
-		vp->gpr[GPR_RCX] = 0;
-		vp_cpuid(vp, 0x40020);
+		child_cpuid(byte, vp);
 		break;
 	case 6:
+		if (vp->wanted_exceptions && (byte & 0x40)) {
+			child_raises(byte, vp);
+			break;
+		}
 		vp_post(vp, byte & 0x80 ? VP_PENDING_SHUTDOWN : VP_PENDING_NMI);
 		break;
 	default:
@@ -370,6 +436,31 @@ static void vmm_maps_state_page(struct vp *vp, uint64_t id, uint32_t index, uint
 	vmm_call(vp, HV_CALL_MAP_VP_STATE_PAGE, 0, &in, sizeof(in));
 }
 
+/* What children do a lot. */
+static void vmm_installs(struct vp *vp, uint64_t id, uint8_t more)
+{
+	static const struct {
+		uint32_t access, type, parameter;
+	} wishes[] = {
+		{ HV_INTERCEPT_ACCESS_MASK_EXECUTE, HV_INTERCEPT_X64_GLOBAL_CPUID, 0 },
+		{ HV_INTERCEPT_ACCESS_MASK_EXECUTE, HV_INTERCEPT_X64_CPUID, 1 },
+		{ HV_INTERCEPT_ACCESS_MASK_EXECUTE, HV_INTERCEPT_X64_CPUID, 0x40000003 },
+		{ HV_INTERCEPT_ACCESS_MASK_EXECUTE, HV_INTERCEPT_EXCEPTION, 14 },
+		{ HV_INTERCEPT_ACCESS_MASK_EXECUTE, HV_INTERCEPT_EXCEPTION, 3 },
+		{ HV_INTERCEPT_ACCESS_MASK_READ, HV_INTERCEPT_X64_MSR, 0 },
+		{ HV_INTERCEPT_ACCESS_MASK_READ, HV_INTERCEPT_X64_MSR_INDEX, HV_MSR_VP_INDEX },
+		{ HV_INTERCEPT_ACCESS_MASK_READ, HV_INTERCEPT_X64_MSR_INDEX, HV_MSR_SIMP },
+	};
+	const struct hv_input_install_intercept in = {
+		.partition_id = id,
+		.access_mask = more & 0x80 ? 0 : wishes[more % ARRAY_SIZE(wishes)].access,
+		.intercept_type = wishes[more % ARRAY_SIZE(wishes)].type,
+		.parameter = wishes[more % ARRAY_SIZE(wishes)].parameter,
+	};
+
+	vmm_call(vp, HV_CALL_INSTALL_INTERCEPT, 0, &in, sizeof(in));
+}
+
 #define CHILD_FLAGS                                                                                         \
 	(HV_CREATE_PARTITION_EXO | HV_CREATE_PARTITION_LAPIC | HV_CREATE_PARTITION_INTERCEPT_MESSAGE_PAGE | \
 	 HV_CREATE_PARTITION_X2APIC_CAPABLE)
@@ -397,6 +488,8 @@ static void vmm_makes_child(struct input *in, struct vp *vp)
 	vmm_call(vp, HV_CALL_SET_PARTITION_PROPERTY, 0, synthetic, sizeof(synthetic));
 	vmm_deposits(vp, child_ids[slot], first + 4, amount < 0xc0 ? 40 : amount & 0x1f);
 	vmm_call(vp, HV_CALL_INITIALIZE_PARTITION, 0, &child_ids[slot], 8);
+	if (vps & 0x10)
+		vmm_installs(vp, child_ids[slot], vps >> 1 & 7);
 	for (uint32_t i = 0; children[slot] && i < 1 + (vps & 1u); i++) {
 		vmm_creates_vp(vp, child_ids[slot], i);
 		vmm_maps_state_page(vp, child_ids[slot], i, (uint16_t)(amount & 1));
@@ -457,6 +550,9 @@ static void step_vmm(struct input *in, struct vp *vp)
 		vmm_call(vp, HV_CALL_WITHDRAW_MEMORY, 1 + (more & 15u), withdraw, sizeof(withdraw));
 		break;
 	}
+	case 13:
+		vmm_installs(vp, id, more);
+		break;
 	default: { /* an interrupt */
 		const struct hv_input_assert_virtual_interrupt assert = { .partition_id = id,
 									  .vector = 0x30 + (more & 15u),

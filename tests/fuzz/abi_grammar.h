@@ -83,6 +83,7 @@ static const struct call_row call_rows[] = {
  *   c 4 connection       o 4 port              t 4 port or object type          n 4 SINT                 D 8 device
  *   i 1 SINT             x 4 flag              y 4 one                          f 4 flags of a target
  *   C 8 flags of a partition   M 4 flags of a mapping   A 8 GPA   S 4 component of a VP's state
+ *   a 4 access mask of an intercept, u 8 its parameter
  *   I 16 identity of an object of statistics   E 16 interrupt entry
  */
 struct shape {
@@ -133,7 +134,7 @@ static const struct shape shapes[] = {
 	{ HV_CALL_DELETE_PARTITION, "p", "" },
 	{ HV_CALL_MAP_GPA_PAGES, "pgM.", "g" },
 	{ HV_CALL_UNMAP_GPA_PAGES, "pgx.", "" },
-	{ HV_CALL_INSTALL_INTERCEPT, "psnq", "" },
+	{ HV_CALL_INSTALL_INTERCEPT, "panu", "" },
 	{ HV_CALL_READ_GPA, "pVnAF", "" },
 	{ HV_CALL_WRITE_GPA, "pVnAFQQ", "" },
 	{ HV_CALL_CLEAR_VIRTUAL_INTERRUPT, "p", "" },
@@ -205,7 +206,7 @@ static size_t size_of_field(char letter)
 		return 1;
 	if (strchr("w", letter))
 		return 2;
-	if (strchr("VLsvKNcotnxyfMS.", letter))
+	if (strchr("VLsvKNcotnxyfMSa.", letter))
 		return 4;
 	return strchr("RIE", letter) ? 16 : 8;
 }
@@ -216,6 +217,8 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 	static const uint64_t flags[] = {
 		0, 1, 2, 3, 4, 7, 8, 9, 16, 17, 23, 0x41, 0x83, 0x111, 0x202, 0x400
 	};
+	static const uint8_t accesses[] = { 0, 1, 2, 3, 3, 4, 4, 4 };
+	static const uint32_t msrs_of_intercepts[] = { 0x1b, 0x80f, 0x40000000, 0xc0000082 };
 
 	if (byte >= 0xf8)
 		return take64(in);
@@ -245,6 +248,13 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 		return byte < 0x80 ? 0x30 | (byte & 3) : byte;
 	case 's':
 		return byte < 0xf0 ? byte & 31 : byte;
+	case 'a':
+		return byte < 0xf0 ? accesses[byte & 7] : byte;
+	case 'u': /* leaves that children ask for, which are vectors too; MSRs; none */
+		return byte < 0x80 ? byte & 31 :
+		       byte < 0xa0 ? 0x40000000u + (byte & 31u) :
+		       byte < 0xc0 ? msrs_of_intercepts[byte & 3] :
+				     0;
 	case 'i':
 	case 'n':
 		return byte < 0xf0 ? byte & 15 : byte;

@@ -83,6 +83,8 @@ static void fake_vp_load(struct vp *vp)
 	CHECK(vp->lp == current_lp && !machine_of(current_lp)->in_processor);
 	CHECK(machine_of(current_lp)->in_fpu == vp->fpu && vp != borrowed);
 	machine_of(current_lp)->in_processor = vp;
+	if (vp->child)
+		intercepts_follow(vp);
 }
 
 static void fake_vp_borrow(struct vp *vp)

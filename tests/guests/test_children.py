@@ -191,6 +191,12 @@ def test_isolation_from_outside(roots, vendor):
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
+def test_intercepts(roots, vendor):
+    """CPUID, MSRs and exceptions go to the monitor that installed an intercept, with all that the messages say, and are answered."""
+    check_program(roots.get(vendor), "./mshv-intercepts", 60, 66)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
 def test_nothing_is_left_for_the_next(roots, vendor):
     check_program(roots.get(vendor), f"./mshv-secret -n {20 if vendor == 'amd' else 3}", 120, 4)
 

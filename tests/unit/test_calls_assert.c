@@ -13,7 +13,6 @@
 #include <hv/status.h>
 #include <trivet/apic.h>
 #include <trivet/hypercall.h>
-#include <trivet/intercept.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
 
@@ -339,36 +338,6 @@ static void refusals(void **state)
 	assert_int_equal(notices[0], 0);
 }
 
-static uint16_t install(uint64_t id, uint32_t type, uint32_t access, uint64_t parameter)
-{
-	const struct hv_input_install_intercept input = {
-		.partition_id = id, .intercept_type = type, .access_mask = access, .parameter = parameter
-	};
-	struct hypercall call = { .vp = caller, .partition = &root, .input = &input };
-
-	return hypercall_install_intercept(&call);
-}
-
-static void installs_intercepts(void **state)
-{
-	static const uint32_t types[] = { 8, 13, 15 };
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
-		assert_int_equal(install(7, types[i], 4, 0), 0);
-		assert_true(child.properties.intercepts & BIT(types[i]));
-	}
-	assert_int_equal(install(7, 13, 0, 0), 0);
-	assert_int_equal(child.properties.intercepts, BIT(8) | BIT(15));
-	for (uint32_t type = 0; type < 40; type++)
-		if (type != 8 && type != 13 && type != 15)
-			assert_int_equal(install(7, type, 4, 0), HV_STATUS_INVALID_PARAMETER);
-	assert_int_equal(install(7, 8, 1, 0), HV_STATUS_INVALID_PARAMETER);
-	assert_int_equal(install(7, 8, 4, 1), HV_STATUS_INVALID_PARAMETER);
-	assert_int_equal(install(1, 8, 4, 0), HV_STATUS_ACCESS_DENIED);
-	assert_int_equal(install(9, 8, 4, 0), HV_STATUS_INVALID_PARTITION_ID);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,7 +349,6 @@ int main(void)
 		cmocka_unit_test_setup(of_an_8259, setup),
 		cmocka_unit_test_setup(pins, setup),
 		cmocka_unit_test_setup(refusals, setup),
-		cmocka_unit_test_setup(installs_intercepts, setup),
 	};
 	size_t size = ALIGN_UP(sizeof(struct vp), PAGE_SIZE);
 	int failed;

@@ -11,6 +11,7 @@
 
 #include <trivet/cpuid_policy.h>
 #include <trivet/guest_msrs.h>
+#include <trivet/intercepts.h>
 #include <trivet/lp.h>
 #include <trivet/partition.h>
 #include <trivet/reference_time.h>
@@ -310,12 +311,64 @@ static void unknown_ones(void **state)
 	assert_int_equal(guest_msr_write(vp, 0x2ff, 0x1000), -EINVAL);
 }
 
+/* Those that its parent wants to see fail, ignored or not; but only when they are the guest's own. */
+static void unknown_ones_for_the_parent(void **state)
+{
+	uint64_t value;
+
+	(void)state;
+	assert_true(guest_msr_exists(0x10) && !guest_msr_exists(0x345));
+	partition.properties.ignores_unknown_msrs = true;
+	vp->wanted = VP_WANTED_UNKNOWN_MSR_READ;
+	loaded = true;
+	assert_int_equal(guest_msr_read(vp, 0x345, &value), -EINVAL);
+	assert_int_equal(guest_msr_write(vp, 0x345, 1), 0);
+	vp->wanted = VP_WANTED_UNKNOWN_MSR_WRITE;
+	assert_int_equal(guest_msr_read(vp, 0x345, &value), 0);
+	assert_int_equal(guest_msr_write(vp, 0x345, 1), -EINVAL);
+	loaded = false;
+	assert_int_equal(guest_msr_write(vp, 0x345, 1), 0);
+	vp->wanted = 0;
+}
+
+static void values_of_the_processors(void **state)
+{
+	static const uint32_t addresses[] = { 0x175,	  0x176,      0xc0000082, 0xc0000083,
+					      0xc0000100, 0xc0000101, 0xc0000102 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
+		assert_true(guest_msr_takes(addresses[i], 0x00007fffffffffff, 48));
+		assert_true(guest_msr_takes(addresses[i], 0xffff800000000000, 48));
+		assert_false(guest_msr_takes(addresses[i], 0x0000800000000000, 48));
+		assert_true(guest_msr_takes(addresses[i], 0x0000800000000000, 57));
+		assert_false(guest_msr_takes(addresses[i], 0x0100000000000000, 57));
+	}
+	assert_true(guest_msr_takes(0x174, 0xffffffff, 48));
+	assert_false(guest_msr_takes(0x174, 0x100000000, 48));
+	assert_false(guest_msr_takes(0xc0000084, 0x100000000, 48));
+	assert_true(guest_msr_takes(0xc0000081, UINT64_MAX, 48));
+	assert_true(guest_msr_takes(0x277, 0x0007040600070406, 48));
+	assert_true(guest_msr_takes(0x277, 0x0001050607040600, 48));
+	for (unsigned int i = 0; i < 64; i += 8) {
+		assert_false(guest_msr_takes(0x277, 2ull << i, 48));
+		assert_false(guest_msr_takes(0x277, 3ull << i, 48));
+		assert_false(guest_msr_takes(0x277, 8ull << i, 48));
+	}
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(the_guest_writes_its_tsc), T(a_parent_sets_tscs), T(memory_types), T(features),
-		T(branch_predictions),	     T(unknown_ones),
+		T(the_guest_writes_its_tsc),
+		T(a_parent_sets_tscs),
+		T(memory_types),
+		T(features),
+		T(branch_predictions),
+		T(unknown_ones),
+		T(unknown_ones_for_the_parent),
+		T(values_of_the_processors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

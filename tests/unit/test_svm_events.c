@@ -22,6 +22,7 @@ static struct vmcb vmcb;
 static struct vp *vp;
 static struct lp lp;
 static int put_back; /* the vector, -1: none */
+static int handled;  /* the same, of an exception that isn't ours */
 
 void vp_put_back_interrupt(struct vp *of, uint8_t vector)
 {
@@ -85,6 +86,13 @@ void flush_check(const struct vp *of)
 	(void)of;
 }
 
+void svm_handle_exception(struct vp *of, struct vmcb *control, uint8_t vector)
+{
+	assert_ptr_equal(of, vp);
+	assert_ptr_equal(control, &vmcb);
+	handled = vector;
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -94,7 +102,7 @@ static int setup(void **state)
 	vp->apic.irr_top = vp->apic.isr_top = -1;
 	memset(&vmcb, 0, sizeof(vmcb));
 	vmcb.cr0 = CR0_PE;
-	put_back = -1;
+	put_back = handled = -1;
 	return 0;
 }
 
@@ -157,12 +165,31 @@ static void exceptions_merge(void **state)
 	assert_int_equal(put_back, -1);
 }
 
+/* A debug exception of the guest's own goes on, with what its delivery would do to DR7; that of our step over an IRET doesn't. */
+static void steps(void **state)
+{
+	(void)state;
+	vmcb.dr7 = 0x2401;
+	svm_handle_step(vp);
+	assert_int_equal(handled, VECTOR_DB);
+	assert_int_equal(vmcb.dr7, 0x401);
+	handled = -1;
+	svm_of(vp)->nmi_step = true;
+	vp->child = (struct vp_child *)&lp; /* there is one */
+	vp->wanted_exceptions = BIT(VECTOR_UD);
+	svm_handle_step(vp);
+	assert_int_equal(handled, -1);
+	assert_int_equal(vmcb.intercept_exceptions,
+			 BIT(VECTOR_DB) | BIT(VECTOR_UD) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(an_interrupt_comes_after_the_exception, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_nmi_comes_after_the_exception, setup, teardown),
 		cmocka_unit_test_setup_teardown(exceptions_merge, setup, teardown),
+		cmocka_unit_test_setup_teardown(steps, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("svm_events", tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* unit: vmx/child_exit.c vmx/names.c */
+/* unit: vmx/child_exit.c vmx/child_intercepts.c vmx/names.c */
 /* SPDX-License-Identifier: MIT */
 /* Exits of children's VPs, by a VMCS that is an array: what is told to the parent, what is answered here and how, and that nothing panics. */
 #include "vmx/switch.h"
@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include <trivet/exceptions.h>
+#include <trivet/guest_msrs.h>
 #include <trivet/intercept.h>
+#include <trivet/intercepts.h>
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
@@ -44,6 +46,14 @@ static struct memory_exit memory;
 static unsigned int ios, memories, woken, held;
 static uint32_t handled_vector;
 static enum fault_result memory_result;
+/* What the parent wants, and what it is told. */
+static struct {
+	bool more_exits, wants, unknown, takes;
+	unsigned int cpuids, msrs, exceptions, linear_bits;
+	struct cpuid_exit cpuid;
+	struct msr_exit msr;
+	struct exception_exit exception;
+} parents;
 
 uint64_t vmread(uint32_t field)
 {
@@ -117,6 +127,81 @@ enum fault_result intercept_memory(struct vp *of, const struct memory_exit *exit
 	if (cr2_of_reads)
 		cr2 = cr2_of_reads;
 	return memory_result;
+}
+
+bool intercepts_want_more_exits(const struct vp *of, bool (*exits)(uint32_t msr, bool is_write))
+{
+	assert_ptr_equal(of, vp);
+	assert_ptr_equal(exits, vmx_child_msr_exits);
+	return parents.more_exits;
+}
+
+bool vmx_child_msr_exits(uint32_t msr, bool is_write)
+{
+	(void)is_write;
+	return msr != MSR_LSTAR && msr != MSR_EFER;
+}
+
+int vmx_switched_msr(uint32_t msr)
+{
+	return msr == MSR_SPEC_CTRL ? 0 : -1;
+}
+
+bool intercepts_want_cpuid(const struct vp *of, uint32_t leaf)
+{
+	assert_ptr_equal(of, vp);
+	assert_int_equal(leaf, 0x80000001);
+	return parents.wants;
+}
+
+bool intercepts_want_msr(const struct vp *of, uint32_t msr, bool is_write)
+{
+	(void)msr;
+	(void)is_write;
+	assert_ptr_equal(of, vp);
+	return parents.wants;
+}
+
+bool intercept_wants_unknown_msr(const struct vp *of, uint32_t msr, bool is_write)
+{
+	(void)msr;
+	(void)is_write;
+	assert_ptr_equal(of, vp);
+	return parents.unknown;
+}
+
+void intercept_cpuid(struct vp *of, const struct cpuid_exit *exit)
+{
+	assert_ptr_equal(of, vp);
+	parents.cpuid = *exit;
+	parents.cpuids++;
+}
+
+void intercept_msr(struct vp *of, const struct msr_exit *exit)
+{
+	assert_ptr_equal(of, vp);
+	parents.msr = *exit;
+	parents.msrs++;
+}
+
+void intercept_exception(struct vp *of, const struct exception_exit *exit)
+{
+	assert_ptr_equal(of, vp);
+	parents.exception = *exit;
+	parents.exceptions++;
+}
+
+bool guest_msr_takes(uint32_t msr, uint64_t value, unsigned int linear_bits)
+{
+	(void)value;
+	assert_int_equal(msr, MSR_LSTAR);
+	parents.linear_bits = linear_bits;
+	return parents.takes;
+}
+
+void vmx_set_guest_efer(uint64_t value)
+{
+	vmcs[VMCS_GUEST_EFER] = value;
 }
 
 void intercept_unrecoverable(struct vp *of)
@@ -366,6 +451,8 @@ static int setup(void **state)
 	msr_fails = window_has_some = x2apic_takes = false;
 	msr_value = accessed_msr = handled_vector = 0;
 	memory_result = FAULT_RETRY;
+	memset(&parents, 0, sizeof(parents));
+	parents.takes = true;
 	return 0;
 }
 
@@ -374,6 +461,11 @@ static void leave(uint64_t reason)
 	vmcs[VMCS_EXIT_REASON] = reason;
 	vmx_handle_child_exit(vp);
 	assert_int_equal(exit_counts[reason & 0xff], 1);
+}
+
+static void leave_again(void)
+{
+	vmx_handle_child_exit(vp);
 }
 
 static bool was_completed(void)
@@ -696,6 +788,187 @@ static void int1(void **state)
 	assert_int_equal(vmcs[VMCS_ENTRY_INSTRUCTION_LENGTH], LENGTH);
 }
 
+/* ---- What the parent has asked for ---- */
+
+static void what_the_processor_knows(void **state)
+{
+	(void)state;
+	vmx_of(vp)->proc = PROC_HLT | PROC_INTERRUPT_WINDOW | PROC_MSR_BITMAPS;
+	vp->wanted_exceptions = BIT(VECTOR_PF) | BIT(VECTOR_UD);
+	vmx_follow_intercepts(vp);
+	assert_int_equal(vmcs[VMCS_EXCEPTION_BITMAP],
+			 BIT(VECTOR_PF) | BIT(VECTOR_UD) | BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
+	assert_int_equal(vmcs[VMCS_PROC_CONTROLS], PROC_HLT | PROC_INTERRUPT_WINDOW | PROC_MSR_BITMAPS);
+	parents.more_exits = true;
+	vp->wanted_exceptions = 0;
+	vmx_follow_intercepts(vp);
+	assert_int_equal(vmcs[VMCS_EXCEPTION_BITMAP], BIT(VECTOR_DB) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
+	assert_int_equal(vmcs[VMCS_PROC_CONTROLS], PROC_HLT | PROC_INTERRUPT_WINDOW);
+	assert_int_equal(vmx_of(vp)->proc, PROC_HLT | PROC_INTERRUPT_WINDOW);
+}
+
+static void wanted_cpuid(void **state)
+{
+	(void)state;
+	vp->gpr[GPR_RAX] = 0x80000001;
+	vp->wanted = VP_WANTED_CPUID;
+	leave(VMX_EXIT_CPUID); /* another leaf is */
+	assert_true(was_completed());
+	setup(NULL);
+	vp->gpr[GPR_RAX] = 0x80000001;
+	vp->wanted = VP_WANTED_CPUID;
+	parents.wants = true;
+	vmcs[VMCS_GUEST_CS_RIGHTS] = 0;
+	leave(VMX_EXIT_CPUID);
+	assert_int_equal(parents.cpuids, 1);
+	assert_int_equal(parents.cpuid.length, LENGTH);
+	assert_int_equal(parents.cpuid.cr4, 0x20);
+	assert_int_equal(parents.cpuid.hidden_edx, 1u << 11);
+	assert_false(was_completed());
+	assert_int_equal(vp->gpr[GPR_RAX], 0x80000001);
+}
+
+static void wanted_msrs(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		bool is_write = i & 1;
+
+		setup(NULL);
+		vp->wanted = VP_WANTED_MSR;
+		vp->gpr[GPR_RCX] = i & 2 ? 0x40000000 : 0x2ff;
+		parents.wants = true;
+		leave(is_write ? VMX_EXIT_WRMSR : VMX_EXIT_RDMSR);
+		assert_int_equal(parents.msrs, 1);
+		assert_int_equal(parents.msr.msr, vp->gpr[GPR_RCX]);
+		assert_int_equal(parents.msr.is_write, is_write);
+		assert_int_equal(parents.msr.length, LENGTH);
+		assert_false(was_completed());
+		assert_int_equal(synthetic, 0);
+		assert_int_equal(accessed_msr, 0);
+		parents.wants = false;
+		leave_again();
+		assert_int_equal(parents.msrs, 1);
+		assert_true(synthetic || was_completed());
+	}
+}
+
+static void msrs_that_nobody_has(void **state)
+{
+	static const uint32_t own[] = { MSR_DEBUGCTL, MSR_SPEC_CTRL, MSR_LSTAR };
+
+	(void)state;
+	for (uint32_t reason = VMX_EXIT_RDMSR; reason <= VMX_EXIT_WRMSR; reason++) {
+		setup(NULL);
+		vp->wanted = VP_WANTED_UNKNOWN_MSR_READ | VP_WANTED_UNKNOWN_MSR_WRITE;
+		vp->gpr[GPR_RCX] = 0x1234;
+		msr_fails = parents.unknown = true;
+		leave(reason);
+		assert_int_equal(parents.msrs, 1);
+		assert_int_equal(parents.msr.msr, 0x1234);
+		assert_int_equal(parents.msr.is_write, reason == VMX_EXIT_WRMSR);
+		assert_int_equal(injected, -1);
+		assert_false(was_completed());
+		for (size_t i = 0; i < ARRAY_SIZE(own); i++) {
+			vp->gpr[GPR_RCX] = own[i];
+			leave_again();
+			assert_int_equal(injected, VECTOR_GP);
+			assert_int_equal(parents.msrs, 1);
+			injected = -1;
+		}
+		vp->gpr[GPR_RCX] = 0x1234;
+		parents.unknown = false;
+		leave_again();
+		assert_int_equal(injected, VECTOR_GP);
+	}
+}
+
+/* All accesses exit, for one that is wanted: the others are carried out here, with WRMSR's checks. */
+static void msrs_of_its_own(void **state)
+{
+	(void)state;
+	vp->wanted = VP_WANTED_MSR;
+	vp->gpr[GPR_RCX] = MSR_LSTAR;
+	vp->gpr[GPR_RAX] = 0x5555;
+	leave(VMX_EXIT_WRMSR);
+	assert_int_equal(msr_value, 0x5555);
+	assert_int_equal(parents.linear_bits, 48);
+	assert_true(was_completed());
+	setup(NULL);
+	vp->wanted = VP_WANTED_MSR;
+	vp->gpr[GPR_RCX] = MSR_LSTAR;
+	parents.takes = false;
+	leave(VMX_EXIT_WRMSR);
+	assert_int_equal(injected, VECTOR_GP);
+	assert_int_equal(accessed_msr, 0);
+}
+
+static void efer(void **state)
+{
+	static const struct {
+		uint64_t cr0, before, value;
+		int64_t after; /* -1: #GP */
+	} cases[] = {
+		{ CR0_PG, 0xd00, 0xd01, 0xd01 }, { CR0_PG, 0xd00, 0x901, 0xd01 }, /* LMA is the processor's */
+		{ CR0_PG, 0xd00, 0xc01, -1 },	 { 0, 0, 0x100, 0x100 },
+		{ 0, 0, 0x500, 0x100 },		 { 0, 0, 0x1000, -1 },
+		{ CR0_PG, 0x800, 0x900, -1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		setup(NULL);
+		vp->wanted = VP_WANTED_MSR;
+		vp->gpr[GPR_RCX] = MSR_EFER;
+		vp->gpr[GPR_RAX] = cases[i].value;
+		vmcs[VMCS_GUEST_CR0] = cases[i].cr0;
+		vmcs[VMCS_GUEST_EFER] = cases[i].before;
+		leave(VMX_EXIT_WRMSR);
+		assert_int_equal(injected, cases[i].after < 0 ? VECTOR_GP : -1);
+		assert_int_equal(vmcs[VMCS_GUEST_EFER],
+				 cases[i].after < 0 ? cases[i].before : (uint64_t)cases[i].after);
+		assert_int_equal(atomic_load(&vp->pending) & VP_PENDING_FLUSH,
+				 cases[i].after < 0 ? 0 : VP_PENDING_FLUSH);
+	}
+}
+
+static void wanted_exceptions(void **state)
+{
+	(void)state;
+	vp->wanted_exceptions = BIT(VECTOR_PF) | BIT(VECTOR_DB) | BIT(3);
+	vmcs[VMCS_EXIT_QUALIFICATION] = 0xdead000;
+	vmcs[VMCS_EXIT_EVENT_ERROR] = 0x17;
+	raise_exception(
+		(uint32_t)(EVENT_TYPE_EXCEPTION | EVENT_ERROR_VALID | EVENT_IRET_UNBLOCKED_NMI | VECTOR_PF));
+	assert_int_equal(parents.exceptions, 1);
+	assert_int_equal(parents.exception.vector, VECTOR_PF);
+	assert_true(parents.exception.has_error);
+	assert_int_equal(parents.exception.error, 0x17);
+	assert_int_equal(parents.exception.parameter, 0xdead000);
+	assert_false(parents.exception.is_software);
+	assert_int_equal(injected, -1);
+	assert_int_equal(cr2, 0x1111);
+	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPTIBILITY], BLOCKING_NMI);
+	vmcs[VMCS_EXIT_QUALIFICATION] = DR6_BS;
+	vmcs[VMCS_EXIT_EVENT] = (uint32_t)EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB;
+	leave_again();
+	assert_int_equal(parents.exception.parameter, 0xffff4ff0);
+	assert_int_equal(dr6, 0xffff4ff0);
+	assert_false(parents.exception.has_error);
+	vmcs[VMCS_EXIT_EVENT] = (uint32_t)EVENT_VALID | EVENT_TYPE_SOFT_EXCEPTION | 3;
+	leave_again();
+	assert_true(parents.exception.is_software);
+	assert_int_equal(parents.exceptions, 3);
+	/* INT1 is an instruction, not an exception; and those that nobody asked for go on. */
+	vmcs[VMCS_EXIT_EVENT] = (uint32_t)EVENT_VALID | EVENT_TYPE_PRIVILEGED | VECTOR_DB;
+	leave_again();
+	vmcs[VMCS_EXIT_EVENT] =
+		(uint32_t)EVENT_VALID | EVENT_TYPE_EXCEPTION | (uint32_t)EVENT_ERROR_VALID | VECTOR_AC;
+	leave_again();
+	assert_int_equal(parents.exceptions, 3);
+	assert_int_equal(injected, VECTOR_AC);
+}
+
 /* ---- What is the root's ---- */
 
 static void the_machines_events(void **state)
@@ -756,6 +1029,13 @@ int main(void)
 		cmocka_unit_test_setup(x2apic_msrs, setup),
 		cmocka_unit_test_setup(debug_registers_are_switched_once_used, setup),
 		cmocka_unit_test_setup(xsetbv, setup),
+		cmocka_unit_test_setup(what_the_processor_knows, setup),
+		cmocka_unit_test_setup(wanted_cpuid, setup),
+		cmocka_unit_test_setup(wanted_msrs, setup),
+		cmocka_unit_test_setup(msrs_that_nobody_has, setup),
+		cmocka_unit_test_setup(msrs_of_its_own, setup),
+		cmocka_unit_test_setup(efer, setup),
+		cmocka_unit_test_setup(wanted_exceptions, setup),
 		cmocka_unit_test_setup(alignment_check, setup),
 		cmocka_unit_test_setup(debug_exception, setup),
 		cmocka_unit_test_setup(debug_exception_in_a_shadow, setup),

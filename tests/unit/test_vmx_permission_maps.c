@@ -136,7 +136,13 @@ static void child_msrs(void **state)
 		if (bit(vmx.child_msr_map, i) == child_access_passes(msr, false) ||
 		    bit(vmx.child_msr_map + 0x800, i) == child_access_passes(msr, true))
 			fail_msg("MSR 0x%x", msr);
+		if (vmx_child_msr_exits(msr, false) == child_access_passes(msr, false) ||
+		    vmx_child_msr_exits(msr, true) == child_access_passes(msr, true))
+			fail_msg("exit of MSR 0x%x", msr);
 	}
+	/* Those that no map has. */
+	assert_true(vmx_child_msr_exits(0x2000, false) && vmx_child_msr_exits(0x40000000, true));
+	assert_true(vmx_child_msr_exits(0xc0010015, false) && vmx_child_msr_exits(0xffffffff, true));
 	free(vmx.io_map);
 	free(vmx.msr_map);
 	free(vmx.child_msr_map);

@@ -30,6 +30,7 @@ static struct {
 	unsigned int msr_count;
 	uint32_t missing_msr, stubborn_msr; /* not there; takes no value */
 	bool refuses;			    /* set_register says -EINVAL */
+	int put_back;			    /* the vector of an interrupt; 0: none */
 	unsigned int checks;		    /* calls of can_run */
 	uint64_t cr4_that_cannot_run;
 	uint64_t dr[8];
@@ -88,6 +89,12 @@ void load_fx(const struct fx_area *area)
 	assert_int_equal(area->mxcsr & ~(fake.fx.mxcsr_mask ? fake.fx.mxcsr_mask : 0xffbfu), 0);
 	fake.fx = *area;
 	fake.fx_loads++;
+}
+
+void vp_put_back_interrupt(struct vp *of, uint8_t vector)
+{
+	assert_ptr_equal(of, vp);
+	fake.put_back = vector;
 }
 
 static void get_register(struct vp *of, enum vp_register which, union hv_register_value *value)
@@ -797,6 +804,34 @@ static void events_become_interruptions(void **state)
 	assert_int_equal(fake.registers[VP_REGISTER_CR2].reg64, 0xdeadbeef000);
 }
 
+/* What a parent raises goes before what was being delivered, but doesn't do away with it. */
+static void an_event_puts_an_interrupt_back(void **state)
+{
+	(void)state;
+	fake.registers[VP_REGISTER_PENDING_INTERRUPTION].reg64 = 0x510001;
+	assert_int_equal(set(0x10004, 0x5000e0101, 0x1000), 0); /* a root's own */
+	assert_int_equal(fake.put_back, 0);
+	vp->child = (struct vp_child *)&fake; /* there is one: it isn't looked into */
+	fake.registers[VP_REGISTER_PENDING_INTERRUPTION].reg64 = 0x510001;
+	fake.refuses = true;
+	assert_int_equal(set(0x10004, 0x5000e0101, 0x1000), HV_STATUS_INVALID_REGISTER_VALUE);
+	assert_int_equal(fake.put_back, 0);
+	fake.refuses = false;
+	assert_int_equal(set(0x10004, 0x5000e0101, 0x1000), 0);
+	assert_int_equal(fake.put_back, 0x51);
+	assert_int_equal(fake.registers[VP_REGISTER_PENDING_INTERRUPTION].reg64, 0x5000e0017);
+	/* An exception comes again by itself. */
+	fake.put_back = 0;
+	assert_int_equal(set(0x10004, 0x5000e0101, 0x1000), 0);
+	assert_int_equal(fake.put_back, 0);
+	assert_int_equal(atomic_load(&vp->pending) & VP_PENDING_NMI, 0);
+	fake.registers[VP_REGISTER_PENDING_INTERRUPTION].reg64 = 0x20005; /* an NMI */
+	fake.registers[VP_REGISTER_INTERRUPT_STATE].reg64 = HV_INTERRUPT_STATE_NMI_MASKED;
+	assert_int_equal(set(0x10004, 0x5000e0101, 0x1000), 0);
+	assert_int_equal(atomic_load(&vp->pending) & VP_PENDING_NMI, VP_PENDING_NMI);
+	assert_int_equal(fake.registers[VP_REGISTER_INTERRUPT_STATE].reg64, 0);
+}
+
 static void floating_point(void **state)
 {
 	(void)state;
@@ -908,6 +943,7 @@ int main(void)
 		cmocka_unit_test_setup(activity, setup),
 		cmocka_unit_test_setup(pending_interruption_is_checked, setup),
 		cmocka_unit_test_setup(events_become_interruptions, setup),
+		cmocka_unit_test_setup(an_event_puts_an_interrupt_back, setup),
 		cmocka_unit_test_setup(floating_point, setup),
 		cmocka_unit_test_setup(without_xsave, setup),
 		cmocka_unit_test_setup(a_state_that_cannot_run_is_undone, setup),

@@ -71,4 +71,114 @@ tiny_show:
 	jmp	.sleep
 tiny_show_end:
 
+; In 64-bit mode: says by an OUT that it waits for a command, and does it. R15 points to the VP's block: command, two arguments, four
+; results (eax, ebx, ecx, edx), then what the last exception was: vector, error code (or RIP), CR2, DR6, and how many there were.
+%define STACK	0x9000
+global tiny_probe
+global tiny_probe_end
+global tiny_probe_vectors
+tiny_probe:
+bits 64
+	out	0x80, al
+	mov	eax, [r15]
+	mov	ecx, [r15 + 8]
+	cmp	eax, 1
+	je	.cpuid
+	cmp	eax, 2
+	je	.rdmsr
+	cmp	eax, 3
+	je	.wrmsr
+	cmp	eax, 4
+	je	.undefined
+	cmp	eax, 5
+	je	.load
+	cmp	eax, 6
+	je	.segment
+	cmp	eax, 7
+	je	.divide
+	cmp	eax, 8
+	je	.step
+	cmp	eax, 9
+	je	.breakpoint
+	cmp	eax, 10
+	je	.spin
+	hlt
+	jmp	tiny_probe
+.cpuid:
+	mov	eax, ecx
+	mov	ecx, [r15 + 16]
+	cpuid
+.results:
+	mov	[r15 + 24], eax
+	mov	[r15 + 28], ebx
+	mov	[r15 + 32], ecx
+	mov	[r15 + 36], edx
+	jmp	tiny_probe
+.rdmsr:
+	xor	ebx, ebx
+	rdmsr
+	jmp	.results
+.wrmsr:
+	mov	eax, [r15 + 16]
+	mov	edx, [r15 + 20]
+	wrmsr
+	jmp	tiny_probe
+.undefined:
+	ud2
+	jmp	tiny_probe
+.load:
+	mov	rcx, [r15 + 8]
+	mov	eax, [rcx]
+	jmp	tiny_probe
+.segment:
+	mov	ds, ecx
+	jmp	tiny_probe
+.divide:
+	xor	edx, edx
+	mov	eax, 1
+	div	edx
+	jmp	tiny_probe
+.step:
+	pushfq
+	or	dword [rsp], 0x100
+	popfq
+	nop
+	nop
+	jmp	tiny_probe
+.breakpoint:
+	int3
+	jmp	tiny_probe
+.spin:				; CPUID until the second argument isn't 0 any more
+	mov	eax, [r15 + 8]
+	xor	ecx, ecx
+	cpuid
+	inc	dword [r15 + 24]
+	cmp	dword [r15 + 16], 0
+	je	.spin
+	jmp	tiny_probe
+
+; Of vectors 0 to 31, eight bytes each.
+align 8
+tiny_probe_vectors:
+%assign vector 0
+%rep 32
+align 8
+	push	vector
+	jmp	near .common
+%assign vector vector + 1
+%endrep
+.common:
+	pop	rax
+	mov	[r15 + 40], rax
+	pop	rax
+	mov	[r15 + 48], rax
+	mov	rax, cr2
+	mov	[r15 + 56], rax
+	mov	rax, dr6
+	mov	[r15 + 64], rax
+	inc	qword [r15 + 72]
+	mov	rsp, STACK
+	jmp	tiny_probe
+tiny_probe_end:
+
 section .note.GNU-stack noalloc noexec nowrite progbits
