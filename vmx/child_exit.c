@@ -342,21 +342,8 @@ static void handle_instruction(struct vp *vp, uint32_t reason, uint64_t rip)
 	case VMX_EXIT_APIC_ACCESS:
 		vmx_handle_apic_access(vp);
 		return;
-	case VMX_EXIT_GETSEC:
-	case VMX_EXIT_VMCLEAR:
-	case VMX_EXIT_VMLAUNCH:
-	case VMX_EXIT_VMPTRLD:
-	case VMX_EXIT_VMPTRST:
-	case VMX_EXIT_VMREAD:
-	case VMX_EXIT_VMRESUME:
-	case VMX_EXIT_VMWRITE:
-	case VMX_EXIT_VMXOFF:
-	case VMX_EXIT_VMXON:
 	case VMX_EXIT_MWAIT:
 	case VMX_EXIT_MONITOR:
-	case VMX_EXIT_INVEPT:
-	case VMX_EXIT_INVVPID:
-	case VMX_EXIT_VMFUNC:
 	case VMX_EXIT_ENCLS:
 	case VMX_EXIT_XSAVES:
 	case VMX_EXIT_XRSTORS:
@@ -365,7 +352,10 @@ static void handle_instruction(struct vp *vp, uint32_t reason, uint64_t rip)
 		vmx_inject_exception(vp, VECTOR_UD, false, 0);
 		return;
 	default:
-		handle_event(vp, reason);
+		if (vmx_is_vmx_instruction(reason))
+			vmx_inject_exception(vp, VECTOR_UD, false, 0);
+		else
+			handle_event(vp, reason);
 	}
 }
 

@@ -412,21 +412,6 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 	case VMX_EXIT_INVD:
 		handle_invd(vp, rip);
 		return;
-	case VMX_EXIT_GETSEC:
-	case VMX_EXIT_VMCLEAR:
-	case VMX_EXIT_VMLAUNCH:
-	case VMX_EXIT_VMPTRLD:
-	case VMX_EXIT_VMPTRST:
-	case VMX_EXIT_VMREAD:
-	case VMX_EXIT_VMRESUME:
-	case VMX_EXIT_VMWRITE:
-	case VMX_EXIT_VMXOFF:
-	case VMX_EXIT_VMXON:
-	case VMX_EXIT_INVEPT:
-	case VMX_EXIT_INVVPID:
-	case VMX_EXIT_VMFUNC:
-		vmx_inject_exception(vp, VECTOR_UD, false, 0);
-		return;
 	case VMX_EXIT_INIT:
 		vp_send_init(vp);
 		return;
@@ -434,9 +419,12 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 		vp_post_self(vp, VP_PENDING_SHUTDOWN);
 		return;
 	default:
-		if (reason <= VMX_EXIT_LAST_KNOWN || (reason & VMX_EXIT_ENTRY_FAILED))
+		if (vmx_is_vmx_instruction(reason))
+			vmx_inject_exception(vp, VECTOR_UD, false, 0);
+		else if (reason <= VMX_EXIT_LAST_KNOWN || (reason & VMX_EXIT_ENTRY_FAILED))
 			handle_unexpected(vp, reason);
-		handle_unknown(vp, reason);
+		else
+			handle_unknown(vp, reason);
 	}
 }
 

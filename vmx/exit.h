@@ -6,6 +6,18 @@
 #include "vmx.h"
 #include <trivet/exceptions.h>
 
+/* Instructions of VMX and SMX, which no guest has: #UD. */
+#define VMX_INSTRUCTION_EXITS                                                                            \
+	(BIT(VMX_EXIT_GETSEC) | BIT(VMX_EXIT_VMCLEAR) | BIT(VMX_EXIT_VMLAUNCH) | BIT(VMX_EXIT_VMPTRLD) | \
+	 BIT(VMX_EXIT_VMPTRST) | BIT(VMX_EXIT_VMREAD) | BIT(VMX_EXIT_VMRESUME) | BIT(VMX_EXIT_VMWRITE) | \
+	 BIT(VMX_EXIT_VMXOFF) | BIT(VMX_EXIT_VMXON) | BIT(VMX_EXIT_INVEPT) | BIT(VMX_EXIT_INVVPID) |     \
+	 BIT(VMX_EXIT_VMFUNC))
+
+static inline bool vmx_is_vmx_instruction(uint32_t reason)
+{
+	return reason < 64 && (VMX_INSTRUCTION_EXITS >> reason & 1);
+}
+
 /* Where the instruction that exited ends. */
 static inline uint64_t vmx_next_rip(uint64_t rip)
 {
