@@ -170,19 +170,57 @@ def test_a_bochs_with_known_bugs_is_refused(tmp_path, version):
     assert done.returncode == 1 and f"Bochs {version}: 2.7 or 3.0 is wanted" in done.stderr
 
 
+def run_tests(tmp_path, makefile, *suites):
+    """scripts/run-tests.py with a Makefile that stands in for ours; (exit status, lines)"""
+    (tmp_path / "Makefile").write_text(makefile)
+    command = [sys.executable, SCRIPTS / "run-tests.py", "--results", tmp_path / "results", *suites]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout.splitlines()
+
+
+REPORT = '<testsuite><testcase name="a"/><testcase name="b">{}</testcase></testsuite>'
+
+
 def test_suites_run_beside_each_other_and_all_count(tmp_path):
-    report = '<testsuite><testcase name="a"/><testcase name="b">{}</testcase></testsuite>'
-    (tmp_path / "Makefile").write_text(
-        "efi guests bochs:\n"
+    status, lines = run_tests(
+        tmp_path,
+        "efi guests bochs vm-disk root-kernel vmm:\n"
         "test-guests test-linux:\n"
         # Each waits for the other: one after the other they would not end
         "\t@touch $@.on; for i in $$(seq 100); do [ -f test-guests.on ] && [ -f test-linux.on ] && break; sleep 0.1; done; "
         "[ -f test-guests.on ] && [ -f test-linux.on ]\n"
         "\t@echo \"this is $@\"; echo '$(if $(filter test-linux,$@),"
-        f"{report.format('<failure/>')},{report.format('')})' > $(RESULTS)/$(REPORT).xml\n"
+        f"{REPORT.format('<failure/>')},{REPORT.format('')})' > $(RESULTS)/$(REPORT).xml\n",
+        "guests-intel+linux-intel",
     )
-    command = [sys.executable, SCRIPTS / "run-tests.py", "--results", tmp_path / "results", "guests-intel+linux-intel"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == "3 passed, 1 failed, 0 skipped"
-    assert "this is test-guests" in done.stdout and "this is test-linux" in done.stdout
+    assert status == 1
+    assert lines[-1] == "3 passed, 1 failed, 0 skipped"
+    assert "this is test-guests" in lines and "this is test-linux" in lines
+
+
+SUITES_BESIDE_BUILDS = (
+    "bochs vmm:\n"
+    "test-unit test-guests:\n"
+    f"\t@echo this is $@ '$(MARK)'; touch $@.on; echo '{REPORT.format('')}' > $(RESULTS)/$(REPORT).xml\n"
+    "root-kernel:\n"
+    "\t@echo compiling; for i in $$(seq 100); do [ -f test-unit.on ] && break; sleep 0.1; done; [ -f test-unit.on ]; nice\n"
+)
+
+
+def test_suites_wait_for_what_is_built_beside_them(tmp_path):
+    # The kernel is not done before test-unit has run, and children not begun before the kernel is done.
+    makefile = SUITES_BESIDE_BUILDS + "\t@touch kernel\ntest-guests: kernel\nkernel:\n\t@false\n"
+    status, lines = run_tests(tmp_path, makefile, "unit", "children")
+    assert status == 0
+    assert lines[-1] == "4 passed, 0 failed, 0 skipped"
+    assert "this is test-guests not intel and mshv" in lines
+    assert "19" in (tmp_path / "results" / "builds.log").read_text().splitlines()
+
+
+def test_what_cannot_be_built_fails_the_suites_that_need_it(tmp_path):
+    status, lines = run_tests(tmp_path, SUITES_BESIDE_BUILDS + "\t@echo the compiler is gone; false\n", "unit", "guests", "children")
+    assert status == 1
+    assert lines[-1] == "4 passed, 1 failed, 0 skipped"
+    assert "this is test-guests not intel and not mshv" in lines and "this is test-guests not intel and mshv" not in lines
+    told = "\n".join(lines)
+    assert "root-kernel COULD NOT BE BUILT" in told and "the compiler is gone" in told

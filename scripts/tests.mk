@@ -284,27 +284,31 @@ SUITE_ENV = TRIVET_EFI=$(abspath $(OUT)/trivet.efi) TRIVET_OUT=$(abspath $(OUT))
 PYTEST = $(SUITE_ENV) $(PYTHON) -m pytest -p no:cacheprovider --tb=short
 
 # The tests of one vendor: MARK=intel or MARK='not intel'; REPORT names the JUnit file.
-suite = mkdir -p $(RESULTS); $(PYTEST) --junitxml=$(RESULTS)/$(or $(REPORT),$(1)).xml $(if $(MARK),-m '$(MARK)') $(ARGS) tests/$(1)
+suite = mkdir -p $(RESULTS); $(PYTEST) --durations=15 --junitxml=$(RESULTS)/$(or $(REPORT),$(1)).xml $(if $(MARK),-m '$(MARK)') $(ARGS) tests/$(1)
+
+# Tests that need the root's kernel have the mark `mshv`: MARK='not mshv' does without it.
+ROOT_KERNEL_FOR_TESTS = $(if $(findstring not mshv,$(MARK)),,root-kernel)
 
 #: make test-guests         bare-metal guests under the hypervisor (ARGS='-k name -v' goes to pytest)
-test-guests: efi guests bochs root-kernel vmm
+test-guests: efi guests bochs $(if $(ROOT_KERNEL_FOR_TESTS),root-kernel vmm)
 	@$(call suite,guests)
 
 #: make test-linux          stock Debian kernels, and Linux with /dev/mshv, under the hypervisor (ARGS as above)
-test-linux: efi guests bochs root-kernel vm-disk
+test-linux: efi guests bochs $(if $(ROOT_KERNEL_FOR_TESTS),root-kernel vm-disk)
 	@$(call suite,linux)
 
 #: make test                everything: lint, scripts, unit, fuzz, guests, linux; last line `N passed, N failed, N skipped`
-# Bochs' clock counts instructions: unlike QEMU's machines, two of its can share the host without a test that notices.
+# What needs no kernel of ours first: that is built meanwhile. Bochs' clock counts instructions: unlike QEMU's machines, two of its
+# can share the host without a test that notices.
 test: $(SETUP)
-	@$(PYTHON) scripts/run-tests.py --make '$(MAKE)' --results $(RESULTS) lint scripts unit fuzz guests linux \
-		guests-intel+linux-intel
+	@$(PYTHON) scripts/run-tests.py --make '$(MAKE)' --results $(RESULTS) lint scripts unit fuzz guests linux children mshv \
+		guests-intel+linux-intel+children-intel
 
 #: make test-matrix         the emulator suites again on a newer QEMU from a private folder
 test-matrix: efi guests
 	@scripts/fetch-qemu.sh $(OUT)/qemu
 	@QEMU=$(abspath $(OUT)/qemu/bin/qemu-system-x86_64) $(PYTHON) scripts/run-tests.py --make '$(MAKE)' \
-		--results $(RESULTS)/matrix guests linux
+		--results $(RESULTS)/matrix guests linux children mshv
 
 # The emulator of Intel processors: BOCHS= names another one than Bochs 3.0 from Debian 13.
 bochs: $(SETUP)

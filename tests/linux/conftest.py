@@ -19,7 +19,15 @@ KERNELS = Path(os.environ.get("LINUX_KERNELS", TOP / "build" / "linux"))
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "intel: on an Intel processor, which is in Bochs")
+    config.addinivalue_line("markers", "mshv: with the root's kernel, or its disk of guests; whatever uses their fixtures has it")
     config.addinivalue_line("markers", "slow: takes minutes")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"mshv_kernel", "vm_disk"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.mshv)
 
 
 def stock_kernel(name, meta, modules=""):
