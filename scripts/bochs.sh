@@ -9,6 +9,7 @@
 # Environment: SMP=1  MEM=512 (MiB, at most 2048)  CPU=corei7_haswell_4770 (any of `bochs --help cpu`)
 #   BOCHS=bochs (2.7 or 3.0)  OVMF (a file of 2 MiB; 4 MiB with Bochs 3.0)  BOCHS_LOG (default: bochs.log beside LOGFILE)
 #   DISK2= (image of a second disk; images are whole cylinders of 16 heads and 63 sectors)
+#   VM_DISK= (of build-vm-disk.sh: the root partition's guests, as second disk)
 #   TIME0=utc (the clock at power-on; a number of seconds makes every run the same to the instruction)
 set -euo pipefail
 
@@ -52,9 +53,10 @@ error: action=report, devices=ignore
 info: action=report
 debug: action=ignore
 END
-if [[ -n ${DISK2:-} ]]; then
-	ln -s "$(realpath "$DISK2")" "$run/disk2"
-	echo "ata0-slave: type=disk, path=$run/disk2, mode=flat, cylinders=0" >> "$run/bochsrc"
+if [[ -n ${DISK2:-}${VM_DISK:-} ]]; then
+	ln -s "$(realpath "${DISK2:-$VM_DISK}")" "$run/disk2"
+	# The model is by what /init knows the disk of guests.
+	echo "ata0-slave: type=disk, path=$run/disk2, mode=flat, cylinders=0${VM_DISK:+, model=vm}" >> "$run/bochsrc"
 fi
 printf '%s\n' "$@" >> "$run/bochsrc"
 # 2.7 is built with its debugger, which asks what to do first.

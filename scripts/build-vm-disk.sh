@@ -106,6 +106,7 @@ advice="see $out/pack.log"
 find "$disk" -exec touch -h -d @1 {} +
 SOURCE_DATE_EPOCH=1 mksquashfs "$disk" "$work/vm.squashfs" -comp zstd -noI -noD -noF -noX -no-fragments -b 1M -all-root -no-xattrs \
 	-noappend -no-progress -quiet > "$out/pack.log" 2>&1
+truncate -s %516096 "$work/vm.squashfs" # whole cylinders, which Bochs' disks have
 mv "$work/vm.squashfs" "$out/vm.squashfs"
 "$disk/bin/qemu-system-x86_64" --version | head -n 1 > "$out/version"
 echo "$stamp" > "$out/stamp" # last: it says that all of it is there

@@ -340,8 +340,8 @@ MEM ?= 1024
 LOG ?=
 CPU ?= amd
 RUN := $(OUT)/run
-# Guests of the root partition: QEMU and kernels for `vm` in its shell. Bochs has no disk that the root kernel knows.
-VM_DISK := $(if $(filter mshv,$(ROOT)),$(if $(filter intel,$(CPU)),,$(OUT)/linux/vm/vm.squashfs))
+# Guests of the root partition: QEMU and kernels for `vm` in its shell
+VM_DISK := $(if $(filter mshv,$(ROOT)),$(OUT)/linux/vm/vm.squashfs)
 
 .PHONY: kernel root-kernel vm-disk run image
 #: make kernel              the stock kernel of make run; ROOT=mshv: the one with /dev/mshv (minutes, once)

@@ -24,11 +24,13 @@ RESET = re.compile(r"bx_pc_system_c::Reset\(HARDWARE\) called")
 POWER_ON = "1767225600"  # the clock then, seconds since 1970: with the same one every run is the same
 
 
-def start(folder, disk, com2, model=INTEL, smp=1, mem=512, disk2=None, lines=(), **streams):
+def start(folder, disk, com2, model=INTEL, smp=1, mem=512, disk2=None, lines=(), vm_disk=None, **streams):
     """Bochs as scripts/bochs.sh starts it: COM1 on its stdin and stdout (`streams` goes to Popen), its log and temporary
-    files in `folder`. `model` may have more for the `cpu:` line behind a comma; `lines` are more configuration."""
+    files in `folder`. `model` may have more for the `cpu:` line behind a comma; `lines` are more configuration; the second disk is
+    `disk2` or `vm_disk`, that of scripts/build-vm-disk.sh."""
     env = {**os.environ, "BOCHS": shlex.join(BOCHS), "OVMF": str(OVMF), "CPU": model, "SMP": str(smp), "MEM": str(mem),
-           "DISK2": str(disk2 or ""), "TIME0": POWER_ON, "BOCHS_LOG": f"{folder}/bochs.log", "TMPDIR": str(folder)}
+           "DISK2": str(disk2 or ""), "VM_DISK": str(vm_disk or ""), "TIME0": POWER_ON, "BOCHS_LOG": f"{folder}/bochs.log",
+           "TMPDIR": str(folder)}
     Path(com2).touch()
     return subprocess.Popen([str(TOP / "scripts" / "bochs.sh"), str(disk), str(com2), *lines], env=env,
                             start_new_session=True, **streams)

@@ -19,10 +19,10 @@ class BochsMachine(Machine):
     emulator = "Bochs"
     slowness = 2
 
-    def __init__(self, name, kernel, smp=1, mem=512, bare=BARE, cpu=INTEL, disk=None, **more):
-        """`disk`: the image of a second one, whole cylinders"""
+    def __init__(self, name, kernel, smp=1, mem=512, bare=BARE, cpu=INTEL, disk=None, vm_disk=None, **more):
+        """The second disk is `disk`, an image of whole cylinders, or `vm_disk`, that of scripts/build-vm-disk.sh."""
         super().__init__(name, kernel, smp=smp, mem=mem, bare=bare, cpu=cpu, **more)
-        self.disk = disk
+        self.disk, self.vm_disk = disk, vm_disk
 
     def boot_files(self):
         if not ACPI_EFI.exists():
@@ -40,7 +40,7 @@ class BochsMachine(Machine):
     def spawn(self, args, err):
         with open(self.work / "com1.in", "rb") as com1_in, open(self.work / "com1.out", "wb") as com1_out:
             return bochs_machine.start(self.logs, args[0], self.hypervisor_log, self.cpu, self.smp, self.mem, self.disk,
-                                       self.extra, stdin=com1_in, stdout=com1_out, stderr=err)
+                                       self.extra, self.vm_disk, stdin=com1_in, stdout=com1_out, stderr=err)
 
     def stopped(self):
         resets = self.console_text().count("BdsDxe: starting") - 1
