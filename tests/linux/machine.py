@@ -32,7 +32,7 @@ LOGS = Path(os.environ.get("LINUX_LOGS", TOP / "build" / "linux-logs"))
 
 CYLINDER = 16 * 63 * 512  # bytes: disks are whole cylinders, for emulators that know them so
 BOOT = "/EFI/BOOT/BOOTX64.EFI"  # what firmware starts from a disk that it knows nothing of
-READY = rb"TRIVET-READY cpus=(\d+) release=(\S+) up=(\S+)"
+READY = rb"TRIVET-READY cpus=(\d+) release=(\S+) up=(\S+)\s"  # up to its end: a console brings it in parts
 ROOT_LINE = re.compile(r"(?m)^\[[^\]]*\] info +root: partition \d+")  # the hypervisor's, at a launch
 # A child's panic is no trouble: it is told as information
 BAD_LINE = re.compile(r"^\[ *[-\d.]+\] (error|(?!info +p\d+/vp\d+: guest: ).*\b(panic|assertion|unhandled)\b)")

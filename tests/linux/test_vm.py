@@ -8,7 +8,7 @@ import pytest
 
 from machine import BARE, Machine, qemu_version
 from mshv import counters
-from vm import BOOT_S, TROUBLE, Guest, NamedGuest
+from vm import BOOT_S, TROUBLE, Guest, NamedGuest, is_sound
 
 OLD, NEW = "6.1", "7.2"
 SHARED = OLD if BARE and qemu_version() < (10, 0) else NEW  # QEMU 7.2's SVM runs no Linux 7.2 under KVM: XSETBV is not intercepted
@@ -58,20 +58,6 @@ def works_on(guest, rounds=1):
 
 def partitions(host):
     return counters(host)["hv"].get("HvPartitions") if not BARE else None
-
-
-def is_sound(guest, version, processors, firmware=""):
-    """It is the kernel that was asked for, sees what it was given and the hypervisor, and doesn't complain; its clock goes."""
-    cpus, release, _ = guest.expect_ready(BOOT_S)
-    assert cpus == processors
-    assert release.startswith(f"{version}.") and release.endswith("-cloud-amd64")
-    assert f"Hypervisor detected: {'KVM' if BARE else 'Microsoft Hyper-V'}" in guest.check("dmesg | grep 'Hypervisor detected'")
-    assert BARE or not guest.complaints()
-    assert guest.run("[ -d /sys/firmware/efi ]")[1] == (0 if firmware else 1)
-    for cpu in range(processors):
-        guest.check(f"taskset -c {cpu} true")
-    up, up2 = (float(n) for n in guest.check("cut -d' ' -f1 /proc/uptime; sleep 1; cut -d' ' -f1 /proc/uptime").split())
-    assert up2 - up >= 0.95
 
 
 # Each kernel with one and two processors and started both ways; test_disk_and_network has the fourth.

@@ -85,6 +85,20 @@ class Guest:
         return self.console.match
 
 
+def is_sound(guest, version, processors, firmware=""):
+    """It is the kernel that was asked for, sees what it was given and the hypervisor, and doesn't complain; its clock goes."""
+    cpus, release, _ = guest.expect_ready(BOOT_S)
+    assert cpus == processors
+    assert release.startswith(f"{version}.") and release.endswith("-cloud-amd64")
+    assert f"Hypervisor detected: {'KVM' if BARE else 'Microsoft Hyper-V'}" in guest.check("dmesg | grep 'Hypervisor detected'")
+    assert BARE or not guest.complaints()
+    assert guest.run("[ -d /sys/firmware/efi ]")[1] == (0 if firmware else 1)
+    for cpu in range(processors):
+        guest.check(f"taskset -c {cpu} true")
+    up, up2 = (float(n) for n in guest.check("cut -d' ' -f1 /proc/uptime; sleep 1; cut -d' ' -f1 /proc/uptime").split())
+    assert up2 - up >= 0.95
+
+
 class NamedGuest:
     """A guest in the background, console in a file"""
 
