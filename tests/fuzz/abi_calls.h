@@ -14,6 +14,7 @@
 
 #define CALL_PASSES_MAX 4096u /* of one call, as its elements are at most so many */
 #define INPUT_PAGE 16u
+#define CHILD_INPUT_PAGE 6u
 #define POISON 0xa5c3f0961e5ad2b7ull
 
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
@@ -67,6 +68,8 @@ static bool is_defined(uint16_t status)
 		HV_STATUS_OPERATION_FAILED,
 		HV_STATUS_INVALID_PARTITION_STATE,
 		HV_STATUS_FEATURE_UNAVAILABLE,
+		HV_STATUS_INVALID_SAVE_RESTORE_STATE,
+		HV_STATUS_INSUFFICIENT_BUFFER,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(statuses); i++)
@@ -111,6 +114,8 @@ static uint64_t take_gpa(struct input *in, const struct vp *vp, uint64_t usual)
 
 	if (byte < 0x40)
 		return usual + byte * 8u;
+	if (byte < 0x80 && !partition_is_root(vp->partition))
+		return (uint64_t)(byte & 15) << PAGE_SHIFT;
 	if (byte < 0x80)
 		return overlay_gpa(vp, byte) + (byte & 0x30u) * 8;
 	if (byte < 0xc0)
@@ -139,7 +144,8 @@ static void put_in_registers(struct vp *vp, const struct call *call)
 static void say(struct input *in, struct vp *vp, struct call *call, uint8_t said)
 {
 	static uint8_t page[PAGE_SIZE];
-	uint64_t usual = (INPUT_PAGE + 2 * vp->index) << PAGE_SHIFT;
+	bool is_root = partition_is_root(vp->partition);
+	uint64_t usual = (is_root ? INPUT_PAGE + 2 * vp->index : CHILD_INPUT_PAGE) << PAGE_SHIFT;
 	uint8_t many = take8(in);
 
 	memset(page, 0, sizeof(page));
@@ -161,12 +167,12 @@ static void say(struct input *in, struct vp *vp, struct call *call, uint8_t said
 	if (said & SAID_FAST) {
 		memcpy(&call->input_gpa, page, 8);
 		memcpy(&call->output_gpa, page + 8, 8);
-		memcpy(fx.xmm, page + 16, 96);
+		memcpy(machine_of(current_lp)->fx.xmm, page + 16, 96);
 		return;
 	}
 	call->input_gpa = said & SAID_ELSEWHERE ? take_gpa(in, vp, usual) : usual;
 	call->output_gpa = said & SAID_ELSEWHERE ? take_gpa(in, vp, usual + PAGE_SIZE) : usual + PAGE_SIZE;
-	guest_store(call->input_gpa, page,
+	space_store(&vp->partition->space, call->input_gpa, page,
 		    input_bytes_of(call) < PAGE_SIZE ? input_bytes_of(call) : PAGE_SIZE);
 }
 
@@ -194,11 +200,13 @@ static void check_registers(const struct vp *vp, const struct call *call, bool a
 }
 
 /* Nothing of what was in the hypervisor's page before is in the output. */
-static void check_output(const struct call *call)
+static void check_output(const struct vp *vp, const struct call *call)
 {
-	const uint8_t *output = guest_pointer(call->output_gpa, SS_READ);
+	const uint8_t *output = space_pointer(&vp->partition->space, call->output_gpa, SS_READ);
 	uint64_t bytes = output_bytes_of(call), word;
 
+	/* It is where the caller may write itself. */
+	CHECK(!bytes || space_pointer(&vp->partition->space, call->output_gpa, SS_WRITE));
 	for (uint64_t i = 0; output && i + 8 <= bytes; i += 8) {
 		memcpy(&word, output + i, sizeof(word));
 		CHECK(word != POISON);
@@ -261,7 +269,7 @@ static void check_result(const struct vp *vp, const struct call *call, enum hype
 	CHECK(status_of(vp) == HV_STATUS_SUCCESS || allowed.stores == 0 || reps);
 	CHECK((status_of(vp) == HV_STATUS_INVALID_HYPERCALL_CODE) == !call->row);
 	if (status_of(vp) == HV_STATUS_SUCCESS && !(call->control & HV_CONTROL_FAST))
-		check_output(call);
+		check_output(vp, call);
 	if (status_of(vp) == HV_STATUS_SUCCESS && call->row->code == HV_CALL_MAP_DEVICE_INTERRUPT)
 		check_device_interrupt(call);
 }
@@ -291,24 +299,39 @@ static void note_children(struct vp *vp, const struct call *call)
 	}
 }
 
+/* The page that is named behind HvCallGetVpState's input. */
+static void allow_named_page(const struct vp *vp, const struct call *call)
+{
+	const uint8_t *at = NULL;
+
+	if (call->row && call->row->code == HV_CALL_GET_VP_STATE)
+		at = space_pointer(&vp->partition->space, call->input_gpa + call->row->input, SS_READ);
+	allowed.names_page = at;
+	if (at)
+		memcpy(&allowed.page, at, sizeof(allowed.page));
+}
+
 static enum hypercall_result dispatch(struct vp *vp, struct call *call)
 {
+	bool is_root = partition_is_root(vp->partition);
 	enum hypercall_result result;
 
-	if (call->row && call->row->code == HV_CALL_CREATE_PARTITION && !has_room_for_child())
+	if (is_root && call->row && call->row->code == HV_CALL_CREATE_PARTITION && !has_room_for_child())
 		return HYPERCALL_DONE;
 
 	memcpy(call->gpr, vp->gpr, sizeof(call->gpr));
 	poison_output(vp);
 	allowed.gpa = call->output_gpa;
-	allowed.bytes = call->row && !(call->control & HV_CONTROL_FAST) ? output_bytes_of(call) : 0;
+	allowed.bytes =
+		is_root && call->row && !(call->control & HV_CONTROL_FAST) ? output_bytes_of(call) : 0;
+	allow_named_page(vp, call);
 	allowed.stores = 0;
 	allowed.page_tables = call->row && call->row->code == HV_CALL_TRANSLATE_VIRTUAL_ADDRESS;
-	allowed.childs = call->row && call->row->code == HV_CALL_WRITE_GPA;
+	allowed.childs = !is_root || (call->row && call->row->code == HV_CALL_WRITE_GPA);
 	hypercalls++;
 	result = hypercall_dispatch(vp, call->mode);
 	check_result(vp, call, result);
-	if (result == HYPERCALL_DONE)
+	if (is_root && result == HYPERCALL_DONE)
 		note_children(vp, call);
 	memset(&allowed, 0, sizeof(allowed));
 	return result;

@@ -85,6 +85,8 @@ static const struct call_row call_rows[] = {
  *   C 8 flags of a partition   M 4 flags of a mapping   A 8 GPA   S 4 component of a VP's state
  *   a 4 access mask of an intercept, u 8 its parameter
  *   I 16 identity of an object of statistics   E 16 interrupt entry
+ *   P 8 id of a child    l 4 CPUID leaf         X 8 value and mask       d 8, B 8 address and flags of a doorbell
+ *   h 1 flag             W 8 flag or small number                     z 4 two flags              2 4 the number
  */
 struct shape {
 	uint16_t code;
@@ -101,7 +103,7 @@ static const struct shape shapes[] = {
 	{ HV_CALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX, "qFqk", "q" },
 	{ HV_CALL_SEND_SYNTHETIC_CLUSTER_IPI_EX, "v.qk", "" },
 	{ HV_CALL_GET_PARTITION_PROPERTY, "pK.", "" },
-	{ HV_CALL_SET_PARTITION_PROPERTY, "pK.q", "" },
+	{ HV_CALL_SET_PARTITION_PROPERTY, "PK.W", "" },
 	{ HV_CALL_DEPOSIT_MEMORY, "p", "g" },
 	{ HV_CALL_WITHDRAW_MEMORY, "p:", "" },
 	{ HV_CALL_CREATE_VP, "pV.:qq", "" },
@@ -110,7 +112,7 @@ static const struct shape shapes[] = {
 	{ HV_CALL_SET_VP_REGISTERS, "pV.", "N.:R" },
 	{ HV_CALL_TRANSLATE_VIRTUAL_ADDRESS, "pV.FG", "" },
 	{ HV_CALL_DELETE_PORT, "po.", "" },
-	{ HV_CALL_DISCONNECT_PORT, "pc.", "" },
+	{ HV_CALL_DISCONNECT_PORT, "pcx", "" },
 	{ HV_CALL_POST_MESSAGE, "c.ssQQ", "" },
 	{ HV_CALL_SIGNAL_EVENT, "cw", "" },
 	{ HV_CALL_MAP_STATS_PAGE, "t.I", "" },
@@ -124,7 +126,7 @@ static const struct shape shapes[] = {
 	{ HV_CALL_ENTER_SLEEP_STATE, "s", "" },
 	{ HV_CALL_NOTIFY_PARTITION_EVENT, "s.", "" },
 	{ HV_CALL_CREATE_PORT, "po.pt.nVww.", "" },
-	{ HV_CALL_CONNECT_PORT, "pc.po.t.", "" },
+	{ HV_CALL_CONNECT_PORT, "pc.po.t.dqB", "" },
 	{ HV_CALL_GET_VP_INDEX_FROM_APIC_ID, "p:", "L" },
 	{ HV_CALL_SIGNAL_EVENT_DIRECT, "pV,iw", "" },
 	{ HV_CALL_GET_PARTITION_PROPERTY_EX, "pK.:", "" },
@@ -132,23 +134,23 @@ static const struct shape shapes[] = {
 	{ HV_CALL_INITIALIZE_PARTITION, "p", "" },
 	{ HV_CALL_FINALIZE_PARTITION, "p", "" },
 	{ HV_CALL_DELETE_PARTITION, "p", "" },
-	{ HV_CALL_MAP_GPA_PAGES, "pgM.", "g" },
-	{ HV_CALL_UNMAP_GPA_PAGES, "pgx.", "" },
-	{ HV_CALL_INSTALL_INTERCEPT, "panu", "" },
-	{ HV_CALL_READ_GPA, "pVnAF", "" },
-	{ HV_CALL_WRITE_GPA, "pVnAFQQ", "" },
-	{ HV_CALL_CLEAR_VIRTUAL_INTERRUPT, "p", "" },
+	{ HV_CALL_MAP_GPA_PAGES, "PgM.", "g" },
+	{ HV_CALL_UNMAP_GPA_PAGES, "Pgz.", "" },
+	{ HV_CALL_INSTALL_INTERCEPT, "Panu", "" },
+	{ HV_CALL_READ_GPA, "PVnAF", "" },
+	{ HV_CALL_WRITE_GPA, "PVnAFQQ", "" },
+	{ HV_CALL_CLEAR_VIRTUAL_INTERRUPT, "P", "" },
 	{ HV_CALL_NOTIFY_PORT_RING_EMPTY, "n.", "" },
-	{ HV_CALL_REGISTER_INTERCEPT_RESULT, "pVnsssssssssss", "" },
-	{ HV_CALL_UNREGISTER_INTERCEPT_RESULT, "pVnss", "" },
-	{ HV_CALL_ASSERT_VIRTUAL_INTERRUPT, "px.qv.", "" },
-	{ HV_CALL_POST_MESSAGE_DIRECT, "pVnsQQ", "" },
-	{ HV_CALL_GET_GPA_PAGES_ACCESS_STATES, "pFg", "" },
-	{ HV_CALL_MAP_VP_STATE_PAGE, "pVx,,,,g", "" },
-	{ HV_CALL_UNMAP_VP_STATE_PAGE, "pVx", "" },
-	{ HV_CALL_GET_VP_STATE, "pVSF", "" },
-	{ HV_CALL_SET_VP_STATE, "pVSF", "" },
-	{ HV_CALL_GET_VP_CPUID_VALUES, "pVx..", "ssFF" },
+	{ HV_CALL_REGISTER_INTERCEPT_RESULT, "PV2lsh,,,XXXX", "" },
+	{ HV_CALL_UNREGISTER_INTERCEPT_RESULT, "PV2ls", "" },
+	{ HV_CALL_ASSERT_VIRTUAL_INTERRUPT, "Pnzqv.", "" },
+	{ HV_CALL_POST_MESSAGE_DIRECT, "PV.nQQ", "" },
+	{ HV_CALL_GET_GPA_PAGES_ACCESS_STATES, "PFg", "" },
+	{ HV_CALL_MAP_VP_STATE_PAGE, "PVxg", "" },
+	{ HV_CALL_UNMAP_VP_STATE_PAGE, "PVx", "" },
+	{ HV_CALL_GET_VP_STATE, "PV.S.:F", "" },
+	{ HV_CALL_SET_VP_STATE, "PV.S.:F", "" },
+	{ HV_CALL_GET_VP_CPUID_VALUES, "PVz..", "lsFF" },
 };
 
 static const uint32_t register_names[] = {
@@ -163,16 +165,18 @@ static const uint32_t register_names[] = {
 					X64_GDTR) NAME(X64_TSC) NAME(X64_EFER) NAME(X64_KERNEL_GS_BASE)
 					NAME(X64_APIC_BASE) NAME(X64_PAT) NAME(X64_STAR) NAME(X64_LSTAR) NAME(
 						X64_INITIAL_APIC_ID) NAME(X64_APIC_ID) NAME(X64_MTRR_PHYS_BASE0)
-						NAME(X64_TSC_DEADLINE) NAME(X64_TSC_ADJUST) NAME(
-							VP_RUNTIME) NAME(X64_HYPERCALL) NAME(GUEST_OS_ID)
-							NAME(VP_INDEX) NAME(TIME_REF_COUNT) NAME(
-								X64_EOI) NAME(X64_ICR) NAME(VP_ASSIST_PAGE)
-								NAME(VP_ROOT_SIGNAL_COUNT) NAME(
-									REFERENCE_TSC) NAME(SINT0) NAME(SCONTROL)
-									NAME(SIEFP) NAME(SIMP) NAME(EOM) NAME(
-										SIRBP) NAME(STIMER0_CONFIG)
-										NAME(STIMER0_COUNT) NAME(
-											DELIVERABILITY_NOTIFICATIONS)
+						NAME(X64_TSC_DEADLINE) NAME(X64_TSC_ADJUST) NAME(VP_RUNTIME) NAME(
+							X64_HYPERCALL) NAME(GUEST_OS_ID) NAME(VP_INDEX)
+							NAME(TIME_REF_COUNT) NAME(X64_EOI) NAME(X64_ICR) NAME(
+								VP_ASSIST_PAGE) NAME(VP_ROOT_SIGNAL_COUNT)
+								NAME(REFERENCE_TSC) NAME(SINT0) NAME(SCONTROL) NAME(
+									SIEFP) NAME(SIMP) NAME(EOM) NAME(SIRBP)
+									NAME(STIMER0_CONFIG) NAME(STIMER0_COUNT) NAME(
+										DELIVERABILITY_NOTIFICATIONS)
+										NAME(INTERCEPT_SUSPEND) NAME(
+											DISPATCH_SUSPEND)
+											NAME(PENDING_EVENT1) NAME(
+												INSTRUCTION_EMULATION_HINTS)
 #undef NAME
 };
 
@@ -196,19 +200,42 @@ static const uint32_t property_codes[] = {
 	HV_PROPERTY_PROCESSOR_XSAVE_FEATURES,
 	HV_PROPERTY_ASSIGNABLE_SYNTHETIC_PROC_FEATURES,
 	HV_PROPERTY_TIME_FREEZE,
+	HV_PROPERTY_ISOLATION_STATE,
+	HV_PROPERTY_CPU_RESERVE,
+	HV_PROPERTY_CPU_WEIGHT,
+	HV_PROPERTY_PROCESSORS_PER_SOCKET,
+	HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING,
+	HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION,
 };
+
+static const uint32_t cpuid_leaves[] = {
+	0,	    1,		2,	    4,		6,	    7,		0xb,
+	0xd,	    0x15,	0x1f,	    0x80000000, 0x80000001, 0x80000004, 0x80000007,
+	0x80000008, 0x8000001d, 0x8000001e, 0x80000021, 0x40000000, 0x40000003, 0x40000010,
+};
+
+#define DOORBELL_GPA 0x30000ull
 
 static const uint32_t apic_ids_of_machine[] = { 0, 2, 5, 300 };
 
 static size_t size_of_field(char letter)
 {
-	if (strchr("bi,", letter))
+	if (strchr("bih,", letter))
 		return 1;
 	if (strchr("w", letter))
 		return 2;
-	if (strchr("VLsvKNcotnxyfMSa.", letter))
+	if (strchr("VLsvKNcotnxyfMSalz2.", letter))
 		return 4;
 	return strchr("RIE", letter) ? 16 : 8;
+}
+
+/* One that there is, if there is any. */
+static uint64_t some_child(uint8_t byte)
+{
+	for (unsigned int i = 0; i < CHILDREN_MAX; i++)
+		if (children[(byte + i) % CHILDREN_MAX])
+			return child_ids[(byte + i) % CHILDREN_MAX];
+	return HV_PARTITION_ID_SELF;
 }
 
 /* 64 bits of a field, by its byte. */
@@ -224,7 +251,9 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 		return take64(in);
 	switch (letter) {
 	case 'p':
-		return byte < 0x80 ? HV_PARTITION_ID_SELF : byte < 0xf0 ? child_ids[byte & 3] : byte & 3;
+		return byte < 0x80 ? HV_PARTITION_ID_SELF : byte < 0xf0 ? some_child(byte) : byte & 3;
+	case 'P':
+		return byte < 0xf0 ? some_child(byte) : HV_PARTITION_ID_SELF;
 	case 'V':
 		return byte < 0x80 ? byte & 3 :
 		       byte < 0xc0 ? HV_VP_INDEX_SELF :
@@ -258,6 +287,9 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 	case 'i':
 	case 'n':
 		return byte < 0xf0 ? byte & 15 : byte;
+	case 'W':
+		return byte < 0x80 ? byte & 1 : byte;
+	case 'h':
 	case 'x':
 		return byte < 0xf0 ? byte & 1 : byte;
 	case 'y':
@@ -266,7 +298,8 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 		return byte < 0x80 ? 0 : byte < 0xf0 ? 2 : byte;
 	case 't': /* the few that there are */
 		return byte < 0x40 ? 1 :
-		       byte < 0x80 ? 2 :
+		       byte < 0x70 ? 2 :
+		       byte < 0x80 ? 4 :
 		       byte < 0xa0 ? 0x10001 :
 		       byte < 0xc0 ? 0x10002 :
 				     byte & 7;
@@ -279,6 +312,19 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 				     1ull << (byte & 63);
 	case 'S':
 		return byte < 0xf0 ? (byte & 4 ? 4 : 0x80000000 | (byte & 3)) : byte;
+	case 'l':
+		return byte < 0xf0 ? cpuid_leaves[byte % ARRAY_SIZE(cpuid_leaves)] : byte;
+	case 'X':
+		return byte < 0x80 ? (uint64_t)UINT32_MAX << 32 | byte * 0x2040811u :
+				     (uint64_t)byte << 56 | (uint64_t)byte * 0x1000001u;
+	case 'd':
+		return DOORBELL_GPA + (byte & 3) * 4u;
+	case 'B': /* sizes, and any value */
+		return (byte & 7) | (byte & 8 ? 0x80000000 : 0);
+	case 'z':
+		return byte < 0xf0 ? byte & 3 : byte;
+	case '2':
+		return byte < 0xf0 ? 2 : byte & 15;
 	case 'c':
 	case 'o':
 		return byte & 15;
@@ -308,6 +354,8 @@ static const uint64_t register_values[][2] = {
 	{ 0x0fffull << 48, 0x5000 }, /* tables */
 	{ 0x1f80ull << 32, 0 },	     /* MXCSR */
 	{ 0x37f, 0 },
+	{ 7, 0 }, /* XCR0 */
+	{ 0xe7, 0 },
 	{ 0xffffffffffffffff, 0xffffffffffffffff },
 };
 

@@ -13,11 +13,11 @@
 /* ---- A guest's own accesses, as its processor makes them ---- */
 
 /* Where the second stage leads; NULL where the guest has nothing, or may not. */
-static uint8_t *guest_pointer(uint64_t gpa, unsigned int rights)
+static uint8_t *space_pointer(const struct second_stage *space, uint64_t gpa, unsigned int rights)
 {
 	struct ss_mapping mapping;
 
-	if (!ss_lookup(&root_partition.space, GPA(gpa), &mapping) || (mapping.perm & rights) != rights)
+	if (!ss_lookup(space, GPA(gpa), &mapping) || (mapping.perm & rights) != rights)
 		return NULL;
 	if (mapping.hpa.v >= BLOCK_HPA && mapping.hpa.v < BLOCK_HPA + sizeof(block))
 		return block + (mapping.hpa.v - BLOCK_HPA);
@@ -27,15 +27,25 @@ static uint8_t *guest_pointer(uint64_t gpa, unsigned int rights)
 	return window + mapping.hpa.v;
 }
 
-static void guest_store(uint64_t gpa, const void *from, size_t size)
+static uint8_t *guest_pointer(uint64_t gpa, unsigned int rights)
+{
+	return space_pointer(&root_partition.space, gpa, rights);
+}
+
+static void space_store(const struct second_stage *space, uint64_t gpa, const void *from, size_t size)
 {
 	uint8_t *to;
 
 	if ((gpa & (PAGE_SIZE - 1)) + size > PAGE_SIZE)
 		size = PAGE_SIZE - (gpa & (PAGE_SIZE - 1));
-	to = guest_pointer(gpa, SS_WRITE);
+	to = space_pointer(space, gpa, SS_WRITE);
 	if (to)
 		memcpy(to, from, size);
+}
+
+static void guest_store(uint64_t gpa, const void *from, size_t size)
+{
+	space_store(&root_partition.space, gpa, from, size);
 }
 
 static uint64_t page_of_msr(uint64_t msr)

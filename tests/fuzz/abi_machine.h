@@ -423,6 +423,7 @@ static void reset_lps(void)
 		struct lp *lp = &at->lp;
 
 		memset(at, 0, sizeof(*at));
+		at->fx = (struct fx_area){ .fcw = 0x37f, .mxcsr = 0x1f80, .mxcsr_mask = 0xffff };
 		at->apic_base = APIC_BASE_DEFAULT | LAPIC_BASE_ENABLE | (i ? 0 : LAPIC_BASE_BSP);
 		lp->self = lp;
 		lp->index = i;
@@ -467,7 +468,6 @@ static void machine_start(const struct machine_options *wanted)
 	sched_init(TSC_HZ);
 	memset(dr, 0, sizeof(dr));
 	extended_state_init();
-	fx = (struct fx_area){ .fcw = 0x37f, .mxcsr = 0x1f80, .mxcsr_mask = 0xffff };
 	reset_memory();
 	reset_lps();
 	ASAN_UNPOISON_MEMORY_REGION(block, sizeof(block));

@@ -43,7 +43,7 @@
 #define TABLES_PAGE 1u /* the guest's page tables: four pages */
 #define PHYS_BITS 40u
 #define TSC_HZ 1000000000ull
-#define XCR0_OF_MACHINE 7ull /* x87, SSE, AVX */
+#define XCR0_OF_MACHINE (options.tsc_adjust ? 0x2e7ull : 7ull) /* x87, SSE, AVX; AVX-512, PKRU */
 
 struct machine_options {
 	uint8_t lps;
@@ -72,6 +72,7 @@ struct machine_lp {
 	struct kept_state root_state;
 	const struct vp *in_processor; /* NULL: nobody's state is there */
 	const struct fx_area *in_fpu;  /* the same; the VP's, to which it goes back */
+	struct fx_area fx;
 	uint64_t xcr0;
 };
 
@@ -84,7 +85,6 @@ static uint8_t block[BLOCK_PAGES * PAGE_SIZE] __attribute__((aligned(SIZE_2M)));
 static uint8_t window[WINDOW_PAGES * PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
 static bool window_dirty[WINDOW_PAGES];
 static uint64_t dr[4];
-static struct fx_area fx;
 static unsigned int idle_rounds;
 static unsigned int memory_type_of_machine;
 static jmp_buf end_of_machine;
@@ -213,6 +213,8 @@ const void *host_ram_window(hpa_t hpa, uint64_t size)
 /* What the hypervisor may write into guest memory now. */
 static struct {
 	uint64_t gpa, bytes;
+	uint64_t page; /* that the caller names, if it does */
+	bool names_page;
 	uint64_t stores;
 	bool page_tables;
 	bool childs; /* also what a child has mapped */
@@ -250,7 +252,8 @@ DEFINE_FAKE_READ(guest_read64_raw, uint64_t)
 DEFINE_FAKE_READ(guest_read32_raw, uint32_t)
 DEFINE_FAKE_READ(guest_read8_raw, uint8_t)
 
-static bool is_state_page(uint64_t page); /* abi_checks.h */
+static bool is_state_page(uint64_t page);   /* abi_checks.h */
+static bool is_overlay_page(uint64_t page); /* abi_checks.h */
 
 static bool store(uint64_t gpa, const void *from, size_t size)
 {
@@ -259,8 +262,11 @@ static bool store(uint64_t gpa, const void *from, size_t size)
 	if (!at)
 		return false;
 	CHECK((gpa >= allowed.gpa && size <= allowed.bytes && gpa - allowed.gpa <= allowed.bytes - size) ||
-	      (allowed.childs && page_use_mappings(gpa >> PAGE_SHIFT) > 0));
-	CHECK(!deposit_holds(gpa >> PAGE_SHIFT) || is_state_page(gpa >> PAGE_SHIFT));
+	      (allowed.names_page && gpa >> PAGE_SHIFT == allowed.page) ||
+	      (allowed.childs &&
+	       (page_use_mappings(gpa >> PAGE_SHIFT) > 0 || is_overlay_page(gpa >> PAGE_SHIFT))));
+	CHECK(!deposit_holds(gpa >> PAGE_SHIFT) || is_state_page(gpa >> PAGE_SHIFT) ||
+	      (allowed.childs && is_overlay_page(gpa >> PAGE_SHIFT)));
 	allowed.stores++;
 	window_dirty[gpa >> PAGE_SHIFT] = true;
 	memcpy(at, from, size);

@@ -51,22 +51,47 @@ uint64_t rdtsc(void)
 	return now_tsc + machine_of(current_lp)->tsc_offset;
 }
 
+/* The components of an XSAVE area, as processors have them: size, place, and whether the compacted format aligns it. */
+static const struct cpuid_regs xsave_components[] = {
+	[2] = { 0x100, 0x240, 0, 0 }, [5] = { 0x40, 0x440, 0, 0 }, [6] = { 0x200, 0x480, 2, 0 },
+	[7] = { 0x400, 0x680, 2, 0 }, [9] = { 8, 0xa80, 0, 0 },
+};
+
+/* A processor with every feature that there is room for: what a child isn't to see is to be hidden. */
 struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 {
-	(void)subleaf;
+	bool intel = options.posted, wide = options.tsc_adjust;
+	const struct cpuid_regs all = { ~0u, ~0u, ~0u, ~0u };
+
 	switch (leaf) {
 	case 0:
-		return (struct cpuid_regs){ 0x10, options.posted ? 0x756e6547 : 0x68747541, 0, 0 };
+		return intel ? (struct cpuid_regs){ 0x1f, 0x756e6547, 0x6c65746e, 0x49656e69 } :
+			       (struct cpuid_regs){ 0x10, 0x68747541, 0x444d4163, 0x69746e65 };
 	case 1:
-		return (struct cpuid_regs){ 0, 8 << 8, 1 << 26, 0 };
-	case 7:
-		return (struct cpuid_regs){ 0, options.tsc_adjust ? 2 : 0, 0, 0 };
+		return (struct cpuid_regs){ 0x800f12, 8 << 8, ~0u, ~0u };
+	case 4:
+	case 0x8000001d:
+		return (struct cpuid_regs){ subleaf < 4 ? 1 | (subleaf + 1) << 5 : 0, 0x1c0003f, 63, 0 };
+	case 7: /* EBX: with TSC_ADJUST or without */
+		return (struct cpuid_regs){ subleaf ? ~0u : 2, wide ? ~0u : ~2u, ~0u, ~0u };
 	case 0xd:
-		return (struct cpuid_regs){ XCR0_OF_MACHINE, 0, 0x340, 0 };
+		if (!subleaf)
+			return (struct cpuid_regs){ (uint32_t)XCR0_OF_MACHINE, 0x340, wide ? 0xa88 : 0x340,
+						    0 };
+		if (subleaf == 1)
+			return (struct cpuid_regs){ 0xf, 0x340, 0, 0 };
+		return subleaf < ARRAY_SIZE(xsave_components) ? xsave_components[subleaf] :
+								(struct cpuid_regs){ 0 };
+	case 0x80000000:
+		return (struct cpuid_regs){ intel ? 0x80000008 : 0x80000021, 0, 0, 0 };
+	case 0x80000001:
+	case 0x80000007:
+	case 0x80000021:
+		return all;
 	case 0x80000008:
-		return (struct cpuid_regs){ PHYS_BITS | 48 << 8, 0, 0, 0 };
+		return (struct cpuid_regs){ PHYS_BITS | 48 << 8, ~0u, 0, 0 };
 	default:
-		return (struct cpuid_regs){ 0 };
+		return (struct cpuid_regs){ leaf, leaf >> 4, 0, 0 };
 	}
 }
 
@@ -117,20 +142,34 @@ void set_xcr0(uint64_t value)
 
 void save_extended(struct fx_area *area, uint64_t mask)
 {
+	struct machine_lp *at = machine_of(current_lp);
+
 	CHECK(mask == XCR0_OF_MACHINE && get_xcr0() == mask);
-	CHECK(machine_of(current_lp)->in_fpu == area && !machine_of(current_lp)->in_processor);
-	machine_of(current_lp)->in_fpu = NULL;
+	CHECK(at->in_fpu == area && !at->in_processor);
+	at->in_fpu = NULL;
+	*area = at->fx;
+	*(uint64_t *)(area + 1) |= 3; /* XSTATE_BV */
 }
 
-/* Or this faults: what XRSTOR looks at (SDM1 13.8.1), and a parent writes. */
-void load_extended(const struct fx_area *area, uint64_t mask)
+/* Or XRSTOR faults (SDM1 13.8.1): a parent writes it. */
+static void check_extended_area(const struct fx_area *area)
 {
 	const uint64_t *header = (const uint64_t *)(area + 1);
 
-	CHECK(!(header[0] & ~mask) && !header[1] && !header[2] && !(area->mxcsr & ~0xffffu));
+	CHECK(!(area->mxcsr & ~0xffffu) && !(header[0] & ~XCR0_OF_MACHINE));
+	for (unsigned int i = 1; i < 8; i++)
+		CHECK(!header[i]);
+}
+
+void load_extended(const struct fx_area *area, uint64_t mask)
+{
+	struct machine_lp *at = machine_of(current_lp);
+
+	check_extended_area(area);
 	CHECK(mask == XCR0_OF_MACHINE && get_xcr0() == mask);
-	CHECK(!machine_of(current_lp)->in_fpu);
-	machine_of(current_lp)->in_fpu = area;
+	CHECK(!at->in_fpu);
+	at->in_fpu = area;
+	at->fx = *area;
 }
 
 void forget_x87_pointers(void)
@@ -163,7 +202,7 @@ bool read_xcr0(uint64_t *value)
 
 bool write_xcr0(uint64_t value)
 {
-	if (!(value & 1) || value & ~XCR0_OF_MACHINE)
+	if (!(value & 1) || (value & ~XCR0_OF_MACHINE))
 		return false;
 	machine_of(current_lp)->xcr0 = value;
 	return true;
@@ -171,18 +210,18 @@ bool write_xcr0(uint64_t value)
 
 void save_fx(struct fx_area *area)
 {
-	*area = fx;
+	*area = machine_of(current_lp)->fx;
 }
 
 void load_fx(const struct fx_area *area)
 {
 	CHECK(!(area->mxcsr & ~0xffffu)); /* or this faults */
-	fx = *area;
+	machine_of(current_lp)->fx = *area;
 }
 
 void fxsave(void *area)
 {
-	memcpy(area, &fx, sizeof(fx));
+	memcpy(area, &machine_of(current_lp)->fx, sizeof(struct fx_area));
 }
 
 /* ---- Physical local APICs ---- */

@@ -1,19 +1,21 @@
 /* fuzz: */
 /* SPDX-License-Identifier: MIT */
 /*
- * The hypervisor's interface under a hostile root with up to four processors: hypercalls, synthetic MSRs, messages, timers,
+ * The hypervisor's interface under a hostile root with up to four processors, and its children: hypercalls, synthetic MSRs, messages, timers,
  * interrupts, overlay pages, memory that is deposited and withdrawn. An input is a sequence of what its VPs do; all of core/ that
  * has to do with it is linked as it is (ABI_SOURCES in scripts/tests.mk), on the machine of abi_machine.h. After each step the
  * rules of abi_checks.h must hold; at the end everything is undone and every page must be back.
  */
-#include "abi_children.h"
+/* Has a memory of its own, of the machine: so it is of this file, which can make it forget. */
+#include "../../core/calls_system.c"
+/* Its table is what children ask for. */
+#include "../../core/guest_msrs.c"
+
+#include "abi_vmm.h"
 
 #include <hv/synic.h>
 #include <trivet/hv_msr.h>
 #include <time.h>
-
-/* Has a memory of its own, of the machine: so it is of this file, which can make it forget. */
-#include "../../core/calls_system.c"
 
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
 
@@ -226,6 +228,17 @@ static void set_up_guest(bool synic)
 	}
 }
 
+/* A child to begin with: what a short input does is then about it. */
+static void set_up_child(struct input *in)
+{
+	struct vp *vp = root_partition.vps[0];
+
+	if (!enter(vp, false))
+		return;
+	vmm_makes_child(in, vp);
+	leave(vp);
+}
+
 static void undo_deposits(struct vp *vp)
 {
 	uint64_t pages[RAM_PAGES];
@@ -276,9 +289,9 @@ static void finish(void)
 	port_space_destroy(&root_partition);
 	CHECK(port_pages() == 0);
 	pages_at_start -= OVERLAYS_OF_VP * root_partition.vp_count;
-	CHECK(used_pages() == pages_at_start + owned_pages() + leaf_made);
+	CHECK(used_pages() == pages_at_start + owned_pages() + leaves_made_since());
 	ss_destroy(&root_partition.space);
-	CHECK(used_pages() == pages_at_start + leaf_made);
+	CHECK(used_pages() == pages_at_start + leaves_made_since());
 	page_pool_check(&host_pool);
 }
 
@@ -317,6 +330,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = { data, size };
 	struct machine_options wanted = take_options(&in);
 	volatile bool has_synic = data && size && data[0] & 0x80;
+	volatile bool has_child = data && size && data[0] & 0x08;
 
 	machine_start(&wanted);
 	atomic_store(&s5_types, 0);
@@ -333,6 +347,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		forget_children();
 		return 0;
 	}
+	if (has_child)
+		set_up_child(&in);
 	for (unsigned int steps = 0; in.left && steps < STEPS_MAX; steps++) {
 		step(&in);
 		if (steps % 64 == 63)
