@@ -23,30 +23,11 @@ static_assert(GUEST_FETCH_MAX <= INTERCEPT_INSTRUCTION_BYTES, "the message has r
 
 /* ---- CPUID ---- */
 
-/* What the VP would have read, without it: TLFS "CPUID Intercept Message", DefaultResultRax and so on. */
-static struct cpuid_regs default_results(struct vp *vp, uint64_t cr4)
-{
-	const uint64_t rax = vp->gpr[GPR_RAX], rbx = vp->gpr[GPR_RBX];
-	const uint64_t rcx = vp->gpr[GPR_RCX], rdx = vp->gpr[GPR_RDX];
-	struct cpuid_regs results;
-
-	vp_cpuid(vp, cr4);
-	results = (struct cpuid_regs){
-		.eax = (uint32_t)vp->gpr[GPR_RAX],
-		.ebx = (uint32_t)vp->gpr[GPR_RBX],
-		.ecx = (uint32_t)vp->gpr[GPR_RCX],
-		.edx = (uint32_t)vp->gpr[GPR_RDX],
-	};
-	vp->gpr[GPR_RAX] = rax;
-	vp->gpr[GPR_RBX] = rbx;
-	vp->gpr[GPR_RCX] = rcx;
-	vp->gpr[GPR_RDX] = rdx;
-	return results;
-}
-
 void intercept_cpuid(struct vp *vp, const struct cpuid_exit *exit)
 {
-	const struct cpuid_regs results = default_results(vp, exit->cr4);
+	/* What the VP would have read: TLFS "CPUID Intercept Message", DefaultResultRax and so on. */
+	const struct cpuid_regs results =
+		vp_cpuid_ask(vp, (uint32_t)vp->gpr[GPR_RAX], (uint32_t)vp->gpr[GPR_RCX], exit->cr4);
 	struct hv_x64_cpuid_intercept message = {
 		.rax = vp->gpr[GPR_RAX],
 		.rcx = vp->gpr[GPR_RCX],

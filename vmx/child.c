@@ -103,24 +103,7 @@ void vmx_child_write_controls(struct vp *vp)
 /* As the guest's own CPUID. */
 static struct cpuid_regs ask(struct vp *vp, uint32_t leaf, uint32_t subleaf)
 {
-	const uint64_t rax = vp->gpr[GPR_RAX], rbx = vp->gpr[GPR_RBX];
-	const uint64_t rcx = vp->gpr[GPR_RCX], rdx = vp->gpr[GPR_RDX];
-	struct cpuid_regs answer;
-
-	vp->gpr[GPR_RAX] = leaf;
-	vp->gpr[GPR_RCX] = subleaf;
-	vp_cpuid(vp, vmx_guest_cr4(vp));
-	answer = (struct cpuid_regs){
-		.eax = (uint32_t)vp->gpr[GPR_RAX],
-		.ebx = (uint32_t)vp->gpr[GPR_RBX],
-		.ecx = (uint32_t)vp->gpr[GPR_RCX],
-		.edx = (uint32_t)vp->gpr[GPR_RDX],
-	};
-	vp->gpr[GPR_RAX] = rax;
-	vp->gpr[GPR_RBX] = rbx;
-	vp->gpr[GPR_RCX] = rcx;
-	vp->gpr[GPR_RDX] = rdx;
-	return answer;
+	return vp_cpuid_ask(vp, leaf, subleaf, vmx_guest_cr4(vp));
 }
 
 void vmx_child_learn_features(struct vp *vp)

@@ -10,6 +10,7 @@
 #include <trivet/apic.h>
 #include <trivet/decode.h>
 #include <trivet/guest_walk.h>
+#include <trivet/io.h>
 #include <trivet/lock.h>
 #include <trivet/lp.h>
 #include <trivet/run_time.h>
@@ -206,6 +207,29 @@ static inline bool vp_cpuid_is_special(uint32_t leaf)
  * processor answers from the hypervisor's CR4 and APIC. The back end hides itself afterwards.
  */
 void vp_cpuid(struct vp *vp, uint64_t cr4);
+
+/* The same, and the VP's registers stay as they are. */
+static inline struct cpuid_regs vp_cpuid_ask(struct vp *vp, uint32_t leaf, uint32_t subleaf, uint64_t cr4)
+{
+	const uint64_t rax = vp->gpr[GPR_RAX], rbx = vp->gpr[GPR_RBX];
+	const uint64_t rcx = vp->gpr[GPR_RCX], rdx = vp->gpr[GPR_RDX];
+	struct cpuid_regs answer;
+
+	vp->gpr[GPR_RAX] = leaf;
+	vp->gpr[GPR_RCX] = subleaf;
+	vp_cpuid(vp, cr4);
+	answer = (struct cpuid_regs){
+		.eax = (uint32_t)vp->gpr[GPR_RAX],
+		.ebx = (uint32_t)vp->gpr[GPR_RBX],
+		.ecx = (uint32_t)vp->gpr[GPR_RCX],
+		.edx = (uint32_t)vp->gpr[GPR_RDX],
+	};
+	vp->gpr[GPR_RAX] = rax;
+	vp->gpr[GPR_RBX] = rbx;
+	vp->gpr[GPR_RCX] = rcx;
+	vp->gpr[GPR_RDX] = rdx;
+	return answer;
+}
 
 #define MSR_TSC 0x10u
 #define MSR_TSC_ADJUST 0x3bu
