@@ -5,6 +5,7 @@
  */
 #include "svm.h"
 #include <trivet/exceptions.h>
+#include <trivet/guest_msrs.h>
 #include <trivet/intercept.h>
 #include <trivet/intercepts.h>
 #include <trivet/io.h>
@@ -18,18 +19,6 @@
 #define XCR0_X87 BIT(0)
 
 /* ---- MSRs ---- */
-
-static bool is_pat(uint64_t value)
-{
-	/* Types 0, 1, 4 to 7 (APM2 7.8.1). */
-	for (unsigned int i = 0; i < 64; i += 8) {
-		uint64_t type = value >> i & 0xff;
-
-		if (type > 7 || type == 2 || type == 3)
-			return false;
-	}
-	return true;
-}
 
 static bool write_switched(struct vp *vp, unsigned int which, uint64_t value)
 {
@@ -87,7 +76,7 @@ bool svm_child_wrmsr(struct vp *vp, uint32_t msr, uint64_t value)
 		return svm_write_passed_msr(vp, msr, value);
 	which = svm_switched_msr(msr);
 	if (msr == MSR_PAT) {
-		if (!is_pat(value))
+		if (!guest_msr_takes(msr, value, 48))
 			return false;
 		vmcb_of(vp)->pat = value;
 		vp_post_self(vp, VP_PENDING_FLUSH);
