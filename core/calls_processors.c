@@ -57,8 +57,9 @@ uint16_t hypercall_get_logical_processor_run_time(struct hypercall *call)
 
 	if (!vp)
 		return HV_STATUS_INVALID_LP_INDEX;
-	out->global_time_100ns = reference_time_100ns(call->partition);
+	/* In this order: an LP doesn't run for longer than there was time, however long this one is held up in between. */
 	out->local_run_time_100ns = tsc_to_100ns(&call->partition->reference_time, lp_run_time_tsc(vp->lp));
+	out->global_time_100ns = reference_time_100ns(call->partition);
 	return HV_STATUS_SUCCESS;
 }
 

@@ -75,15 +75,18 @@ uint16_t partition_delete_vp(struct partition *of, struct vp *caller, uint32_t i
 	return HYPERCALL_RESTART;
 }
 
+/* One clock for both, and each look at it takes its time. LPs run from its start, each one unit longer than the one before. */
+static uint64_t clock_100ns;
+
 uint64_t reference_time_100ns(const struct partition *of)
 {
 	assert_ptr_equal(of, &partition);
-	return 777;
+	return clock_100ns += 100;
 }
 
 uint64_t lp_run_time_tsc(const struct lp *lp)
 {
-	return 10000 + 10 * (uint64_t)(lp - lps);
+	return 10 * ((clock_100ns += 100) + (uint64_t)(lp - lps));
 }
 
 uint64_t tsc_to_100ns(const struct reference_time *time, uint64_t tsc)
@@ -164,17 +167,19 @@ static void linux_finds_that_it_is_the_first(void **state)
 	struct hv_output_get_logical_processor_run_time out;
 
 	(void)state;
+	clock_100ns = 0;
 	assert_int_equal(run_time(1, &out), HV_STATUS_INVALID_LP_INDEX);
 	assert_int_equal(run_time(VPS, &out), HV_STATUS_INVALID_LP_INDEX);
 	assert_int_equal(run_time(UINT32_MAX, &out), HV_STATUS_INVALID_LP_INDEX);
 	assert_int_equal(run_time(0, &out), HV_STATUS_SUCCESS);
-	assert_int_equal(out.global_time_100ns, 777);
-	assert_int_equal(out.local_run_time_100ns, 1000);
+	assert_int_equal(out.global_time_100ns, 200);
+	assert_int_equal(out.local_run_time_100ns,
+			 100); /* looked at first, as it can't be more than the other */
 	assert_int_equal(partition_added_lps(&partition), 1);
 	/* And the next kernel, after kexec, that it isn't. */
 	assert_int_equal(add(1, 10), HV_STATUS_SUCCESS);
 	assert_int_equal(run_time(1, &out), HV_STATUS_SUCCESS);
-	assert_int_equal(out.local_run_time_100ns, 1001);
+	assert_int_equal(out.local_run_time_100ns, 301);
 	assert_int_equal(partition_added_lps(&partition), 2);
 }
 
