@@ -104,13 +104,18 @@ void apic_init(void)
 	apic_write(APIC_TPR, 0);
 }
 
+/* A look that took long was a stopped host's, not the awaited processor's: it counts as one millisecond. */
 bool wait_for(volatile uint32_t *p, uint32_t want, uint64_t us)
 {
-	uint64_t start = rdtsc();
+	uint64_t last = rdtsc(), left = us * tsc_khz / 1000;
 
 	while (*p < want) {
-		if (rdtsc() - start > us * tsc_khz / 1000)
+		uint64_t now = rdtsc(), passed = now - last < tsc_khz ? now - last : tsc_khz;
+
+		if (passed > left)
 			return false;
+		left -= passed;
+		last = now;
 		cpu_pause();
 	}
 	return true;
