@@ -334,11 +334,7 @@ bool guest_msr_takes(uint32_t msr, uint64_t value, unsigned int linear_bits)
 	case MSR_SFMASK:
 		return !(value >> 32);
 	case MSR_PAT:
-		/* Types 0, 1, 4 to 7. */
-		for (unsigned int i = 0; i < 64; i += 8)
-			if ((value >> i & 0xff) > 7 || (value >> i & 0xfe) == 2)
-				return false;
-		return true;
+		return pat_is_valid(value);
 	default:
 		return true;
 	}

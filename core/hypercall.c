@@ -231,9 +231,10 @@ static bool copy_input(struct vp *vp, const struct request *request, uint32_t ba
 	uint32_t first = head + request->rep_start * request->row->rep_input;
 	uint32_t end = head + batch_end * request->row->rep_input;
 
-	if (head && !guest_phys_read(vp, GPA(request->input), page, head))
-		return false;
-	return first == end || guest_phys_read(vp, GPA(request->input + first), page + first, end - first);
+	if (likely(first == head))
+		return !end || guest_phys_read(vp, GPA(request->input), page, end);
+	return (!head || guest_phys_read(vp, GPA(request->input), page, head)) &&
+	       guest_phys_read(vp, GPA(request->input + first), page + first, end - first);
 }
 
 /* That the output can be written shows before the call changes anything (TLFS "Hypercall Outputs"). */

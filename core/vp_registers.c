@@ -7,6 +7,7 @@
 #include <hv/msr.h>
 #include <hv/status.h>
 #include <trivet/backend.h>
+#include <trivet/guest_msrs.h>
 #include <trivet/hv_cpuid.h>
 #include <trivet/io.h>
 #include <trivet/partition.h>
@@ -60,7 +61,6 @@ enum kind {
 typedef bool (*value_check)(const union hv_register_value *value);
 
 struct row {
-	uint32_t first;
 	uint32_t target;
 	uint8_t count;
 	uint8_t kind;
@@ -120,13 +120,7 @@ static bool check_cr8(const union hv_register_value *value)
 
 static bool check_pat(const union hv_register_value *value)
 {
-	for (unsigned int i = 0; i < 64; i += 8) {
-		uint64_t type = value->reg64 >> i & 0xff;
-
-		if (type > 7 || type == 2 || type == 3)
-			return false;
-	}
-	return true;
+	return pat_is_valid(value->reg64);
 }
 
 /* The limit must be one that a descriptor can say (TLFS "HV_X64_SEGMENT_REGISTER"). */
@@ -216,115 +210,31 @@ static bool check_zero(const union hv_register_value *value)
 }
 
 #define PARENT(field) ((uint32_t)offsetof(struct vp_parent_registers, field))
-#define R(name) HV_REGISTER_##name
-#define X(name) HV_REGISTER_X64_##name
 #define V(name) VP_REGISTER_##name
 
-/* Ascending, without overlaps: { first name, target, count, kind, flags, check }. */
+#define VP_REGISTER(name, count, kind, target, flags, check, since) \
+	{ target, count, KIND_##kind, flags, check },
 static const struct row rows[] = {
-	{ R(EXPLICIT_SUSPEND), VP_HOLD_EXPLICIT, 1, KIND_HOLD, 0, check_flag },
-	{ R(INTERCEPT_SUSPEND), VP_HOLD_INTERCEPT, 1, KIND_HOLD, 0, check_intercept_suspend },
-	{ R(INSTRUCTION_EMULATION_HINTS), 0, 1, KIND_ZERO, READ_ONLY, NULL },
-	{ R(DISPATCH_SUSPEND), VP_HOLD_DISPATCH, 1, KIND_HOLD, 0, check_flag },
-	{ R(INTERNAL_ACTIVITY_STATE), 0, 1, KIND_ACTIVITY, 0, NULL },
-	{ R(HYPERVISOR_VERSION), 0x40000002, 1, KIND_LEAF, READ_ONLY | WIDE, NULL },
-	{ R(PRIVILEGES_AND_FEATURES_INFO), 0x40000003, 9, KIND_LEAF, READ_ONLY | WIDE, NULL },
-	{ R(ISOLATION_CONFIGURATION), 0x4000000c, 1, KIND_LEAF, READ_ONLY | WIDE, NULL },
-	{ R(GUEST_CRASH_P0), HV_MSR_CRASH_P0, 6, KIND_HV_MSR, 0, NULL },
-	{ R(PROCESSOR_CLOCK_FREQUENCY), HV_MSR_TSC_FREQUENCY, 2, KIND_HV_MSR, READ_ONLY, NULL },
-	{ X(PENDING_INTERRUPTION), V(PENDING_INTERRUPTION), 1, KIND_BACKEND, ENTRY, check_interruption },
-	{ X(INTERRUPT_STATE), V(INTERRUPT_STATE), 1, KIND_BACKEND, ENTRY, check_interrupt_state },
-	{ R(PENDING_EVENT0), V(PENDING_INTERRUPTION), 1, KIND_EVENT, ENTRY | WIDE, check_event },
-	{ R(PENDING_EVENT1), 0, 1, KIND_ZERO, 0, check_zero },
-	{ R(DELIVERABILITY_NOTIFICATIONS), 0, 1, KIND_DELIVERABILITY, 0, check_deliverability },
-	{ X(RAX), GPR_RAX, 4, KIND_GPR, 0, NULL },
-	{ X(RSP), V(RSP), 1, KIND_BACKEND, 0, NULL },
-	{ X(RBP), GPR_RBP, 11, KIND_GPR, 0, NULL },
-	{ X(RIP), V(RIP), 1, KIND_BACKEND, ENTRY, check_canonical },
-	{ X(RFLAGS), V(RFLAGS), 1, KIND_BACKEND, ENTRY, check_rflags },
-	{ X(XMM0), LIVE_XMM, 16, KIND_LIVE, WIDE, NULL },
-	{ X(FP_MMX0), LIVE_FP, 8, KIND_LIVE, WIDE, NULL },
-	{ X(FP_CONTROL_STATUS), LIVE_FP_CONTROL, 1, KIND_LIVE, WIDE, NULL },
-	{ X(XMM_CONTROL_STATUS), LIVE_XMM_CONTROL, 1, KIND_LIVE, WIDE, NULL },
-	{ X(CR0), V(CR0), 1, KIND_BACKEND, ENTRY, check_cr0 },
-	{ X(CR2), V(CR2), 1, KIND_BACKEND, 0, NULL },
-	{ X(CR3), V(CR3), 1, KIND_BACKEND, ENTRY, check_cr3 },
-	{ X(CR4), V(CR4), 1, KIND_BACKEND, ENTRY, NULL },
-	{ X(CR8), V(CR8), 1, KIND_BACKEND, 0, check_cr8 },
-	{ X(XFEM), LIVE_XFEM, 1, KIND_LIVE, 0, NULL },
-	/* Nobody but the guest itself intercepts writes: the same as those above. */
-	{ X(INTERMEDIATE_CR0), V(CR0), 1, KIND_BACKEND, ENTRY, check_cr0 },
-	{ X(INTERMEDIATE_CR3), V(CR3), 1, KIND_BACKEND, ENTRY, check_cr3 },
-	{ X(INTERMEDIATE_CR4), V(CR4), 1, KIND_BACKEND, ENTRY, NULL },
-	{ X(INTERMEDIATE_CR8), V(CR8), 1, KIND_BACKEND, 0, check_cr8 },
-	{ X(DR0), LIVE_DR, 4, KIND_LIVE, 0, NULL },
-	{ X(DR6), V(DR6), 2, KIND_BACKEND, ENTRY, check_32_bits },
-	{ X(ES), V(ES), 8, KIND_BACKEND, ENTRY | WIDE, check_segment },
-	{ X(IDTR), V(IDTR), 2, KIND_BACKEND, ENTRY | WIDE, check_table },
-	{ X(TSC), 0x10, 1, KIND_MSR, 0, NULL },
-	{ X(EFER), 0xc0000080, 1, KIND_MSR, ENTRY, NULL },
-	{ X(KERNEL_GS_BASE), 0xc0000102, 1, KIND_MSR, 0, check_canonical },
-	{ X(APIC_BASE), 0x1b, 1, KIND_MSR, 0, NULL },
-	{ X(PAT), 0x277, 1, KIND_MSR, ENTRY, check_pat },
-	{ X(SYSENTER_CS), 0x174, 1, KIND_MSR, 0, check_32_bits },
-	{ X(SYSENTER_EIP), 0x176, 1, KIND_MSR, ENTRY, check_canonical },
-	{ X(SYSENTER_ESP), 0x175, 1, KIND_MSR, ENTRY, check_canonical },
-	{ X(STAR), 0xc0000081, 1, KIND_MSR, 0, NULL },
-	{ X(LSTAR), 0xc0000082, 2, KIND_MSR, 0, check_canonical },
-	{ X(SFMASK), 0xc0000084, 1, KIND_MSR, 0, check_32_bits },
-	{ X(INITIAL_APIC_ID), 0, 1, KIND_APIC_ID, 0, NULL },
-	{ X(MTRR_CAP), 0xfe, 1, KIND_MSR, READ_ONLY, NULL },
-	{ X(MTRR_DEF_TYPE), 0x2ff, 1, KIND_MSR, 0, NULL },
-	{ X(MTRR_PHYS_BASE0), 0x200, 16, KIND_MSR, STEP2, NULL },
-	{ X(MTRR_PHYS_MASK0), 0x201, 16, KIND_MSR, STEP2, NULL },
-	{ X(MTRR_FIX64K00000), 0x250, 1, KIND_MSR, 0, NULL },
-	{ X(MTRR_FIX16K80000), 0x258, 2, KIND_MSR, 0, NULL },
-	{ X(MTRR_FIX4KC0000), 0x268, 8, KIND_MSR, 0, NULL },
-	{ X(TSC_AUX), 0xc0000103, 1, KIND_MSR, 0, NULL },
-	{ X(BNDCFGS), 0xd90, 1, KIND_MSR, 0, NULL },
-	{ X(DEBUG_CTL), 0x1d9, 1, KIND_MSR, ENTRY, NULL },
-	{ X(MCOUNT), 0xe7, 2, KIND_MSR, 0, NULL },
-	{ X(SPEC_CTRL), 0x48, 1, KIND_MSR, 0, NULL },
-	{ X(TSX_CTRL), 0x122, 1, KIND_MSR, 0, NULL },
-	{ X(MC_UPDATE_PATCH_LEVEL), 0x8b, 1, KIND_MSR, READ_ONLY, NULL },
-	{ X(XSS), 0xda0, 1, KIND_MSR, 0, NULL },
-	{ X(U_CET), 0x6a0, 1, KIND_MSR, 0, check_canonical },
-	{ X(S_CET), 0x6a2, 1, KIND_MSR, 0, check_canonical },
-	{ X(PL0_SSP), 0x6a4, 4, KIND_MSR, 0, check_canonical },
-	{ X(INTERRUPT_SSP_TABLE_ADDR), 0x6a8, 1, KIND_MSR, 0, check_canonical },
-	{ X(TSC_DEADLINE), 0x6e0, 1, KIND_MSR, 0, NULL },
-	{ X(TSC_ADJUST), 0x3b, 1, KIND_MSR, 0, NULL },
-	{ X(UMWAIT_CONTROL), 0xe1, 1, KIND_MSR, 0, NULL },
-	{ X(XFD), 0x1c4, 2, KIND_MSR, 0, NULL },
-	{ X(MISC_ENABLE), 0x1a0, 1, KIND_MSR, 0, NULL },
-	{ X(APIC_ID), 0, 1, KIND_APIC_ID, 0, NULL },
-	{ R(VP_RUNTIME), HV_MSR_VP_RUNTIME, 1, KIND_HV_MSR, READ_ONLY, NULL },
-	{ X(HYPERCALL), HV_MSR_HYPERCALL, 1, KIND_HV_MSR, 0, NULL },
-	{ R(GUEST_OS_ID), HV_MSR_GUEST_OS_ID, 1, KIND_HV_MSR, 0, NULL },
-	{ R(VP_INDEX), HV_MSR_VP_INDEX, 1, KIND_HV_MSR, READ_ONLY, NULL },
-	{ R(TIME_REF_COUNT), HV_MSR_TIME_REF_COUNT, 1, KIND_HV_MSR, READ_ONLY, NULL },
-	{ X(EOI), HV_MSR_EOI, 1, KIND_HV_MSR, WRITE_ONLY, NULL },
-	{ X(ICR), HV_MSR_ICR, 2, KIND_HV_MSR, 0, NULL },
-	{ R(VP_ASSIST_PAGE), HV_MSR_VP_ASSIST_PAGE, 1, KIND_HV_MSR, 0, NULL },
-	{ R(VP_ROOT_SIGNAL_COUNT), PARENT(signal_count), 1, KIND_PARENT, READ_ONLY, NULL },
-	{ R(REFERENCE_TSC), HV_MSR_REFERENCE_TSC, 1, KIND_HV_MSR, 0, NULL },
-	{ R(SINT0), HV_MSR_SINT0, 16, KIND_HV_MSR, 0, NULL },
-	{ R(SCONTROL), HV_MSR_SCONTROL, 1, KIND_HV_MSR, 0, NULL },
-	{ R(SVERSION), HV_MSR_SVERSION, 1, KIND_HV_MSR, READ_ONLY, NULL },
-	{ R(SIEFP), HV_MSR_SIEFP, 2, KIND_HV_MSR, 0, NULL },
-	{ R(EOM), HV_MSR_EOM, 1, KIND_HV_MSR, WRITE_ONLY, NULL },
-	{ R(SIRBP), HV_MSR_SIRBP, 1, KIND_HV_MSR, 0, NULL },
-	{ R(STIMER0_CONFIG), HV_MSR_STIMER0_CONFIG, 8, KIND_HV_MSR, 0, NULL },
+#include "vp_registers.def"
 };
+#undef VP_REGISTER
+
+#define VP_REGISTER(name, ...) HV_REGISTER_##name,
+static const uint32_t first_names[] = {
+#include "vp_registers.def"
+};
+#undef VP_REGISTER
 
 /* The row that has `name`, and what it stands for there; NULL: none. */
 static const struct row *find_row(uint32_t name, uint32_t *target, uint32_t *index)
 {
-	const struct row *row = rows;
+	const uint32_t *first = first_names;
+	const struct row *row;
 
-	for (size_t left = ARRAY_SIZE(rows); left > 1; left -= left / 2)
-		row = row[left / 2].first <= name ? row + left / 2 : row;
-	*index = name - row->first;
+	for (size_t left = ARRAY_SIZE(first_names); left > 1; left -= left / 2)
+		first = first[left / 2] <= name ? first + left / 2 : first;
+	row = &rows[first - first_names];
+	*index = name - *first;
 	if (*index >= row->count)
 		return NULL;
 	*target = row->target + (row->flags & STEP2 ? 2 * *index : *index);

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Writes docs/abi.md: each hypercall, MSR and CPUID leaf of the hypervisor's interface, whether Trivet has it, since which
+"""Writes docs/abi.md: each hypercall, MSR, CPUID leaf and register name of the hypervisor's interface, whether Trivet has it, since which
 version, and where the TLFS specifies it. What the interface is comes from include/hv, what there is from the tables that
-the hypervisor is compiled from (core/hypercalls.def, core/hv_msrs.def, core/hv_cpuid.def, core/intercepts.def and core/hv_cpuid.c).
+the hypervisor is compiled from (core/hypercalls.def, core/hv_msrs.def, core/hv_cpuid.def, core/intercepts.def,
+core/vp_registers.def and core/hv_cpuid.c).
 
     abi-doc.py [--check] [ROOT]      --check: only tell whether docs/abi.md is current
 
@@ -35,6 +36,9 @@ INPUTS = {
 }
 # The mask of banks, which their structure has too, belongs to the variable header.
 FIXED = {"MAP_DEVICE_INTERRUPT": 72, "RETARGET_DEVICE_INTERRUPT": 56}
+
+# Kinds of core/vp_registers.def that a VP may not ask for of itself.
+PARENTS_KINDS = ("PARENT", "HOLD", "DELIVERABILITY")
 
 MSR_SECTIONS = [
     (r"GUEST_OS_ID|HYPERCALL", "Hypercall Interface"),
@@ -180,6 +184,34 @@ def cpuid(root):
             count, len(bits), table(["Bit", "Name", "Since", "Offered to"], bits))
 
 
+def registers(root):
+    """A line for each row of the table, and for each run of names that it hasn't."""
+    known = [(name, number(value)) for name, value in constants((root / "include/hv/register_names.h").read_text(), "HV_REGISTER_")]
+    numbers, done, last = dict(known), {}, -1
+    for _, row in rows((root / "core/vp_registers.def").read_text(), "VP_REGISTER"):
+        name, count, kind, _, flags, _, since = row
+        if name not in numbers:
+            raise Wrong(f"vp_registers.def: HV_REGISTER_{name} is not in hv/register_names.h")
+        first, count = numbers[name], int(count)
+        if first <= last:
+            raise Wrong(f"vp_registers.def: {name} is not in order")
+        last = first + count - 1
+        access = "read" if "READ_ONLY" in flags else "write" if "WRITE_ONLY" in flags else "read, write"
+        who = "parent" if kind in PARENTS_KINDS else "itself, parent"
+        for value in range(first, last + 1):
+            done[value] = (first, since.strip('"'), access, who)
+    lines, group = [], None
+    for name, value in sorted(known, key=lambda pair: pair[1]):
+        first, *rest = done.get(value, (None, NOT_YET, "", ""))
+        if lines and group == first and (first is not None or value == end + 1):
+            lines[-1][1].append(name)
+        else:
+            lines.append((f"`{value:#010x}`", [name], *rest))
+        group, end = first, value
+    text = [(code, names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}", *rest) for code, names, *rest in lines]
+    return sum(value in done for value in numbers.values()), len(numbers), table(["From", "Register", "Since", "Access", "Who"], text)
+
+
 def intercepts(root):
     """What may be installed; in the order of the types' numbers."""
     headers = "".join(path.read_text() for path in sorted((root / "include/hv").glob("*.h")))
@@ -228,6 +260,7 @@ def document(root):
     call_count, call_total, call_table = hypercalls(root)
     msr_count, msr_total, msr_table = msrs(root)
     leaf_count, leaf_total, leaf_table, bit_count, bit_total, bit_table = cpuid(root)
+    register_count, register_total, register_table = registers(root)
     intercept_count, intercept_total, intercept_table = intercepts(root)
     return "\n".join([
         "# The hypervisor's interface, done and not done",
@@ -244,6 +277,7 @@ def document(root):
         f"| MSRs | {msr_count} | {msr_total} |",
         f"| CPUID leaves | {leaf_count} | {leaf_total} |",
         f"| Bits of privileges, features and hints | {bit_count} | {bit_total} |",
+        f"| Registers of a VP by name | {register_count} | {register_total} |",
         f"| Types of intercepts | {intercept_count} | {intercept_total} |",
         "",
         "## Hypercalls",
@@ -267,6 +301,12 @@ def document(root):
         "TLFS \"Feature and Interface Discovery\", HV_PARTITION_PRIVILEGE_MASK.",
         "",
         *bit_table,
+        "## Registers",
+        "",
+        "TLFS \"HvCallGetVpRegisters\", \"HvCallSetVpRegisters\", \"HV_REGISTER_NAME\". A name that isn't there is status 5, as is one whose MSR",
+        "the processor hasn't; a register that can't be written, or that isn't for who asks, is status 6, a value that it can't have status 50h.",
+        "",
+        *register_table,
         "## Intercepts",
         "",
         "TLFS \"HvCallInstallIntercept\", HV_INTERCEPT_TYPE, HV_INTERCEPT_PARAMETERS.",

@@ -41,4 +41,13 @@ bool guest_msr_exists(uint32_t msr);
  */
 bool guest_msr_takes(uint32_t msr, uint64_t value, unsigned int linear_bits);
 
+/* Eight memory types: 0, 1, 4 to 7 (SDM3 12.12.2, APM2 7.8.1). */
+static inline bool pat_is_valid(uint64_t pat)
+{
+	for (unsigned int i = 0; i < 64; i += 8)
+		if ((pat >> i & 0xff) > 7 || (pat >> i & 0xfe) == 2)
+			return false;
+	return true;
+}
+
 #endif
