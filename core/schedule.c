@@ -82,20 +82,14 @@ static bool is_waiting(const struct vp *vp)
 	return vp->sched.state != SCHED_BLOCKED && vp->sched.state != SCHED_MOVING;
 }
 
-static void set_slice(struct lp *lp, uint64_t end_clock)
-{
-	lp->slice_end_clock = end_clock;
-	schedule_find_other_deadline(lp);
-	lp_timer_update(lp);
-}
-
 static void wake(struct lp *lp, struct vp *vp)
 {
 	switch (sched_wake(&lp->sched, &vp->sched, lp_clock())) {
 	case SCHED_GO_ON:
 		return;
 	case SCHED_SOONER:
-		set_slice(lp, lp->sched.deadline);
+		lp->slice_end_clock = lp->sched.deadline;
+		schedule_set_timer(lp);
 		return;
 	default:
 		schedule_choose_soon(lp);
@@ -237,8 +231,7 @@ static void look_at(struct lp *lp, struct vp *vp)
 		return;
 	}
 	schedule_queue_timer(vp);
-	schedule_find_other_deadline(lp);
-	lp_timer_update(lp);
+	schedule_set_timer(lp);
 }
 
 static void take_wakes(struct lp *lp)
@@ -442,9 +435,7 @@ static bool switch_to(struct lp *lp, struct vp *vp)
 		vp_wake_here(vp); /* released meanwhile, it was still `loaded` to whoever did */
 		return false;
 	}
-	/* Its timer is its own again, and those of whoever left count now. */
-	schedule_find_other_deadline(lp);
-	lp_timer_update(lp);
+	schedule_set_timer(lp); /* its timer is its own again, and those of whoever left count now */
 	count_switch_end();
 	return true;
 }
@@ -454,7 +445,6 @@ static struct vp *choose(struct lp *lp)
 {
 	for (;;) {
 		struct sched_vp *chosen;
-		uint64_t end;
 		struct vp *vp;
 
 		take_wakes(lp);
@@ -463,15 +453,17 @@ static struct vp *choose(struct lp *lp)
 			unload(lp->vp); /* somebody waits for it */
 		}
 		lp->choose_again = false;
-		chosen = sched_pick(&lp->sched, lp_clock(), &end);
-		set_slice(lp, end);
+		chosen = sched_pick(&lp->sched, lp_clock(), &lp->slice_end_clock);
 		if (!chosen) {
+			schedule_set_timer(lp);
 			idle(lp);
 			admit(lp, lp->vp);
 			continue;
 		}
 		vp = container_of(chosen, struct vp, sched);
-		if (lp->vp != vp && !switch_to(lp, vp))
+		if (lp->vp == vp)
+			schedule_set_timer(lp);
+		else if (!switch_to(lp, vp))
 			continue;
 		if (settle(vp))
 			return vp;

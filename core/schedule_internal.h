@@ -23,8 +23,8 @@ void schedule_choose_soon(struct lp *lp);
 void schedule_queue_timer(struct vp *vp);
 void schedule_leave_timer(struct vp *vp);
 
-/* lp->other_deadline_tsc, from those and the slice's end; lp_timer_update() is to follow. */
-void schedule_find_other_deadline(struct lp *lp);
+/* The LP's timer, when those, the slice's end, or who is loaded has changed. */
+void schedule_set_timer(struct lp *lp);
 
 /* The VP is loaded: those of its timers that are due. */
 void schedule_expire_timers(struct vp *vp);

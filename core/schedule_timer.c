@@ -29,16 +29,6 @@ static uint64_t deadline_tsc(const struct vp *vp)
 	return deadline < vp->stimers.next_deadline_tsc ? deadline : vp->stimers.next_deadline_tsc;
 }
 
-void schedule_find_other_deadline(struct lp *lp)
-{
-	const struct heap_node *first = heap_first(&lp->timers);
-	uint64_t clock = lp->slice_end_clock;
-
-	if (first && first->key < clock)
-		clock = first->key;
-	lp->other_deadline_tsc = clock == NEVER ? NEVER : clock + schedule_moved_tsc(lp);
-}
-
 void schedule_leave_timer(struct vp *vp)
 {
 	if (heap_node_is_queued(&vp->timer_node))
@@ -96,6 +86,17 @@ void schedule_expire_timers(struct vp *vp)
 		stimers_expired(vp, now);
 }
 
+void schedule_set_timer(struct lp *lp)
+{
+	const struct heap_node *first = heap_first(&lp->timers);
+	uint64_t clock = lp->slice_end_clock;
+
+	if (first && first->key < clock)
+		clock = first->key;
+	lp->other_deadline_tsc = clock == NEVER ? NEVER : clock + schedule_moved_tsc(lp);
+	lp_timer_update(lp);
+}
+
 void schedule_timer(struct lp *lp)
 {
 	uint64_t clock = lp_clock();
@@ -114,6 +115,5 @@ void schedule_timer(struct lp *lp)
 		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
 		placement_ask(lp);
 	}
-	schedule_find_other_deadline(lp);
-	lp_timer_update(lp);
+	schedule_set_timer(lp);
 }
