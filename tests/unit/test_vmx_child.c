@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A child's controls by what the processor has and what CPUID offers, and its writes of CR0 and CR4, in a VMCS that is an array. */
 #include "vmx/switch.h"
+#include "vmcs_fake.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -14,7 +15,6 @@
 #include <trivet/exceptions.h>
 #include <trivet/log.h>
 
-#define FIELDS 0x7000
 #define RIP 0x1000
 #define ALL_CR4 0x3727ffull /* of a processor with VMX, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP */
 #define CR4_SMAP BIT(21)
@@ -22,7 +22,6 @@
 struct vmx_machine vmx;
 enum log_level log_threshold = LOG_WARN;
 
-static uint64_t vmcs[FIELDS];
 static struct vp *vp;
 static struct lp lp;
 static struct vmx_vp_page page;
@@ -31,18 +30,6 @@ static struct cpuid_regs leaf0, leaf1, leaf7, leafd, leaf8, leaf81;
 static int32_t injected;
 static bool pdptes_are_there;
 static unsigned int warnings, follows;
-
-uint64_t vmread(uint32_t field)
-{
-	assert_true(field < FIELDS);
-	return vmcs[field];
-}
-
-void vmwrite(uint32_t field, uint64_t value)
-{
-	assert_true(field < FIELDS);
-	vmcs[field] = value;
-}
 
 hpa_t hv_virt_to_phys(const void *virt)
 {

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Exits of children's VPs, by a VMCS that is an array: what is told to the parent, what is answered here and how, and that nothing panics. */
 #include "vmx/switch.h"
+#include "vmcs_fake.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -18,14 +19,12 @@
 #include <trivet/log.h>
 #include <trivet/partition.h>
 
-#define FIELDS 0x7000
 #define RIP 0x1000
 #define LENGTH 3
 
 struct vmx_machine vmx;
 enum log_level log_threshold = LOG_WARN;
 
-static uint64_t vmcs[FIELDS];
 static struct vp *vp, *root;
 static struct lp lp;
 static struct partition partition;
@@ -54,18 +53,6 @@ static struct {
 	struct msr_exit msr;
 	struct exception_exit exception;
 } parents;
-
-uint64_t vmread(uint32_t field)
-{
-	assert_true(field < FIELDS);
-	return vmcs[field];
-}
-
-void vmwrite(uint32_t field, uint64_t value)
-{
-	assert_true(field < FIELDS);
-	vmcs[field] = value;
-}
 
 uint64_t read_cr2(void)
 {

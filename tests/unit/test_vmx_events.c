@@ -146,13 +146,13 @@ static void software_events_keep_rip(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		requeue(VALID | types[i], 0);
-		assert_int_equal(writes, 0);
+		assert_int_equal(vmcs_writes, 0);
 		assert_int_equal(run(), 0);
 		/* And what the exit makes of it is alone. */
 		vmx_inject_exception(vp, VECTOR_GP, true, 0);
 		assert_int_equal(run(), VALID | EVENT_TYPE_EXCEPTION | WITH_ERROR | VECTOR_GP);
 		assert_int_equal(put_back, NOTHING);
-		writes = 0;
+		vmcs_writes = 0;
 	}
 }
 
@@ -209,9 +209,9 @@ static void an_nmi_waits_for_its_window(void **state)
 	assert_false(has_window(PROC_INTERRUPT_WINDOW));
 	assert_false(nmi_window_exit());
 	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = BLOCKING_MOV_SS;
-	writes = 0;
+	vmcs_writes = 0;
 	vmx_handle_pending(vp);
-	assert_int_equal(writes, 0);
+	assert_int_equal(vmcs_writes, 0);
 	assert_int_equal(run(), 0);
 	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = 0;
 	assert_true(nmi_window_exit());
@@ -221,10 +221,10 @@ static void an_nmi_waits_for_its_window(void **state)
 	assert_int_equal(run(), VALID | EVENT_TYPE_NMI | VECTOR_NMI);
 	/* No NMI, no look at it. */
 	vmcs[VMCS_GUEST_INTERRUPTIBILITY] = BLOCKING_STI;
-	writes = 0;
+	vmcs_writes = 0;
 	vp_post(vp, VP_PENDING_EVENT);
 	vmx_handle_pending(vp);
-	assert_int_equal(writes, 0);
+	assert_int_equal(vmcs_writes, 0);
 }
 
 /* Some processors end guest mode by the NMI window in the shadow of STI, again and again (SDM3 26.2): the other window tells of its end. */
@@ -331,7 +331,7 @@ static void flushes_are_noted_and_done(void **state)
 {
 	(void)state;
 	vmx_handle_pending(vp);
-	assert_int_equal(flushes + invalidations + writes, 0);
+	assert_int_equal(flushes + invalidations + vmcs_writes, 0);
 	set_apic(0x61, NOTHING, 0);
 	vp_post(vp, VP_PENDING_FLUSH);
 	vmx_handle_pending(vp);

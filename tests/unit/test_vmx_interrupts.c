@@ -39,9 +39,9 @@ static void check_delivery(void **state, int requested, int serviced, uint8_t tp
 	assert_int_equal(vmcs[VMCS_TPR_THRESHOLD], service_lets && !tpr_lets ? class : 0);
 	/* The entry insists on this (SDM3 27.2.1.1). */
 	assert_in_range(vmcs[VMCS_TPR_THRESHOLD], 0, tpr >> 4);
-	writes = 0;
+	vmcs_writes = 0;
 	vmx_deliver_interrupt(vp);
-	assert_int_equal(writes, 0);
+	assert_int_equal(vmcs_writes, 0);
 	event = run();
 	if (hold != BY_EVENT)
 		assert_int_equal(event, goes ? VALID | EVENT_TYPE_INTR | (uint32_t)requested : 0);
@@ -165,10 +165,10 @@ static void virtual_delivery_leaves_it_to_the_processor(void **state)
 		atomic_store(&vp->apic.posted_any, 1);
 		set_apic(0x91, NOTHING, 0x20);
 		hold_up(hold);
-		writes = 0;
+		vmcs_writes = 0;
 		vmx_deliver_interrupt(vp);
 		assert_int_equal(hand_overs, 1);
-		assert_int_equal(writes, 0);
+		assert_int_equal(vmcs_writes, 0);
 		assert_int_equal(vp->apic.irr_top, 0x91);
 		assert_int_equal(atomic_load(&vp->apic.posted_any), 1);
 
@@ -198,15 +198,15 @@ static void interrupts_are_acknowledged_as_lint0_is_wired(void **state)
 {
 	(void)state;
 	vmx_deliver_interrupt(vp);
-	assert_int_equal(writes + posting_updates, 0);
+	assert_int_equal(vmcs_writes + posting_updates, 0);
 	vp->apic.lvt[APIC_LVT_LINT0] = APIC_MODE_EXTINT << 8;
 	vmx_deliver_interrupt(vp);
 	assert_int_equal(vmcs[VMCS_EXIT_CONTROLS], EXIT_HOST_64);
 	assert_false(vmx_of(vp)->acknowledges);
 	assert_int_equal(posting_updates, 1);
-	writes = 0;
+	vmcs_writes = 0;
 	vmx_deliver_interrupt(vp);
-	assert_int_equal(writes, 0);
+	assert_int_equal(vmcs_writes, 0);
 	vp->apic.lvt[APIC_LVT_LINT0] |= (uint32_t)APIC_LVT_MASKED;
 	vmx_of(vp)->delivers = true;
 	vmx_deliver_interrupt(vp);
@@ -219,7 +219,7 @@ static void interrupts_are_acknowledged_as_lint0_is_wired(void **state)
 	vp->apic.lvt[APIC_LVT_LINT0] = APIC_MODE_EXTINT << 8;
 	vmx_deliver_interrupt(vp);
 	assert_true(vmx_of(vp)->acknowledges);
-	assert_int_equal(writes + posting_updates, 0);
+	assert_int_equal(vmcs_writes + posting_updates, 0);
 }
 
 static void init_leaves_nothing(void **state)

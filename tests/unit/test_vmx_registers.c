@@ -6,6 +6,7 @@
  */
 #include "vmx/mtrr.h"
 #include "vmx/switch.h"
+#include "vmcs_fake.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -17,11 +18,8 @@
 
 #include <trivet/live_registers.h>
 
-#define FIELDS 0x7000
-
 struct vmx_machine vmx;
 
-static uint64_t vmcs[FIELDS];
 static struct vp *vp;
 static uint64_t cr2, dr[8];
 static uint32_t read_msr, written_msr, mtrr_msr, checked_msr;
@@ -30,18 +28,6 @@ static unsigned int takeovers, pdpte_loads, tsc_updates;
 static struct vmx_vp_page page;
 static struct vp_child *const some_child = (struct vp_child *)&page;
 static bool write_fails, pdptes_are_there, entry_is_fine;
-
-uint64_t vmread(uint32_t field)
-{
-	assert_true(field < FIELDS);
-	return vmcs[field];
-}
-
-void vmwrite(uint32_t field, uint64_t value)
-{
-	assert_true(field < FIELDS);
-	vmcs[field] = value;
-}
 
 uint64_t read_cr2(void)
 {

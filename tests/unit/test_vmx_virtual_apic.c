@@ -9,28 +9,15 @@
 #include <trivet/host_memory.h>
 
 #include "../../vmx/vmx.h"
+#include "vmcs_fake.h"
 
 #define XAPIC (PROC2_APIC_ACCESSES | PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY)
 #define X2APIC (PROC2_X2APIC | PROC2_APIC_REGISTERS | PROC2_INTERRUPT_DELIVERY)
 #define EVERYTHING (XAPIC | X2APIC)
 
 struct vmx_machine vmx;
-static uint64_t vmcs[0x8000];
-static unsigned int reads, writes;
 static uint8_t maps[2];
 static struct vp *vp;
-
-uint64_t vmread(uint32_t field)
-{
-	reads++;
-	return vmcs[field];
-}
-
-void vmwrite(uint32_t field, uint64_t value)
-{
-	writes++;
-	vmcs[field] = value;
-}
 
 hpa_t hv_virt_to_phys(const void *virt)
 {
@@ -64,7 +51,7 @@ static void start(uint32_t controls, bool x2)
 	vmx_apic_mode_changed(vp);
 	if (vmx_of(vp)->delivers)
 		vmx_hand_over_interrupts(vp);
-	reads = writes = 0;
+	vmcs_reads = vmcs_writes = 0;
 }
 
 static int setup(void **state)
@@ -102,9 +89,9 @@ static void controls_follow_the_mode(void **state)
 	wr(apic, APIC_REG_SVR, 0x1ff);
 	vmx_apic_mode_changed(vp);
 	check_mode(X2APIC, true);
-	writes = 0;
+	vmcs_writes = 0;
 	vmx_apic_mode_changed(vp);
-	assert_int_equal(writes, 0);
+	assert_int_equal(vmcs_writes, 0);
 }
 
 static void only_what_there_is(void **state)
@@ -115,7 +102,7 @@ static void only_what_there_is(void **state)
 	assert_false(vmx_of(vp)->delivers);
 	assert_false(vp->apic.config.page_read);
 	vmx_know_apic(vp);
-	assert_int_equal(reads, 0);
+	assert_int_equal(vmcs_reads, 0);
 	start(PROC2_X2APIC, true);
 	check_mode(PROC2_X2APIC, true);
 	assert_false(vmx_of(vp)->delivers);
@@ -134,8 +121,8 @@ static void arrivals_are_added(void **state)
 	vmx_hand_over_interrupts(vp);
 	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPT_STATUS], 0x6145);
 	assert_int_equal(fake_page.reg[APIC_REG_IRR / 16 + 2].value, 0x22);
-	assert_int_equal(reads, 1);
-	assert_int_equal(writes, 1);
+	assert_int_equal(vmcs_reads, 1);
+	assert_int_equal(vmcs_writes, 1);
 	/* The processor delivered 45h, and the model must not think it's pending still. */
 	vmcs[VMCS_GUEST_INTERRUPT_STATUS] = 0x4541;
 	vmx_hand_over_interrupts(vp);
@@ -143,7 +130,7 @@ static void arrivals_are_added(void **state)
 	apic_accept(&vp->apic, 0x22, false);
 	vmx_hand_over_interrupts(vp);
 	assert_int_equal(vmcs[VMCS_GUEST_INTERRUPT_STATUS], 0x4541);
-	assert_int_equal(writes, 1);
+	assert_int_equal(vmcs_writes, 1);
 }
 
 static void posted_ones_are_added(void **state)
@@ -178,7 +165,7 @@ static void the_model_takes_over(void **state)
 	assert_int_equal(apic_pending_vector(apic), 0x48);
 	assert_int_equal(apic->ppr, 0x60);
 	vmx_know_apic(vp); /* once is enough */
-	assert_int_equal(reads, 1);
+	assert_int_equal(vmcs_reads, 1);
 	apic_eoi(apic);
 	assert_int_equal(apic_next_vector(apic), 0x48);
 	vmx_hand_over_interrupts(vp);
@@ -233,9 +220,9 @@ static void level_triggered_ends_are_exits(void **state)
 	apic_accept(&vp->apic, 0x91, false);
 	vmx_hand_over_interrupts(vp);
 	assert_int_equal(vmcs[VMCS_EOI_EXIT_0 + 4], 0);
-	writes = 0;
+	vmcs_writes = 0;
 	vmx_hand_over_interrupts(vp);
-	assert_int_equal(writes, 0);
+	assert_int_equal(vmcs_writes, 0);
 }
 
 /* The SynIC waits for the end of an edge-triggered one. */

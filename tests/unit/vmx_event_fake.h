@@ -7,6 +7,7 @@
 #define TESTS_UNIT_VMX_EVENT_FAKE_H
 
 #include "vmx/vmx.h"
+#include "vmcs_fake.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +20,6 @@
 #include <trivet/flush.h>
 #include <trivet/live_registers.h>
 
-#define FIELDS 0x7000
 #define VALID ((uint32_t)EVENT_VALID)
 #define WITH_ERROR ((uint32_t)EVENT_ERROR_VALID)
 #define PROC_OTHERS ((uint32_t)(PROC_HLT | PROC_SECONDARY)) /* what no window may change */
@@ -28,8 +28,6 @@
 
 struct vmx_machine vmx;
 
-static uint64_t vmcs[FIELDS];
-static unsigned int writes;
 static uint64_t dr6;
 static struct vp vps[2], *const vp = &vps[0], *scheduled;
 static int put_back, next_pending, posted, extint; /* vectors, NOTHING: none */
@@ -37,19 +35,6 @@ static unsigned int take_overs, hand_overs, releases, posting_updates, flushes, 
 static struct vp *entered;
 static bool entered_as_launch;
 static jmp_buf entry;
-
-uint64_t vmread(uint32_t field)
-{
-	assert_true(field < FIELDS);
-	return vmcs[field];
-}
-
-void vmwrite(uint32_t field, uint64_t value)
-{
-	assert_true(field < FIELDS);
-	vmcs[field] = value;
-	writes++;
-}
 
 uint64_t read_dr(unsigned int index)
 {
@@ -180,7 +165,8 @@ static int setup(void **state)
 	vmcs[VMCS_GUEST_RFLAGS] = RFLAGS_IF;
 	dr6 = 0xffff0ff0;
 	put_back = next_pending = posted = extint = NOTHING;
-	take_overs = hand_overs = releases = posting_updates = flushes = invalidations = settled = writes = 0;
+	take_overs = hand_overs = releases = posting_updates = flushes = invalidations = settled =
+		vmcs_writes = 0;
 	entered = NULL;
 	scheduled = vp;
 	return 0;
