@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Run times. Two clock readings per wait are all they cost: what runs on an LP besides the VP that is loaded is the hypervisor on that VP's
- * behalf.
+ * Run times. They cost nothing but at the edges of a wait: what runs on an LP besides the VP that is loaded is the hypervisor on that VP's
+ * behalf, and a switch the next one's.
  */
 #include <trivet/hv_msr.h>
 #include <trivet/lp.h>
@@ -19,26 +19,26 @@ static void set(_Atomic uint64_t *ticks, uint64_t value)
 	atomic_store_explicit(ticks, value, memory_order_relaxed);
 }
 
-static void start(struct run_time *run)
+static void start(struct run_time *run, uint64_t now_clock)
 {
 	if (!get(&run->started_tsc))
-		set(&run->started_tsc, lp_clock());
+		set(&run->started_tsc, now_clock);
 }
 
-static void idle_begin(struct run_time *run)
+static void idle_begin(struct run_time *run, uint64_t now_clock)
 {
-	set(&run->idle_since_tsc, lp_clock());
+	set(&run->idle_since_tsc, now_clock);
 }
 
-static void idle_end(struct run_time *run)
+static void idle_end(struct run_time *run, uint64_t now_clock)
 {
 	uint64_t since = get(&run->idle_since_tsc);
 
 	if (unlikely(!since)) {
-		start(run);
+		start(run, now_clock);
 		return;
 	}
-	set(&run->idle_tsc, get(&run->idle_tsc) + (lp_clock() - since));
+	set(&run->idle_tsc, get(&run->idle_tsc) + (now_clock - since));
 	set(&run->idle_since_tsc, 0);
 	set(&run->waits, get(&run->waits) + 1);
 }
@@ -55,17 +55,17 @@ static uint64_t run_tsc(const struct run_time *run)
 
 void vp_run_time_start(struct vp *vp)
 {
-	start(&vp->run_time);
+	start(&vp->run_time, lp_clock());
 }
 
-void vp_run_time_idle_begin(struct vp *vp)
+void vp_run_time_idle_begin(struct vp *vp, uint64_t now_clock)
 {
-	idle_begin(&vp->run_time);
+	idle_begin(&vp->run_time, now_clock);
 }
 
-void vp_run_time_idle_end(struct vp *vp)
+void vp_run_time_idle_end(struct vp *vp, uint64_t now_clock)
 {
-	idle_end(&vp->run_time);
+	idle_end(&vp->run_time, now_clock);
 }
 
 uint64_t vp_run_time_tsc(const struct vp *vp)
@@ -75,17 +75,17 @@ uint64_t vp_run_time_tsc(const struct vp *vp)
 
 void lp_run_time_start(struct lp *lp)
 {
-	start(&lp->run_time);
+	start(&lp->run_time, lp_clock());
 }
 
-void lp_run_time_idle_begin(struct lp *lp)
+void lp_run_time_idle_begin(struct lp *lp, uint64_t now_clock)
 {
-	idle_begin(&lp->run_time);
+	idle_begin(&lp->run_time, now_clock);
 }
 
-void lp_run_time_idle_end(struct lp *lp)
+void lp_run_time_idle_end(struct lp *lp, uint64_t now_clock)
 {
-	idle_end(&lp->run_time);
+	idle_end(&lp->run_time, now_clock);
 }
 
 uint64_t lp_run_time_tsc(const struct lp *lp)

@@ -82,9 +82,9 @@ static bool is_waiting(const struct vp *vp)
 	return vp->sched.state != SCHED_BLOCKED && vp->sched.state != SCHED_MOVING;
 }
 
-static void wake(struct lp *lp, struct vp *vp)
+static void wake(struct lp *lp, struct vp *vp, uint64_t now_clock)
 {
-	switch (sched_wake(&lp->sched, &vp->sched, lp_clock())) {
+	switch (sched_wake(&lp->sched, &vp->sched, now_clock)) {
 	case SCHED_GO_ON:
 		return;
 	case SCHED_SOONER:
@@ -96,6 +96,12 @@ static void wake(struct lp *lp, struct vp *vp)
 	}
 }
 
+static void block(struct vp *vp, uint64_t now_clock)
+{
+	if (is_waiting(vp))
+		sched_block(&vp->lp->sched, &vp->sched, now_clock);
+}
+
 /* It isn't loaded, nor waiting here. */
 static void move(struct vp *vp, struct lp *to)
 {
@@ -105,7 +111,7 @@ static void move(struct vp *vp, struct lp *to)
 	vp_notify(vp);
 }
 
-void vp_wake_here(struct vp *vp)
+static void wake_if_it_may_run(struct vp *vp, uint64_t now_clock)
 {
 	struct lp *lp = vp->lp, *better = lp;
 
@@ -117,7 +123,12 @@ void vp_wake_here(struct vp *vp)
 	if (better != lp)
 		move(vp, better);
 	else
-		wake(lp, vp);
+		wake(lp, vp, now_clock);
+}
+
+void vp_wake_here(struct vp *vp)
+{
+	wake_if_it_may_run(vp, lp_clock());
 }
 
 void schedule_kicked(struct lp *lp)
@@ -183,7 +194,7 @@ static uint32_t property(const uint64_t *value)
 }
 
 /* Its parent sets one after the other, in any order, perhaps just now: what doesn't fit together is cut to what does. */
-static void apply_params(struct vp *vp)
+static void apply_params(struct vp *vp, uint64_t now_clock)
 {
 	const struct partition_properties *properties = &vp->partition->properties;
 	struct sched_params params = {
@@ -197,44 +208,43 @@ static void apply_params(struct vp *vp)
 		params.reserve = most;
 	if (params.weight != vp->sched.weight || params.reserve != vp->sched.reserve ||
 	    (params.cap & (SCHED_SHARE_ONE - 1)) != vp->sched.cap)
-		if (sched_set_params(&vp->lp->sched, &vp->sched, &params, lp_clock()))
+		if (sched_set_params(&vp->lp->sched, &vp->sched, &params, now_clock))
 			schedule_choose_soon(vp->lp);
 }
 
 /* It is about to be deleted; who set VP_HOLD_DEAD waits for this. Loaded, it will be looked at again when it isn't. */
-static void forget(struct vp *vp)
+static void forget(struct vp *vp, uint64_t now_clock)
 {
 	if (vp->lp->vp == vp)
 		return;
 	schedule_leave_timer(vp);
-	if (is_waiting(vp))
-		sched_block(&vp->lp->sched, &vp->sched, lp_clock());
+	block(vp, now_clock);
 	atomic_store_explicit(&vp->forgotten, true, memory_order_seq_cst);
 }
 
 /* Somebody changed something about a VP of this LP's. */
-static void look_at(struct lp *lp, struct vp *vp)
+static void look_at(struct lp *lp, struct vp *vp, uint64_t now_clock)
 {
 	if (vp->lp != lp) {
 		vp_notify(vp);
 		return;
 	}
 	if (!partition_is_root(vp->partition))
-		apply_params(vp);
+		apply_params(vp, now_clock);
 	if (lp->vp == vp)
 		return;
 	/* Whoever holds it may be about to change its timers, and tells when that is done. */
 	if (is_held(vp))
 		return;
 	if (is_waiting(vp) || may_run(vp)) {
-		vp_wake_here(vp); /* its timers are looked at when it is loaded */
+		wake_if_it_may_run(vp, now_clock); /* its timers are looked at when it is loaded */
 		return;
 	}
 	schedule_queue_timer(vp);
 	schedule_set_timer(lp);
 }
 
-static void take_wakes(struct lp *lp)
+static void take_wakes(struct lp *lp, uint64_t now_clock)
 {
 	struct vp *vp = atomic_exchange_explicit(&lp->wakes, NULL, memory_order_seq_cst);
 
@@ -243,12 +253,12 @@ static void take_wakes(struct lp *lp)
 		bool is_gone;
 
 		if (unlikely(is_dead(vp)) && vp->lp == lp)
-			forget(vp);
+			forget(vp, now_clock);
 		is_gone = is_forgotten(vp);
 		/* From here on it may be pushed again, and wake_next another's; and what was forgotten may be freed. */
 		atomic_store_explicit(&vp->wake_queued, false, memory_order_seq_cst);
 		if (likely(!is_gone))
-			look_at(lp, vp);
+			look_at(lp, vp, now_clock);
 		vp = next;
 	}
 }
@@ -273,7 +283,7 @@ void schedule_use_debug_registers(struct vp *vp)
 	switch_dr_in(vp);
 }
 
-static void unload(struct vp *vp)
+static void unload(struct vp *vp, uint64_t now_clock)
 {
 	struct lp *lp = vp->lp;
 
@@ -284,17 +294,17 @@ static void unload(struct vp *vp)
 		lp->dr_owner = NULL;
 	}
 	lp->vp = NULL;
-	vp_run_time_idle_begin(vp);
+	vp_run_time_idle_begin(vp, now_clock);
 	if (!is_waiting(vp))
 		schedule_queue_timer(vp);
 	flush_idle_begin(vp);
 	atomic_store_explicit(&vp->loaded, false, memory_order_seq_cst);
 	/* What was posted before that found it loaded, and only kicked. */
-	vp_wake_here(vp);
+	wake_if_it_may_run(vp, now_clock);
 }
 
 /* False: somebody holds it. */
-static bool load(struct vp *vp)
+static bool load(struct vp *vp, uint64_t now_clock)
 {
 	struct lp *lp = vp->lp;
 	uint64_t delta;
@@ -323,7 +333,7 @@ static bool load(struct vp *vp)
 	extended_state_load(vp);
 	switch_dr_in(vp);
 	backend->vp_load(vp);
-	vp_run_time_idle_end(vp);
+	vp_run_time_idle_end(vp, now_clock);
 	vp_post_self(vp, VP_PENDING_EVENT);
 	return true;
 }
@@ -388,51 +398,48 @@ void schedule_yield(struct vp *vp)
 /* ---- The choice ---- */
 
 /* Nobody can run: until something comes. Whoever is loaded stays so, in case it is the next one. */
-static void idle(struct lp *lp)
+static uint64_t idle(struct lp *lp, uint64_t now_clock)
 {
 	struct vp *vp = lp->vp;
 
 	placement_ask(lp);
 	if (vp) {
-		vp_run_time_idle_begin(vp);
+		vp_run_time_idle_begin(vp, now_clock);
 		flush_idle_begin(vp);
 	}
-	lp_run_time_idle_begin(lp);
+	lp_run_time_idle_begin(lp, now_clock);
 	count_idle_begin();
 	backend->lp_idle(lp);
 	count_idle_end();
-	lp_run_time_idle_end(lp);
+	now_clock = lp_clock();
+	lp_run_time_idle_end(lp, now_clock);
 	if (vp) {
 		flush_idle_end(vp);
-		vp_run_time_idle_end(vp);
+		vp_run_time_idle_end(vp, now_clock);
 	}
 	lp_handle_interrupts(lp);
-}
-
-static void block(struct vp *vp)
-{
-	if (is_waiting(vp))
-		sched_block(&vp->lp->sched, &vp->sched, lp_clock());
+	return now_clock;
 }
 
 /* If somebody runs here who isn't in the policy's hands: as before its first choice, or woken by what ended the LP's idling. */
-static void admit(struct lp *lp, struct vp *vp)
+static void admit(struct lp *lp, struct vp *vp, uint64_t now_clock)
 {
 	if (vp && !is_waiting(vp) && settle(vp))
-		sched_wake(&lp->sched, &vp->sched, lp_clock());
+		sched_wake(&lp->sched, &vp->sched, now_clock);
 }
 
 /* The policy's choice is loaded instead of whoever was before. False: there is to be another, or somebody holds it. */
-static bool switch_to(struct lp *lp, struct vp *vp)
+static bool switch_to(struct lp *lp, struct vp *vp, uint64_t now_clock)
 {
 	count_switch_begin();
 	if (lp->vp)
-		unload(lp->vp);
+		unload(lp->vp, now_clock);
 	if (unlikely(lp->choose_again))
 		return false; /* who left woke on the way out: now there is an end to this one's slice */
-	if (!load(vp)) {
-		block(vp);
-		vp_wake_here(vp); /* released meanwhile, it was still `loaded` to whoever did */
+	if (!load(vp, now_clock)) {
+		block(vp, now_clock);
+		wake_if_it_may_run(vp,
+				   now_clock); /* released meanwhile, it was still `loaded` to whoever did */
 		return false;
 	}
 	schedule_set_timer(lp); /* its timer is its own again, and those of whoever left count now */
@@ -440,34 +447,37 @@ static bool switch_to(struct lp *lp, struct vp *vp)
 	return true;
 }
 
-/* The VP that is loaded has been settled, and is in the policy's hands if that said that it can run. */
-static struct vp *choose(struct lp *lp)
+/*
+ * The VP that is loaded has been settled, and is in the policy's hands if that said that it can run. The clock is read once for all of it, but
+ * for what the LP sleeps.
+ */
+static struct vp *choose(struct lp *lp, uint64_t now_clock)
 {
 	for (;;) {
 		struct sched_vp *chosen;
 		struct vp *vp;
 
-		take_wakes(lp);
+		take_wakes(lp, now_clock);
 		if (lp->vp && unlikely(is_held(lp->vp))) {
-			block(lp->vp);
-			unload(lp->vp); /* somebody waits for it */
+			block(lp->vp, now_clock);
+			unload(lp->vp, now_clock); /* somebody waits for it */
 		}
 		lp->choose_again = false;
-		chosen = sched_pick(&lp->sched, lp_clock(), &lp->slice_end_clock);
+		chosen = sched_pick(&lp->sched, now_clock, &lp->slice_end_clock);
 		if (!chosen) {
 			schedule_set_timer(lp);
-			idle(lp);
-			admit(lp, lp->vp);
+			now_clock = idle(lp, now_clock);
+			admit(lp, lp->vp, now_clock);
 			continue;
 		}
 		vp = container_of(chosen, struct vp, sched);
 		if (lp->vp == vp)
 			schedule_set_timer(lp);
-		else if (!switch_to(lp, vp))
+		else if (!switch_to(lp, vp, now_clock))
 			continue;
 		if (settle(vp))
 			return vp;
-		block(vp);
+		block(vp, now_clock);
 	}
 }
 
@@ -479,20 +489,23 @@ static bool is_posted(const struct vp *vp, uint64_t bits)
 static struct vp *next(struct vp *vp)
 {
 	bool choice = is_posted(vp, VP_PENDING_SCHEDULE), look = is_posted(vp, VP_PENDING_LOOK);
+	uint64_t now_clock;
 
 	if (!settle(vp)) {
-		block(vp);
-		return choose(vp->lp);
+		now_clock = lp_clock();
+		block(vp, now_clock);
+		return choose(vp->lp, now_clock);
 	}
 	if (!choice && !look)
 		return vp;
+	now_clock = lp_clock();
 	if (!choice && is_waiting(vp)) {
-		take_wakes(vp->lp);
+		take_wakes(vp->lp, now_clock);
 		if (!is_posted(vp, VP_PENDING_SCHEDULE))
 			return vp;
 	}
-	admit(vp->lp, vp);
-	return choose(vp->lp);
+	admit(vp->lp, vp, now_clock);
+	return choose(vp->lp, now_clock);
 }
 
 struct vp *schedule(struct vp *vp)

@@ -25,10 +25,10 @@ void vp_run_time_start(struct vp *vp);
 
 /*
  * Around each wait: from the moment when it isn't entered any more until it may be again. An end without a beginning is a VP's first run (a
- * child's).
+ * child's). `now_clock`: lp_clock().
  */
-void vp_run_time_idle_begin(struct vp *vp);
-void vp_run_time_idle_end(struct vp *vp);
+void vp_run_time_idle_begin(struct vp *vp, uint64_t now_clock);
+void vp_run_time_idle_end(struct vp *vp, uint64_t now_clock);
 
 /* Ticks so far; from any LP, for another's VP a moment old. */
 uint64_t vp_run_time_tsc(const struct vp *vp);
@@ -38,8 +38,8 @@ uint64_t vp_run_time_100ns(const struct vp *vp);
 
 /* The same of an LP. */
 void lp_run_time_start(struct lp *lp);
-void lp_run_time_idle_begin(struct lp *lp);
-void lp_run_time_idle_end(struct lp *lp);
+void lp_run_time_idle_begin(struct lp *lp, uint64_t now_clock);
+void lp_run_time_idle_end(struct lp *lp, uint64_t now_clock);
 uint64_t lp_run_time_tsc(const struct lp *lp);
 
 /* How long nobody could run there so far. */

@@ -224,23 +224,27 @@ void flush_idle_end(struct vp *vp)
 	at_seam("idle end", vp);
 }
 
-void vp_run_time_idle_begin(struct vp *vp)
+void vp_run_time_idle_begin(struct vp *vp, uint64_t now_clock)
 {
+	CHECK(now_clock <= lp_clock());
 	at_seam("wait begin", vp);
 }
 
-void vp_run_time_idle_end(struct vp *vp)
+void vp_run_time_idle_end(struct vp *vp, uint64_t now_clock)
 {
+	CHECK(now_clock <= lp_clock());
 	at_seam("wait end", vp);
 }
 
-void lp_run_time_idle_begin(struct lp *lp)
+void lp_run_time_idle_begin(struct lp *lp, uint64_t now_clock)
 {
+	CHECK(now_clock <= lp_clock());
 	CHECK(lp == current);
 }
 
-void lp_run_time_idle_end(struct lp *lp)
+void lp_run_time_idle_end(struct lp *lp, uint64_t now_clock)
 {
+	CHECK(now_clock <= lp_clock());
 	CHECK(lp == current);
 }
 

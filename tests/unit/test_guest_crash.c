@@ -177,17 +177,17 @@ static void test_run_time(void **state)
 	vp_run_time_start(&vp);
 	clock_tsc = 1500;
 	assert_int_equal(vp_run_time_tsc(&vp), 500);
-	vp_run_time_idle_begin(&vp);
+	vp_run_time_idle_begin(&vp, clock_tsc);
 	clock_tsc = 9000;
 	assert_int_equal(vp_run_time_tsc(&vp), 500); /* stands still */
-	vp_run_time_idle_end(&vp);
+	vp_run_time_idle_end(&vp, clock_tsc);
 	assert_int_equal(vp_run_time_tsc(&vp), 500);
 	clock_tsc = 9100;
 	vp_run_time_start(&vp); /* only the first counts */
 	assert_int_equal(vp_run_time_tsc(&vp), 600);
-	vp_run_time_idle_begin(&vp);
+	vp_run_time_idle_begin(&vp, clock_tsc);
 	clock_tsc = 9200;
-	vp_run_time_idle_end(&vp);
+	vp_run_time_idle_end(&vp, clock_tsc);
 	clock_tsc = 9250;
 	assert_int_equal(vp_run_time_tsc(&vp), 650);
 	assert_int_equal(hv_msr_read_vp_runtime(&vp, HV_MSR_VP_RUNTIME, &value), 0);
@@ -202,12 +202,12 @@ static void test_run_time_of_a_child(void **state)
 
 	(void)state;
 	clock_tsc = 5000;
-	vp_run_time_idle_end(&childs);
+	vp_run_time_idle_end(&childs, clock_tsc);
 	clock_tsc = 5100;
 	assert_int_equal(vp_run_time_tsc(&childs), 100);
-	vp_run_time_idle_begin(&childs);
+	vp_run_time_idle_begin(&childs, clock_tsc);
 	clock_tsc = 6000;
-	vp_run_time_idle_end(&childs);
+	vp_run_time_idle_end(&childs, clock_tsc);
 	clock_tsc = 6001;
 	assert_int_equal(vp_run_time_tsc(&childs), 101);
 	assert_int_equal(atomic_load(&childs.run_time.waits), 1);
@@ -221,11 +221,11 @@ static void test_run_time_of_an_lp(void **state)
 	clock_tsc = 100;
 	lp_run_time_start(&of);
 	clock_tsc = 200;
-	lp_run_time_idle_begin(&of);
+	lp_run_time_idle_begin(&of, clock_tsc);
 	clock_tsc = 250;
 	assert_int_equal(lp_run_time_tsc(&of), 100);
 	assert_int_equal(lp_idle_time_tsc(&of), 50);
-	lp_run_time_idle_end(&of);
+	lp_run_time_idle_end(&of, clock_tsc);
 	clock_tsc = 300;
 	assert_int_equal(lp_run_time_tsc(&of), 150);
 	assert_int_equal(lp_idle_time_tsc(&of), 50);
