@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <trivet/x86.h>
 
 #ifndef TRIVET_VERSION
 #define TRIVET_VERSION "unversioned"
@@ -25,12 +26,6 @@
 #define HV_RAM_PER_TABLE_BYTE (SIZE_2M / 16)
 #define HV_FREE_MIN (1ull << 20) /* free pages without which the hypervisor can't even start */
 #define BOOT_TABLES 4		 /* pages: root, (PML4), PDPT, PD */
-
-#define PTE_PRESENT BIT(0)
-#define PTE_WRITE BIT(1)
-#define PTE_LARGE BIT(7)
-#define PTE_ADDRESS 0x000ffffffffff000ull
-#define CR4_LA57 BIT(12)
 
 static_assert(offsetof(struct boot_handoff, context.rip) == 16, "launch.asm CONTEXT_RIP");
 static_assert(offsetof(struct boot_handoff, context.rsp) == 24, "launch.asm CONTEXT_RSP");

@@ -16,8 +16,6 @@
 #define LVT_REMOTE_IRR 0x04000u
 #define LVT_MASK ((uint32_t)APIC_LVT_MASKED)
 
-#define LDR_WRITABLE 0xff000000u
-#define DFR_ONES 0x0fffffffu
 #define APIC_ASSIST_NO_EOI 1u /* of *assist */
 #define SVR_RESET 0xffu
 #define SVR_WRITABLE 0x3ffu

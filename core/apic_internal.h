@@ -12,6 +12,8 @@
 #define APIC_FIRST_VECTOR 16
 
 #define APIC_LVT_TIMER_MODE_SHIFT 17
+#define LDR_WRITABLE 0xff000000u
+#define DFR_ONES 0x0fffffffu
 
 /* Gather ESR bits; the first one since the last write of ESR raises LVT error. Never recurses. */
 void apic_error(struct apic *apic, uint32_t esr_bits);

@@ -9,8 +9,6 @@
 #include <errno.h>
 
 #define OFFSET_MASK 0xff0u
-#define LDR_WRITABLE 0xff000000u
-#define DFR_ONES 0x0fffffffu
 #define ICR_HIGH_WRITABLE 0xff000000u
 #define SVR_DEFINED 0x3ffu
 #define DIVIDE_DEFINED 0xbu

@@ -12,8 +12,8 @@
 #include <trivet/partition.h>
 #include <trivet/partition_vp.h>
 #include <trivet/vp.h>
+#include <trivet/x86.h>
 
-#define MSR_MICROCODE_LEVEL 0x8bu
 #define ACCESS_SHIFT 32
 #define VECTORS 32u
 /* No exceptions, or not a child's: NMIs and machine checks are the machine's, and vector 9 no processor raises that runs us (SDM3 table 6-1). */

@@ -21,8 +21,8 @@
 #include <trivet/partition_vp.h>
 #include <trivet/vp.h>
 #include <trivet/vp_registers.h>
+#include <trivet/x86.h>
 
-#define RFLAGS_AC BIT(18)
 #define CPL_USER 3
 #define TRANSLATE_DEFINED                                                                                    \
 	(HV_TRANSLATE_VALIDATE_READ | HV_TRANSLATE_VALIDATE_WRITE | HV_TRANSLATE_VALIDATE_EXECUTE |          \

@@ -35,7 +35,7 @@ static const struct word {
 	uint8_t subleaf, reg;
 	uint32_t always, told;
 } words[] = {
-	{ 1, 0, ECX, 0, (uint32_t)ECX1_HYPERVISOR },
+	{ 1, 0, ECX, 0, (uint32_t)CPUID_1_ECX_HYPERVISOR },
 	/* x87 to MTRR, PGE to PSE36, CLFSH, MMX, FXSR, SSE, SSE2, self snoop */
 	{ 1, 0, EDX, 0x0f8bfbff, EDX1_HTT },
 	{ 6, 0, EAX, EAX6_ARAT, 0 },

@@ -5,9 +5,9 @@
 
 #include <trivet/cpuid_policy.h>
 #include <trivet/io.h>
+#include <trivet/x86.h>
 
 #define EXTENDED_LEAF_FIRST 0x80000000u
-#define ECX1_HYPERVISOR BIT(31)
 #define EDX1_HTT BIT(28)
 #define EAX6_ARAT BIT(2)
 #define CMP_LEGACY BIT(1)

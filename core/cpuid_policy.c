@@ -10,19 +10,13 @@
 #include <trivet/partition.h>
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
+#include <trivet/x86.h>
 
 #define BASIC_LEAF_MAX 0x1fu
 #define EXTENDED_LEAF_MAX 0x80000021u
-#define VENDOR_INTEL_EBX 0x756e6547u /* "Genu" */
-#define ECX1_XSAVE BIT(26)
 #define ECX1_OSXSAVE BIT(27)
-#define ECX1_X2APIC BIT(21)
-#define ECX1_TSC_DEADLINE BIT(24)
 #define EDX1_APIC BIT(9)
-#define ECX7_PKU BIT(3)
 #define ECX7_OSPKE BIT(4)
-#define CR4_OSXSAVE BIT(18)
-#define CR4_PKE BIT(22)
 
 static void filter_all(const struct cpuid_policy *policy, uint32_t leaf, uint32_t subleaf,
 		       struct cpuid_regs *regs)
@@ -103,11 +97,11 @@ static struct cpuid_regs version_leaf(const struct vp *vp)
 	regs.ecx = cpuid_filter(policy, 1, 0, ECX, regs.ecx);
 	regs.edx = cpuid_filter(policy, 1, 0, EDX, regs.edx) | (socket_vps(vp) > 1 ? (uint32_t)EDX1_HTT : 0);
 	if (!vp->apic.config.tsc_deadline)
-		regs.ecx &= ~(uint32_t)ECX1_TSC_DEADLINE;
+		regs.ecx &= ~(uint32_t)CPUID_1_ECX_TSC_DEADLINE;
 	if (vp->apic.config.x2apic)
-		regs.ecx |= (uint32_t)ECX1_X2APIC;
+		regs.ecx |= (uint32_t)CPUID_1_ECX_X2APIC;
 	if (vp->partition->hv)
-		regs.ecx |= (uint32_t)ECX1_HYPERVISOR;
+		regs.ecx |= (uint32_t)CPUID_1_ECX_HYPERVISOR;
 	return regs;
 }
 
@@ -120,7 +114,7 @@ static struct cpuid_regs feature_leaf(const struct cpuid_policy *policy, uint32_
 	if (subleaf == 0)
 		regs.eax = last;
 	if (!(policy->xsave_states & STATE_PKRU))
-		regs.ecx &= ~(uint32_t)ECX7_PKU;
+		regs.ecx &= ~(uint32_t)CPUID_7_ECX_PKU;
 	return regs;
 }
 
@@ -189,7 +183,7 @@ static struct cpuid_regs extended_features(const struct vp *vp)
 	filter_all(&vp->partition->cpuid, 0x80000001, 0, &regs);
 	regs.eax = signature;
 	regs.ebx = brand;
-	if (native(0, 0).ebx != VENDOR_INTEL_EBX && socket_vps(vp) > 1)
+	if (native(0, 0).ebx != CPUID_VENDOR_INTEL_EBX && socket_vps(vp) > 1)
 		regs.ecx |= (uint32_t)CMP_LEGACY;
 	return regs;
 }
@@ -202,7 +196,7 @@ static struct cpuid_regs address_sizes(const struct vp *vp)
 	regs.eax = physical | 48u << 8; /* no 57-bit addresses */
 	regs.ebx = cpuid_filter(&vp->partition->cpuid, 0x80000008, 0, EBX, regs.ebx);
 	regs.ecx = capped(socket_vps(vp) - 1, 0xff) | socket_bits(vp) << 12;
-	if (native(0, 0).ebx == VENDOR_INTEL_EBX)
+	if (native(0, 0).ebx == CPUID_VENDOR_INTEL_EBX)
 		regs.ecx = 0;
 	regs.edx = 0;
 	return regs;
@@ -268,12 +262,12 @@ static void show_state(const struct vp *vp, const struct cpuid_query *query, str
 
 	if (query->leaf == 1) {
 		regs->ecx &= ~(uint32_t)ECX1_OSXSAVE;
-		if ((regs->ecx & ECX1_XSAVE) && (query->cr4 & CR4_OSXSAVE))
+		if ((regs->ecx & CPUID_1_ECX_XSAVE) && (query->cr4 & CR4_OSXSAVE))
 			regs->ecx |= (uint32_t)ECX1_OSXSAVE;
 	}
 	if (query->leaf == 7 && query->subleaf == 0) {
 		regs->ecx &= ~(uint32_t)ECX7_OSPKE;
-		if ((regs->ecx & ECX7_PKU) && (query->cr4 & CR4_PKE))
+		if ((regs->ecx & CPUID_7_ECX_PKU) && (query->cr4 & CR4_PKE))
 			regs->ecx |= (uint32_t)ECX7_OSPKE;
 	}
 	if ((query->leaf == 1 || query->leaf == 0x80000001) && !apic_enabled)

@@ -5,11 +5,8 @@
 #include <trivet/io.h>
 #include <trivet/live_registers.h>
 #include <trivet/vp.h>
+#include <trivet/x86.h>
 
-#define CPUID_1_ECX_XSAVE BIT(26)
-#define XCR0_X87 BIT(0)
-#define FCW_INITIAL 0x37fu /* FNINIT's */
-#define MXCSR_INITIAL 0x1f80u
 #define CPUID_RESTORES_POINTERS BIT(2) /* 80000008.EBX (APM3): FXRSTOR always loads FIP, FDP, FOP */
 
 static struct {

@@ -14,30 +14,10 @@
 #include <trivet/safe_msr.h>
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
+#include <trivet/x86.h>
 
-#define MSR_TSC 0x10u
-#define MSR_TSC_ADJUST 0x3bu
-#define MSR_PRED_CMD 0x49u
-#define MSR_MISC_ENABLE 0x1a0u
-#define MSR_MTRR_CAP 0xfeu
-#define MSR_SYSENTER_CS 0x174u
-#define MSR_SYSENTER_ESP 0x175u
-#define MSR_SYSENTER_EIP 0x176u
-#define MSR_PAT 0x277u
-#define MSR_LSTAR 0xc0000082u
-#define MSR_CSTAR 0xc0000083u
-#define MSR_SFMASK 0xc0000084u
-#define MSR_FS_BASE 0xc0000100u
-#define MSR_GS_BASE 0xc0000101u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_MTRR_BASE0 0x200u
-#define MSR_MTRR_FIX64K 0x250u
-#define MSR_MTRR_FIX16K 0x258u
-#define MSR_MTRR_FIX4K 0x268u
-#define MSR_MTRR_DEF_TYPE 0x2ffu
 #define MSR_AMD_DE_CFG 0xc0011029u
 
-#define MTRR_CAP_FIXED BIT(8)
 #define MTRR_CAP_WC BIT(10)
 #define MTRR_DEF_DEFINED 0xcffull /* enable, fixed enable, type */
 #define MTRR_BASE_DEFINED (~0xf00ull)
@@ -51,8 +31,6 @@
 #define HWCR_TSC_AT_P0 BIT(24)
 #define DE_CFG_LFENCE_SERIALIZES BIT(1)
 #define VM_CR_SVM_LOCKED_OFF (BIT(3) | BIT(4))
-#define PRED_CMD_IBPB BIT(0)
-#define VENDOR_INTEL_EBX 0x756e6547u
 
 #define SAME_CLOCK_SECONDS 1u
 
@@ -179,7 +157,7 @@ static int write_mtrr_default(struct vp *vp, uint32_t msr, uint64_t value)
 
 static uint64_t *variable_of(struct vp *vp, uint32_t msr)
 {
-	unsigned int index = (msr - MSR_MTRR_BASE0) / 2;
+	unsigned int index = (msr - MSR_MTRR_PHYS_BASE) / 2;
 
 	return msr % 2 ? &vp->child->msrs.mtrr_mask[index] : &vp->child->msrs.mtrr_base[index];
 }
@@ -202,11 +180,11 @@ static int write_mtrr_variable(struct vp *vp, uint32_t msr, uint64_t value)
 
 static uint64_t *fixed_of(struct vp *vp, uint32_t msr)
 {
-	if (msr == MSR_MTRR_FIX64K)
+	if (msr == MSR_MTRR_FIX_64K)
 		return &vp->child->msrs.mtrr_fixed[0];
-	if (msr < MSR_MTRR_FIX4K)
-		return &vp->child->msrs.mtrr_fixed[1 + msr - MSR_MTRR_FIX16K];
-	return &vp->child->msrs.mtrr_fixed[3 + msr - MSR_MTRR_FIX4K];
+	if (msr < MSR_MTRR_FIX_4K)
+		return &vp->child->msrs.mtrr_fixed[1 + msr - MSR_MTRR_FIX_16K];
+	return &vp->child->msrs.mtrr_fixed[3 + msr - MSR_MTRR_FIX_4K];
 }
 
 static uint64_t read_mtrr_fixed(struct vp *vp, uint32_t msr)
@@ -271,19 +249,19 @@ static const struct row rows[] = {
 	{ 0x3a, 1, INTEL, FAULTS, FEATURE_CONTROL_LOCKED, NULL, NULL }, /* no VMX, no SGX */
 	{ MSR_TSC_ADJUST, 1, ANY, FAULTS, 0, read_tsc_adjust, write_tsc_adjust },
 	{ MSR_PRED_CMD, 1, ANY, FAULTS, 0, NULL, write_pred_cmd },
-	{ 0x79, 1, INTEL, IGNORED, 0, NULL, NULL }, /* microcode update */
-	{ 0x8b, 1, INTEL, IGNORED, 1ull << 32, NULL, NULL }, /* its revision */
-	{ 0x8b, 1, AMD, IGNORED, 0x01000065, NULL, NULL },
+	{ MSR_BIOS_UPDT_TRIG, 1, INTEL, IGNORED, 0, NULL, NULL },
+	{ MSR_MICROCODE_LEVEL, 1, INTEL, IGNORED, 1ull << 32, NULL, NULL },
+	{ MSR_MICROCODE_LEVEL, 1, AMD, IGNORED, 0x01000065, NULL, NULL },
 	{ 0xce, 1, INTEL, FAULTS, 0, NULL, NULL }, /* PLATFORM_INFO */
 	{ MSR_MTRR_CAP, 1, ANY, FAULTS, GUEST_MTRR_VARIABLE | MTRR_CAP_FIXED | MTRR_CAP_WC, NULL, NULL },
 	{ 0x140, 1, INTEL, ONLY_SAME, 0, NULL, NULL }, /* MISC_FEATURES_ENABLES */
 	{ 0x179, 1, ANY, FAULTS, 0, NULL, NULL }, /* MCG_CAP: no banks */
-	{ 0x17a, 1, ANY, ONLY_SAME, 0, NULL, NULL }, /* MCG_STATUS */
+	{ MSR_MCG_STATUS, 1, ANY, ONLY_SAME, 0, NULL, NULL },
 	{ MSR_MISC_ENABLE, 1, INTEL, FAULTS, 0, read_misc_enable, write_misc_enable },
-	{ MSR_MTRR_BASE0, 2 * GUEST_MTRR_VARIABLE, ANY, FAULTS, 0, read_mtrr_variable, write_mtrr_variable },
-	{ MSR_MTRR_FIX64K, 1, ANY, FAULTS, 0, read_mtrr_fixed, write_mtrr_fixed },
-	{ MSR_MTRR_FIX16K, 2, ANY, FAULTS, 0, read_mtrr_fixed, write_mtrr_fixed },
-	{ MSR_MTRR_FIX4K, 8, ANY, FAULTS, 0, read_mtrr_fixed, write_mtrr_fixed },
+	{ MSR_MTRR_PHYS_BASE, 2 * GUEST_MTRR_VARIABLE, ANY, FAULTS, 0, read_mtrr_variable, write_mtrr_variable },
+	{ MSR_MTRR_FIX_64K, 1, ANY, FAULTS, 0, read_mtrr_fixed, write_mtrr_fixed },
+	{ MSR_MTRR_FIX_16K, 2, ANY, FAULTS, 0, read_mtrr_fixed, write_mtrr_fixed },
+	{ MSR_MTRR_FIX_4K, 8, ANY, FAULTS, 0, read_mtrr_fixed, write_mtrr_fixed },
 	{ MSR_MTRR_DEF_TYPE, 1, ANY, FAULTS, 0, read_mtrr_default, write_mtrr_default },
 	{ 0xc0010000, 8, AMD, IGNORED, 0, NULL, NULL }, /* the old performance counters: Linux looks whether they keep a value */
 	{ 0xc0010010, 1, AMD, IGNORED, 0, NULL, NULL }, /* SYSCFG */
@@ -294,7 +272,7 @@ static const struct row rows[] = {
 	{ 0xc0010020, 1, AMD, IGNORED, 0, NULL, NULL }, /* microcode patch loader */
 	{ 0xc0010055, 1, AMD, IGNORED, 0, NULL, NULL }, /* INT_PENDING: no C1E */
 	{ 0xc0010058, 1, AMD, IGNORED, 0, NULL, NULL }, /* MMIO configuration: none */
-	{ 0xc0010114, 1, AMD, IGNORED, VM_CR_SVM_LOCKED_OFF, NULL, NULL }, /* VM_CR */
+	{ MSR_VM_CR, 1, AMD, IGNORED, VM_CR_SVM_LOCKED_OFF, NULL, NULL },
 	{ 0xc0011020, 4, AMD, IGNORED, 0, NULL, NULL }, /* LS_CFG, IC_CFG, DC_CFG, TW_CFG */
 	{ MSR_AMD_DE_CFG, 1, AMD, IGNORED, 0, read_de_cfg, NULL },
 	{ 0xc001102a, 1, AMD, IGNORED, 0, NULL, NULL }, /* BU_CFG2 */
@@ -304,7 +282,7 @@ static const struct row rows[] = {
 
 static const struct row *find_row(uint32_t msr)
 {
-	enum vendor vendor = cpuid(0, 0).ebx == VENDOR_INTEL_EBX ? INTEL : AMD;
+	enum vendor vendor = cpuid(0, 0).ebx == CPUID_VENDOR_INTEL_EBX ? INTEL : AMD;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (msr - rows[i].first < rows[i].count && (rows[i].vendors & vendor))

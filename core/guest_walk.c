@@ -7,26 +7,10 @@
 #include <errno.h>
 
 #include <trivet/guest_walk.h>
+#include <trivet/x86.h>
 
-#define CR0_WP BIT(16)
-#define CR0_PG BIT(31)
-#define CR4_PSE BIT(4)
-#define CR4_PAE BIT(5)
-#define CR4_LA57 BIT(12)
-#define CR4_SMEP BIT(20)
-#define CR4_SMAP BIT(21)
-#define EFER_LMA BIT(10)
-#define EFER_NXE BIT(11)
-#define RFLAGS_AC BIT(18)
-
-#define PTE_PRESENT BIT(0)
-#define PTE_WRITE BIT(1)
 #define PTE_USER BIT(2)
-#define PTE_LARGE BIT(7)
-#define PTE_GLOBAL BIT(8)
-#define PTE_NO_EXEC BIT(63)
 #define SIZE_4M (4ull << 20)
-#define PTE_ADDR 0x000ffffffffff000ull
 
 /* Bits low..high, both included. */
 #define BITS(high, low) ((BIT(high) << 1) - BIT(low))
@@ -36,7 +20,7 @@ struct walk {
 	void *space;
 	uint64_t gva;
 	unsigned access;
-	uint64_t rights; /* and of all levels: PTE_WRITE, PTE_USER; and PTE_NO_EXEC inverted */
+	uint64_t rights; /* and of all levels: PTE_WRITE, PTE_USER; and PTE_NX inverted */
 	struct guest_translation *out;
 	struct guest_path *path; /* or NULL */
 };
@@ -88,7 +72,7 @@ static bool access_allowed(const struct walk *w)
 	if (is_user(w) && !user_page)
 		return false;
 	if (w->access & GUEST_FETCH) {
-		if (nx_enabled(p) && !(w->rights & PTE_NO_EXEC))
+		if (nx_enabled(p) && !(w->rights & PTE_NX))
 			return false;
 		return is_user(w) || !user_page || !(p->cr4 & CR4_SMEP);
 	}
@@ -149,7 +133,7 @@ static uint64_t reserved_everywhere(const struct guest_paging *p)
 	if (p->maxphyaddr < 52)
 		reserved |= BITS(51, p->maxphyaddr);
 	if (!(p->efer & EFER_NXE))
-		reserved |= PTE_NO_EXEC;
+		reserved |= PTE_NX;
 	if (!(p->efer & EFER_LMA))
 		reserved |= BITS(62, 52);
 	return reserved;
@@ -188,10 +172,10 @@ static int walk_64bit(struct walk *w, uint64_t table, unsigned level)
 		if (entry & (reserved | reserved_at(p, level, leaf)))
 			return page_fault(w, PF_PRESENT | PF_RESERVED);
 		note_entry(w, at, entry, sizeof(entry));
-		w->rights &= entry ^ PTE_NO_EXEC;
+		w->rights &= entry ^ PTE_NX;
 		if (leaf)
-			return finish(w, entry & PTE_ADDR & ~(BIT(shift) - 1), BIT(shift));
-		table = entry & PTE_ADDR;
+			return finish(w, entry & PTE_ADDRESS & ~(BIT(shift) - 1), BIT(shift));
+		table = entry & PTE_ADDRESS;
 	}
 }
 
@@ -202,7 +186,7 @@ static int walk_64bit(struct walk *w, uint64_t table, unsigned level)
  */
 static int walk_pae(struct walk *w)
 {
-	uint64_t reserved = reserved_everywhere(w->paging) | PTE_NO_EXEC | BITS(2, 1);
+	uint64_t reserved = reserved_everywhere(w->paging) | PTE_NX | BITS(2, 1);
 	uint64_t entry;
 
 	/* Where the processor is executing it found the entry in order; QEMU sets the accessed bit, reserved here. */
@@ -215,7 +199,7 @@ static int walk_pae(struct walk *w)
 		return page_fault(w, 0);
 	if (entry & reserved)
 		return page_fault(w, PF_PRESENT | PF_RESERVED);
-	return walk_64bit(w, entry & PTE_ADDR, 2);
+	return walk_64bit(w, entry & PTE_ADDRESS, 2);
 }
 
 static int walk_long(struct walk *w)
@@ -225,7 +209,7 @@ static int walk_long(struct walk *w)
 
 	if (sign != 0 && sign != UINT64_MAX >> (11 + 9 * levels))
 		return -EINVAL;
-	return walk_64bit(w, w->paging->cr3 & PTE_ADDR, levels);
+	return walk_64bit(w, w->paging->cr3 & PTE_ADDRESS, levels);
 }
 
 int guest_walk(const struct guest_paging *paging, void *space, gva_t gva, unsigned access,
@@ -242,7 +226,7 @@ int guest_walk_path(const struct guest_paging *paging, void *space, gva_t gva, u
 		.space = space,
 		.gva = gva.v,
 		.access = access,
-		.rights = PTE_WRITE | PTE_USER | PTE_NO_EXEC,
+		.rights = PTE_WRITE | PTE_USER | PTE_NX,
 		.out = out,
 		.path = path,
 	};

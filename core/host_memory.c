@@ -9,23 +9,15 @@
 #include <trivet/host_memory.h>
 #include <trivet/io.h>
 #include <trivet/lock.h>
+#include <trivet/x86.h>
 
-#define PTE_PRESENT BIT(0)
-#define PTE_WRITE BIT(1)
 #define PTE_WRITE_THROUGH BIT(3)
 #define PTE_CACHE_DISABLE BIT(4)
-#define PTE_LARGE BIT(7)
-#define PTE_GLOBAL BIT(8)
-#define PTE_NX BIT(63)
-#define PTE_ADDRESS 0x000ffffffffff000ull
 
 #define MAP_DATA (PTE_PRESENT | PTE_WRITE | PTE_NX)
 #define MAP_RODATA (PTE_PRESENT | PTE_NX)
 #define MAP_TEXT (PTE_PRESENT)
 #define MAP_DEVICE (MAP_DATA | PTE_WRITE_THROUGH | PTE_CACHE_DISABLE)
-
-#define MSR_EFER 0xc0000080u
-#define EFER_NXE BIT(11)
 
 extern char __text_start[], __text_end[], __rodata_start[], __rodata_end[], __data_start[], __data_end[];
 

@@ -17,12 +17,9 @@
 #include <trivet/synic.h>
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
+#include <trivet/x86.h>
 
-#define CR0_PE BIT(0)
-#define CR0_AM BIT(18)
-#define EFER_LMA BIT(10)
-#define HYPERCALL_LENGTH 3  /* VMCALL and VMMCALL */
-#define DR7_ENABLED 0xffull /* L0 to G3 */
+#define HYPERCALL_LENGTH 3 /* VMCALL and VMMCALL */
 #define PAGE_XMM 6u
 #define PAGE_SEGMENTS 6u
 static_assert(INSN_SEG_GS - INSN_SEG_ES == PAGE_SEGMENTS - 1, "the page has them in this order");

@@ -68,8 +68,8 @@ static bool has_msr(const struct vp *vp, uint32_t msr)
 {
 	if (hv_msr_is_synthetic(msr) && vp->partition->hv)
 		return hv_msr_is_offered(vp->partition, msr);
-	return (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST) || msr == APIC_MSR_BASE ||
-	       msr == APIC_MSR_TSC_DEADLINE || guest_msr_exists(msr);
+	return (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST) || msr == MSR_APIC_BASE ||
+	       msr == MSR_TSC_DEADLINE || guest_msr_exists(msr);
 }
 
 bool intercept_wants_unknown_msr(const struct vp *vp, uint32_t msr, bool is_write)

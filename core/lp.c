@@ -14,24 +14,11 @@
 #include <trivet/log.h>
 #include <trivet/lp.h>
 #include <trivet/schedule.h>
+#include <trivet/x86.h>
 
-#define CR0_PE BIT(0)
 #define CR0_MP BIT(1)
 #define CR0_EM BIT(2)
-#define CR0_TS BIT(3)
-#define CR0_NE BIT(5)
-#define CR0_WP BIT(16)
-#define CR0_AM BIT(18)
-#define CR0_NW BIT(29)
-#define CR0_CD BIT(30)
-#define CR0_PG BIT(31)
-#define CR4_PAE BIT(5)
-#define CR4_MCE BIT(6)
-#define CR4_PGE BIT(7)
 #define CR4_OSFXSR BIT(9)
-#define CR4_OSXSAVE BIT(18)
-#define CR4_SMEP BIT(20)
-#define CR4_SMAP BIT(21)
 
 /* GDT: null, code, data, then the 16-byte TSS descriptor. */
 #define SELECTOR_CODE 0x08

@@ -11,9 +11,8 @@
 #include <trivet/log.h>
 #include <trivet/lp.h>
 #include <trivet/vp.h>
+#include <trivet/x86.h>
 
-#define CPUID_1_ECX_X2APIC BIT(21)
-#define CPUID_1_ECX_TSC_DEADLINE BIT(24)
 #define PERIODS_PER_SECOND_MAX 50000u /* of a periodic timer: below 20 us it would only burn the LP */
 
 static uint64_t tsc_hz, apic_timer_hz;
@@ -39,7 +38,7 @@ int lp_apic_find(struct lp *lp)
 {
 	if (!apic_page)
 		apic_page = host_map_mmio(HPA(APIC_BASE_DEFAULT), PAGE_SIZE);
-	if ((rdmsr(LAPIC_MSR_BASE) & LAPIC_BASE_ADDRESS) != APIC_BASE_DEFAULT)
+	if ((rdmsr(MSR_APIC_BASE) & LAPIC_BASE_ADDRESS) != APIC_BASE_DEFAULT)
 		return -ENODEV;
 	return lapic_init(&lp->lapic, apic_page);
 }
@@ -78,7 +77,7 @@ static struct apic_config make_config(const struct lp *lp)
 	uint32_t version = lapic_read(&lp->lapic, LAPIC_VERSION);
 	struct apic_config config = {
 		.apic_id = lp->apic_id,
-		.bsp = rdmsr(LAPIC_MSR_BASE) & LAPIC_BASE_BSP,
+		.bsp = rdmsr(MSR_APIC_BASE) & APIC_BASE_BSP,
 		.x2apic = features & CPUID_1_ECX_X2APIC,
 		.tsc_deadline = features & CPUID_1_ECX_TSC_DEADLINE,
 		.page_read = backend->reads_apic_page(),
@@ -108,13 +107,13 @@ static void read_registers(const struct lapic *lapic, const struct apic_config *
 	};
 
 	*image = (struct apic_image){
-		.base = rdmsr(LAPIC_MSR_BASE),
+		.base = rdmsr(MSR_APIC_BASE),
 		.tpr = lapic_read(lapic, LAPIC_TPR),
 		.svr = lapic_read(lapic, LAPIC_SVR),
 		.timer_initial = lapic_read(lapic, LAPIC_TIMER_INITIAL),
 		.timer_current = lapic_read(lapic, LAPIC_TIMER_CURRENT),
 		.timer_divide = lapic_read(lapic, LAPIC_TIMER_DIVIDE),
-		.tsc_deadline = config->tsc_deadline ? rdmsr(LAPIC_MSR_DEADLINE) : 0,
+		.tsc_deadline = config->tsc_deadline ? rdmsr(MSR_TSC_DEADLINE) : 0,
 	};
 	if (!lapic->x2apic) {
 		image->ldr = lapic_read(lapic, LAPIC_LDR);

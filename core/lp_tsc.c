@@ -11,6 +11,7 @@
 #include <trivet/reference_time.h>
 #include <trivet/safe_msr.h>
 #include <trivet/vp.h>
+#include <trivet/x86.h>
 
 #define CPUID_7_EBX_TSC_ADJUST BIT(1)
 #define WRITE_US 1u /* at least as long as a WRMSR takes */

@@ -21,6 +21,7 @@
 #include <trivet/panic.h>
 #include <trivet/partition.h>
 #include <trivet/tsc.h>
+#include <trivet/x86.h>
 
 _Noreturn void hv_back_to_loader(uint64_t rip, uint64_t rsp, int64_t status, uint64_t efer);
 _Noreturn void lp_run_on_own_stack(struct lp *lp, uint64_t stack_top, void (*function)(struct lp *lp));
@@ -46,7 +47,7 @@ static void save_cpu_state(struct boot_cpu_state *state)
 	__asm__ volatile("sldt %0" : "=r"(state->ldtr.selector));
 	__asm__ volatile("movq %%cr0, %0" : "=r"(state->cr0));
 	__asm__ volatile("movq %%cr4, %0" : "=r"(state->cr4));
-	state->efer = rdmsr(0xc0000080);
+	state->efer = rdmsr(MSR_EFER);
 }
 
 /* Expands what the selector names in the loader's GDT (APM2 4.8). */

@@ -12,8 +12,7 @@
 #include <trivet/panic.h>
 #include <trivet/vp.h>
 #include <trivet/vp_registers.h>
-
-#define MSR_EFER 0xc0000080u
+#include <trivet/x86.h>
 
 #define HISTORY 32
 #define FRAMES_MAX 32

@@ -7,29 +7,20 @@
 #include <errno.h>
 #include <trivet/exceptions.h>
 #include <trivet/task_switch.h>
+#include <trivet/x86.h>
 
-#define CR0_TS BIT(3)
-#define CR0_PG BIT(31)
 #define EFLAGS_ONE 2u
 #define EFLAGS_NT 0x4000u
 #define EFLAGS_VM 0x20000u
 #define EFLAGS_DEFINED 0x3f7fd7u
 #define DR7_LOCAL 0x155u /* L0 to L3 and LE */
-#define SELECTOR_TI 4u
-#define RPL_MASK 3u
 
-#define RIGHTS_TYPE 0xfu
 #define RIGHTS_ACCESSED 1u
 #define RIGHTS_WRITABLE 2u /* data */
 #define RIGHTS_READABLE 2u /* code */
 #define RIGHTS_CONFORMING 4u
 #define RIGHTS_EXPAND_DOWN 4u
 #define RIGHTS_CODE 8u
-#define RIGHTS_NOT_SYSTEM 0x10u
-#define RIGHTS_PRESENT 0x80u
-#define RIGHTS_BIG 0x4000u
-#define RIGHTS_GRANULARITY 0x8000u
-#define RIGHTS_8086 0xf3u
 #define RIGHTS_PLACEHOLDER 0xc09bu
 #define TYPE_LDT 2u
 #define TYPE_TSS16 1u
@@ -239,7 +230,7 @@ static void load_selectors(struct switching *s, bool v8086)
 			.limit = 0xffff,
 		};
 	}
-	s->cpl = v8086 ? 3 : state->segment[CS].selector & RPL_MASK;
+	s->cpl = v8086 ? 3 : state->segment[CS].selector & SELECTOR_RPL;
 	for (uint32_t i = 0; i < 6 && !v8086; i++) {
 		state->segment[i].rights =
 			(uint16_t)(i == CS ? RIGHTS_PLACEHOLDER | s->cpl << 5 : s->cpl << 5);
@@ -332,7 +323,7 @@ static uint8_t judge_data(uint32_t rights, uint32_t rpl, uint32_t cpl)
 static int load_segment(struct switching *s, uint32_t i)
 {
 	struct task_segment segment;
-	uint32_t selector = s->state->segment[i].selector, rpl = selector & RPL_MASK;
+	uint32_t selector = s->state->segment[i].selector, rpl = selector & SELECTOR_RPL;
 	uint8_t vector;
 	int error;
 

@@ -8,8 +8,8 @@
 #include <trivet/io.h>
 #include <trivet/lp.h>
 #include <trivet/panic.h>
+#include <trivet/x86.h>
 
-#define MSR_MCG_STATUS 0x17au
 #define MCG_STATUS_MCIP BIT(2)
 
 extern const struct extable_entry __extable_start[], __extable_end[];

@@ -16,12 +16,11 @@
 #include <trivet/safe_msr.h>
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
+#include <trivet/x86.h>
 
-#define CR4_LA57 BIT(12)
 #define CR4_KL BIT(19)
 /* A root's MWAIT would keep its LP from children while it idles: it is to use HLT. */
 #define CPUID_1_ECX_MONITOR BIT(3)
-#define CPUID_1_ECX_HYPERVISOR BIT(31)
 /* Of a child's periodic timer: 200 us, as KVM has it. A guest that asks for less would do nothing but take its interrupts. */
 #define CHILD_PERIODS_PER_SECOND_MAX 5000u
 
@@ -182,11 +181,11 @@ int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 		return hv_msr_read(vp, msr, value);
 	if (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST)
 		return apic_msr_read(&vp->apic, msr, value);
-	if (msr == APIC_MSR_BASE) {
+	if (msr == MSR_APIC_BASE) {
 		*value = apic_base_read(&vp->apic);
 		return 0;
 	}
-	if (msr == APIC_MSR_TSC_DEADLINE)
+	if (msr == MSR_TSC_DEADLINE)
 		return apic_tsc_deadline_read(&vp->apic, value);
 	if (vp->child)
 		return guest_msr_read(vp, msr, value);
@@ -266,9 +265,9 @@ int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value)
 		return hv_msr_write(vp, msr, value);
 	if (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST)
 		return apic_msr_write(&vp->apic, msr, value);
-	if (msr == APIC_MSR_BASE)
+	if (msr == MSR_APIC_BASE)
 		return apic_base_write(&vp->apic, value);
-	if (msr == APIC_MSR_TSC_DEADLINE)
+	if (msr == MSR_TSC_DEADLINE)
 		return apic_tsc_deadline_write(&vp->apic, value);
 	if (vp->child)
 		return guest_msr_write(vp, msr, value);

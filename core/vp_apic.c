@@ -111,14 +111,14 @@ static void follow_mode(struct vp *vp)
 	if (!(apic->base & APIC_BASE_EN))
 		lp_abandon_level(vp->lp);
 	if (apic->x2 && !lapic->x2apic) {
-		wrmsr(LAPIC_MSR_BASE, rdmsr(LAPIC_MSR_BASE) | LAPIC_BASE_X2APIC);
+		wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_X2);
 		lapic->x2apic = true;
 	} else if (!apic->x2 && lapic->x2apic) {
 		/* Back to xAPIC only through disabled, which loses the registers (SDM3 11.12.5). */
-		uint64_t base = rdmsr(LAPIC_MSR_BASE) & ~(LAPIC_BASE_X2APIC | LAPIC_BASE_ENABLE);
+		uint64_t base = rdmsr(MSR_APIC_BASE) & ~(APIC_BASE_X2 | APIC_BASE_EN);
 
-		wrmsr(LAPIC_MSR_BASE, base);
-		wrmsr(LAPIC_MSR_BASE, base | LAPIC_BASE_ENABLE);
+		wrmsr(MSR_APIC_BASE, base);
+		wrmsr(MSR_APIC_BASE, base | APIC_BASE_EN);
 		lapic->x2apic = false;
 		lp_local_apic_restart(vp->lp);
 	}

@@ -7,32 +7,24 @@
 #include <hv/msr.h>
 #include <hv/status.h>
 #include <trivet/backend.h>
+#include <trivet/exceptions.h>
 #include <trivet/guest_msrs.h>
 #include <trivet/hv_cpuid.h>
 #include <trivet/io.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
 #include <trivet/vp_registers.h>
+#include <trivet/x86.h>
 
-#define CR0_PE BIT(0)
-#define CR0_NW BIT(29)
-#define CR0_CD BIT(30)
-#define CR0_PG BIT(31)
 #define CR0_DEFINED 0xe005003full /* PG CD NW AM WP NE ET TS EM MP PE */
 #define CR8_DEFINED 0xfull
-#define RFLAGS_ONE BIT(1)
 #define RFLAGS_DEFINED 0x3f7fd7ull
-#define DR7_ENABLED 0xffull /* L0 to G3 */
 #define DR_HIGH_RESERVED (~0xffffffffull)
-#define VECTOR_DB 1u
-#define VECTOR_NMI 2u
-#define VECTOR_PF 14u
 #define VECTOR_EXCEPTION_LAST 30u
 #define PENDING_RESERVED 0xfe00ull /* and bit 9: there are no nested guests */
 #define PENDING_EVENT_DEFINED 0x10full
 #define DELIVERABILITY_DEFINED (0xffffull << HV_DELIVERABILITY_SINTS_SHIFT)
 #define ACTIVITY_DEFINED (HV_ACTIVITY_STARTUP_SUSPEND | HV_ACTIVITY_HALT_SUSPEND | HV_ACTIVITY_IDLE_SUSPEND)
-#define RFLAGS_IF BIT(9)
 #define INTERCEPT_SUSPEND_DEFINED 3ull /* bit 1: the TLB is locked */
 #define CPUID_ADDRESS_BITS 0x80000008u
 

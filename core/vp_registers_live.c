@@ -10,15 +10,12 @@
 #include <trivet/partition.h>
 #include <trivet/vp.h>
 #include <trivet/vp_registers.h>
+#include <trivet/x86.h>
 
-#define MXCSR_MASK_DEFAULT 0xffbfu /* where FXSAVE gives none (SDM1 11.6.6) */
-#define XCR0_X87 BIT(0)		   /* all that there is without XSAVE */
 #define XCR0_SSE BIT(1)
 #define XCR0_AVX BIT(2)
 #define XCR0_AVX512 (BIT(5) | BIT(6) | BIT(7)) /* all or none */
 #define FP_HIGH_RESERVED (~0xffffull)
-#define FCW_INIT 0x37f
-#define CPUID_1_ECX_XSAVE BIT(26)
 
 /* Behind the part that FXSAVE knows (SDM1 13.4.2). */
 struct xsave_header {
@@ -52,7 +49,7 @@ static uint64_t *in_use(struct vp *vp)
 static void init_unused(struct fx_area *area, uint64_t used)
 {
 	if (!(used & XCR0_X87)) {
-		area->fcw = FCW_INIT;
+		area->fcw = FCW_INITIAL;
 		area->fsw = area->fop = 0;
 		area->ftw = 0;
 		area->fip = area->fdp = 0;

@@ -9,14 +9,12 @@
 #include <trivet/live_registers.h>
 #include <trivet/partition.h>
 #include <trivet/vp.h>
+#include <trivet/x86.h>
 #include <trivet/xsave_image.h>
 
 #define COMPACTED BIT(63)
 #define STATE_X87 BIT(0)
 #define STATE_SSE BIT(1)
-#define FCW_INITIAL 0x37fu
-#define MXCSR_INITIAL 0x1f80u
-#define MXCSR_MASK_DEFAULT 0xffbfu /* where FXSAVE gives none (SDM1 11.6.6) */
 
 struct xsave_header {
 	uint64_t xstate_bv;

@@ -5,17 +5,16 @@
  */
 #include <errno.h>
 #include <trivet/lapic.h>
-
-#define CPUID_1_ECX_TSC_DEADLINE BIT(24)
+#include <trivet/x86.h>
 
 int lapic_init(struct lapic *l, volatile void *mmio)
 {
-	uint64_t base = rdmsr(LAPIC_MSR_BASE);
+	uint64_t base = rdmsr(MSR_APIC_BASE);
 
 	*l = (struct lapic){ .mmio = mmio };
-	if (!(base & LAPIC_BASE_ENABLE))
+	if (!(base & APIC_BASE_EN))
 		return -ENODEV;
-	l->x2apic = (base & LAPIC_BASE_X2APIC) != 0;
+	l->x2apic = (base & APIC_BASE_X2) != 0;
 	return !l->x2apic && !mmio ? -EINVAL : 0;
 }
 
@@ -35,7 +34,7 @@ int lapic_timer_init(struct lapic *l, uint8_t vector, uint64_t tsc_hz, uint64_t 
 		lapic_write(l, LAPIC_LVT_TIMER, LAPIC_LVT_DEADLINE | vector);
 		/* An xAPIC store and a following deadline WRMSR are not ordered by themselves (SDM3 11.5.4.1). */
 		__asm__ volatile("mfence" ::: "memory");
-		wrmsr(LAPIC_MSR_DEADLINE, 0);
+		wrmsr(MSR_TSC_DEADLINE, 0);
 		return 0;
 	}
 	if (!tsc_hz || !apic_timer_hz || apic_timer_hz >> 32)

@@ -14,9 +14,7 @@
 #include <trivet/safe_msr.h>
 #include <trivet/vp_child.h>
 
-#define MSR_SPEC_CTRL 0x48u
 #define DEBUGCTL_WRITABLE (BIT(0) | DEBUGCTL_BTF)
-#define XCR0_X87 BIT(0)
 
 /* ---- MSRs ---- */
 

@@ -17,7 +17,6 @@
 
 /* CPUID of the back end's own: 80000001.ECX SVM and SKINIT; the leaves of SVM and of memory encryption, whose key bit a
  * guest's page tables can't carry through nested paging. */
-#define CPUID_EXTENDED 0x80000001u
 #define CPUID_SVM 0x8000000au
 #define CPUID_ENCRYPTION 0x8000001fu
 #define CPUID_SVM_ECX (BIT(2) | BIT(12))

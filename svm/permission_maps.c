@@ -46,8 +46,10 @@ static void allow_children_msr(uint32_t msr)
 
 static int make_child_maps(void)
 {
-	static const uint32_t switched[] = { 0x174,	 0x175,	     0x176,	 0xc0000081, 0xc0000082,
-					     0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102 };
+	static const uint32_t switched[] = { MSR_SYSENTER_CS,	MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
+					     MSR_STAR,		MSR_LSTAR,	  MSR_CSTAR,
+					     MSR_SFMASK,	MSR_FS_BASE,	  MSR_GS_BASE,
+					     MSR_KERNEL_GS_BASE };
 
 	svm.child_io_map = page_alloc(&host_pool, IO_MAP_ORDER);
 	svm.child_msr_map = page_alloc(&host_pool, MSR_MAP_ORDER);
@@ -81,8 +83,8 @@ int svm_permission_maps_init(void)
 		intercept_msr(own[i], MSR_READ | MSR_WRITE);
 	intercept_msr(MSR_TSC, MSR_WRITE);
 	intercept_msr(MSR_TSC_ADJUST, MSR_WRITE);
-	intercept_msr(APIC_MSR_BASE, MSR_READ | MSR_WRITE);
-	intercept_msr(APIC_MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
+	intercept_msr(MSR_APIC_BASE, MSR_READ | MSR_WRITE);
+	intercept_msr(MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
 	for (uint32_t msr = APIC_MSR_X2_FIRST; msr <= APIC_MSR_X2_LAST; msr++)
 		intercept_msr(msr, MSR_READ | MSR_WRITE);
 	svm_find_switched_msrs();

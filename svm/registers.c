@@ -9,31 +9,11 @@
 #include <trivet/io.h>
 #include <trivet/vp_registers.h>
 
-#define MSR_SYSENTER_CS 0x174u
-#define MSR_SYSENTER_ESP 0x175u
-#define MSR_SYSENTER_EIP 0x176u
-#define MSR_S_CET 0x6a2u
-#define MSR_ISST 0x6a8u
-#define MSR_STAR 0xc0000081u
-#define MSR_LSTAR 0xc0000082u
-#define MSR_CSTAR 0xc0000083u
-#define MSR_SFMASK 0xc0000084u
-#define MSR_FS_BASE 0xc0000100u
-#define MSR_GS_BASE 0xc0000101u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-
-#define CR0_WP BIT(16)
-#define CR4_PAE BIT(5)
-#define CR4_PCIDE BIT(17)
-#define CR4_CET BIT(23)
 #define TSS_BUSY 2u
 #define DR6_ONES 0xffff07f0ull /* bit 11 tells of bus locks, where the processor knows them */
 #define DR6_ZERO BIT(12)
-#define DR7_ONES 0x400ull
-#define DR7_ZERO 0xd000ull
 
 #define CPUID_7_EDX_IBT BIT(20)
-#define CPUID_7_ECX_SHSTK BIT(7)
 
 /* S_CET (APM2 18, "Shadow Stacks"): of shadow stacks, and of branch tracking with the address of its bitmap. */
 #define S_CET_SHADOW_STACKS 0x3ull

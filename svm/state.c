@@ -13,7 +13,6 @@
 #define ATTR_REAL_DATA 0x093
 #define ATTR_LDT 0x082
 #define ATTR_TSS_BUSY 0x08b
-#define PAT_RESET 0x0007040600070406ull
 
 void svm_lp_start(struct lp *lp)
 {
@@ -182,16 +181,16 @@ void svm_vp_launch(struct vp *vp, const struct boot_cpu_state *state, const stru
 		vmcb->tr = (struct vmcb_segment){ 0, ATTR_TSS_BUSY, 0xffff, 0 };
 	vmcb->gdtr = (struct vmcb_segment){ .limit = state->gdtr.limit, .base = state->gdtr.base };
 	vmcb->idtr = (struct vmcb_segment){ .limit = state->idtr.limit, .base = state->idtr.base };
-	vmcb->fs.base = rdmsr(0xc0000100);
-	vmcb->gs.base = rdmsr(0xc0000101);
-	vmcb->kernel_gs_base = rdmsr(0xc0000102);
-	vmcb->star = rdmsr(0xc0000081);
-	vmcb->lstar = rdmsr(0xc0000082);
-	vmcb->cstar = rdmsr(0xc0000083);
-	vmcb->sfmask = rdmsr(0xc0000084);
-	vmcb->sysenter_cs = rdmsr(0x174);
-	vmcb->sysenter_esp = rdmsr(0x175);
-	vmcb->sysenter_eip = rdmsr(0x176);
+	vmcb->fs.base = rdmsr(MSR_FS_BASE);
+	vmcb->gs.base = rdmsr(MSR_GS_BASE);
+	vmcb->kernel_gs_base = rdmsr(MSR_KERNEL_GS_BASE);
+	vmcb->star = rdmsr(MSR_STAR);
+	vmcb->lstar = rdmsr(MSR_LSTAR);
+	vmcb->cstar = rdmsr(MSR_CSTAR);
+	vmcb->sfmask = rdmsr(MSR_SFMASK);
+	vmcb->sysenter_cs = rdmsr(MSR_SYSENTER_CS);
+	vmcb->sysenter_esp = rdmsr(MSR_SYSENTER_ESP);
+	vmcb->sysenter_eip = rdmsr(MSR_SYSENTER_EIP);
 	vmcb->pat = rdmsr(MSR_PAT);
 	vmcb->debug_control = rdmsr(MSR_DEBUGCTL);
 	vmcb->efer = state->efer | EFER_SVME;

@@ -8,33 +8,13 @@
 #include <trivet/decode.h>
 #include <trivet/exceptions.h>
 #include <trivet/vp.h>
+#include <trivet/x86.h>
 
-#define MSR_EFER 0xc0000080u
-#define MSR_DEBUGCTL 0x1d9u
-#define MSR_PAT 0x277u
-#define MSR_VM_CR 0xc0010114u
 #define MSR_SMM_CTL 0xc0010116u
 #define MSR_VM_HSAVE_PA 0xc0010117u
 #define MSR_SVM_KEY 0xc0010118u
 
-#define EFER_SCE BIT(0)
-#define EFER_LME BIT(8)
-#define EFER_LMA BIT(10)
-#define EFER_NXE BIT(11)
 #define EFER_SVME BIT(12)
-#define CR0_PE BIT(0)
-#define CR0_ET BIT(4)
-#define CR0_NW BIT(29)
-#define CR0_CD BIT(30)
-#define CR0_PG BIT(31)
-#define CR4_LA57 BIT(12)
-#define DR6_BS BIT(14)
-#define DR7_GD BIT(13)
-#define DEBUGCTL_BTF BIT(1)
-#define RFLAGS_TF BIT(8)
-#define RFLAGS_IF BIT(9)
-#define RFLAGS_RF BIT(16)
-#define RFLAGS_VM BIT(17)
 
 /* CPUID 8000000A.EDX */
 #define SVM_FEATURE_NPT BIT(0)

@@ -9,19 +9,10 @@
 #include <trivet/lp.h>
 #include <trivet/partition.h>
 
-#define MSR_TSC_AUX 0xc0000103u
-#define MSR_SPEC_CTRL 0x48u
-#define MSR_PRED_CMD 0x49u
-#define MSR_XSS 0xda0u
-#define MSR_U_CET 0x6a0u
 #define MSR_PL3_SSP 0x6a7u
-#define PRED_CMD_IBPB BIT(0)
 
-#define CPUID_80000001_EDX_RDTSCP BIT(27)
 #define CPUID_80000008_EBX_IBPB BIT(12)
 #define CPUID_80000008_EBX_SPEC_CTRL (BIT(14) | BIT(15) | BIT(24)) /* IBRS, STIBP, SSBD */
-#define CPUID_D_1_EAX_XSAVES BIT(3)
-#define CPUID_7_ECX_CET_SS BIT(7)
 
 /* MSRs that no VMCB has, in the order of svm_vp.msrs, and what a VP of a child has after power-up: 0. */
 static const uint32_t switched_msrs[SVM_SWITCHED_MSRS] = { MSR_TSC_AUX, MSR_DEBUGCTL, MSR_SPEC_CTRL,
@@ -32,14 +23,14 @@ void svm_find_switched_msrs(void)
 	uint32_t ebx = cpuid(0x80000000, 0).eax >= 0x80000008 ? cpuid(0x80000008, 0).ebx : 0;
 
 	svm.switched = BIT(SVM_DEBUGCTL);
-	if (cpuid(0x80000001, 0).edx & CPUID_80000001_EDX_RDTSCP)
+	if (cpuid(0x80000001, 0).edx & CPUID_EXTENDED_EDX_RDTSCP)
 		svm.switched |= BIT(SVM_TSC_AUX);
 	if (ebx & CPUID_80000008_EBX_SPEC_CTRL)
 		svm.switched |= BIT(SVM_SPEC_CTRL);
-	if (cpuid(0, 0).eax >= 0xd && (cpuid(0xd, 1).eax & CPUID_D_1_EAX_XSAVES))
+	if (cpuid(0, 0).eax >= 0xd && (cpuid(0xd, 1).eax & CPUID_XSTATE_1_EAX_XSAVES))
 		svm.switched |= BIT(SVM_XSS);
 	/* A child's CR4 isn't intercepted: with CET set it would find the shadow stack of a process of the root's. */
-	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & CPUID_7_ECX_CET_SS))
+	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & CPUID_7_ECX_SHSTK))
 		svm.switched |= BIT(SVM_U_CET) | BIT(SVM_PL3_SSP);
 	svm.ibpb = ebx & CPUID_80000008_EBX_IBPB;
 }

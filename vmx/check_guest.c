@@ -5,10 +5,8 @@
 #include <trivet/exceptions.h>
 
 #define CR3_LAM (BIT(61) | BIT(62))
-#define DEBUGCTL_BTF BIT(1)
 #define DEBUGCTL_RESERVED (~0xffffull | 0x38) /* what no processor has */
 #define RFLAGS_RESERVED (~0x3fffffull | BIT(15) | BIT(5) | BIT(3))
-#define RFLAGS_ONE BIT(1)
 #define BNDCFGS_RESERVED 0xffcull
 #define PENDING_DEBUG_BS BIT(14)
 #define PENDING_DEBUG_RTM BIT(16)

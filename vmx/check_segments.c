@@ -7,9 +7,6 @@
 enum segment { ES, CS, SS, DS, FS, GS, LDTR, TR, SEGMENTS }; /* in the order of their fields */
 static const char *const names[SEGMENTS] = { "ES", "CS", "SS", "DS", "FS", "GS", "LDTR", "TR" };
 
-#define SELECTOR_TI 4u
-#define RPL_MASK 3u
-#define RIGHTS_8086 0xf3u
 #define RIGHTS_RESERVED_LOW 0xf00u
 #define RIGHTS_RESERVED_HIGH 0xfffe0000u
 #define TYPE_ACCESSED 1u
@@ -55,7 +52,7 @@ static void read_segments(struct segments *g)
 		g->s[i].base = vmread(VMCS_GUEST_ES_BASE + 2 * i);
 		g->s[i].limit = (uint32_t)vmread(VMCS_GUEST_ES_LIMIT + 2 * i);
 		g->s[i].rights = (uint32_t)vmread(VMCS_GUEST_ES_RIGHTS + 2 * i);
-		g->s[i].type = g->s[i].rights & RIGHTS_TYPE_MASK;
+		g->s[i].type = g->s[i].rights & RIGHTS_TYPE;
 		g->s[i].dpl = g->s[i].rights >> RIGHTS_DPL_SHIFT & 3;
 		/* CS and TR have no such state: the manual's rules for them don't look at the bit, or forbid it. */
 		g->s[i].usable = i == CS || i == TR || !(g->s[i].rights & RIGHTS_UNUSABLE);
@@ -70,7 +67,7 @@ static void check_selectors(struct segments *g)
 	expect(g, !g->s[LDTR].usable || !(g->s[LDTR].selector & SELECTOR_TI), LDTR, "selector",
 	       g->s[LDTR].selector, "TI is set");
 	if (!g->v8086 && !g->unrestricted)
-		expect(g, (ss & RPL_MASK) == (g->s[CS].selector & RPL_MASK), SS, "selector", ss,
+		expect(g, (ss & SELECTOR_RPL) == (g->s[CS].selector & SELECTOR_RPL), SS, "selector", ss,
 		       "RPL differs from that of CS");
 }
 
@@ -119,7 +116,7 @@ static void check_code(struct segments *g)
 	bool code = (type & TYPE_CODE) && (type & TYPE_ACCESSED), data = type == TYPE_DATA_RW;
 
 	expect_rights(g, code || (data && g->unrestricted), CS, "type is no accessed code");
-	expect_rights(g, rights & RIGHTS_CODE_OR_DATA, CS, "a system segment");
+	expect_rights(g, rights & RIGHTS_NOT_SYSTEM, CS, "a system segment");
 	expect_rights(g, !data || dpl == 0, CS, "type 3 needs DPL 0");
 	expect_rights(g, !code || type >= TYPE_CODE_CONFORMING || dpl == ss_dpl, CS,
 		      "DPL differs from that of SS");
@@ -135,14 +132,14 @@ static void check_stack(struct segments *g)
 	uint32_t type = g->s[SS].type, dpl = g->s[SS].dpl;
 
 	if (!g->unrestricted)
-		expect_rights(g, dpl == (g->s[SS].selector & RPL_MASK), SS, "DPL differs from RPL");
+		expect_rights(g, dpl == (g->s[SS].selector & SELECTOR_RPL), SS, "DPL differs from RPL");
 	expect_rights(g, dpl == 0 || g->s[CS].type != TYPE_DATA_RW, SS, "DPL is not 0 with CS of type 3");
 	expect_rights(g, dpl == 0 || g->protected, SS, "DPL is not 0 in real mode");
 	if (!g->s[SS].usable)
 		return;
 	expect_rights(g, type == TYPE_DATA_RW || type == TYPE_DATA_RW_DOWN, SS,
 		      "type is no accessed writable data");
-	expect_rights(g, g->s[SS].rights & RIGHTS_CODE_OR_DATA, SS, "a system segment");
+	expect_rights(g, g->s[SS].rights & RIGHTS_NOT_SYSTEM, SS, "a system segment");
 	check_common(g, SS);
 }
 
@@ -154,8 +151,8 @@ static void check_data(struct segments *g, unsigned int i)
 		return;
 	expect_rights(g, type & TYPE_ACCESSED, i, "not accessed");
 	expect_rights(g, !(type & TYPE_CODE) || (type & TYPE_READABLE), i, "code that can't be read");
-	expect_rights(g, g->s[i].rights & RIGHTS_CODE_OR_DATA, i, "a system segment");
-	expect_rights(g, g->unrestricted || type >= 12 || g->s[i].dpl >= (g->s[i].selector & RPL_MASK), i,
+	expect_rights(g, g->s[i].rights & RIGHTS_NOT_SYSTEM, i, "a system segment");
+	expect_rights(g, g->unrestricted || type >= 12 || g->s[i].dpl >= (g->s[i].selector & SELECTOR_RPL), i,
 		      "DPL is below RPL");
 	check_common(g, i);
 }
@@ -166,13 +163,13 @@ static void check_system(struct segments *g)
 
 	expect_rights(g, type == TYPE_TSS32_BUSY || (type == TYPE_TSS16_BUSY && !g->long_mode), TR,
 		      "type is no busy TSS of this mode");
-	expect_rights(g, !(g->s[TR].rights & RIGHTS_CODE_OR_DATA), TR, "not a system segment");
+	expect_rights(g, !(g->s[TR].rights & RIGHTS_NOT_SYSTEM), TR, "not a system segment");
 	expect_rights(g, !(g->s[TR].rights & RIGHTS_UNUSABLE), TR, "unusable");
 	check_common(g, TR);
 	if (!g->s[LDTR].usable)
 		return;
 	expect_rights(g, g->s[LDTR].type == TYPE_LDT, LDTR, "type is no LDT");
-	expect_rights(g, !(g->s[LDTR].rights & RIGHTS_CODE_OR_DATA), LDTR, "not a system segment");
+	expect_rights(g, !(g->s[LDTR].rights & RIGHTS_NOT_SYSTEM), LDTR, "not a system segment");
 	check_common(g, LDTR);
 }
 

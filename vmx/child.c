@@ -9,25 +9,16 @@
 #include <trivet/partition.h>
 
 #define CPUID_1_ECX_PCID BIT(17)
-#define CPUID_1_ECX_XSAVE BIT(26)
 #define CPUID_7_EBX_FSGSBASE BIT(0)
 #define CPUID_7_EBX_SMEP BIT(7)
 #define CPUID_7_EBX_INVPCID BIT(10)
 #define CPUID_7_EBX_SMAP BIT(20)
 #define CPUID_7_ECX_UMIP BIT(2)
-#define CPUID_7_ECX_PKU BIT(3)
-#define CPUID_7_ECX_RDPID BIT(22)
-#define CPUID_EXTENDED 0x80000001u
-#define CPUID_EXTENDED_EDX_RDTSCP BIT(27)
-#define CPUID_XSTATE 0xdu
-#define CPUID_XSTATE_1_EAX_XSAVES BIT(3)
 
 /* What every processor has that runs us: VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT. */
 #define CR4_ALWAYS 0x7ffull
 #define CR4_UMIP BIT(11)
 #define CR4_FSGSBASE BIT(16)
-#define CR4_SMAP BIT(21)
-#define CR4_PKE BIT(22)
 #define CR4_OFFERED (CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE)
 
 #define NEEDED_PROC                                                                             \

@@ -15,11 +15,6 @@
 #include <trivet/partition.h>
 #include <trivet/safe_msr.h>
 
-#define CPUID_EXTENDED 0x80000001u
-#define CPUID_SYSCALL_EDX ((uint32_t)BIT(11)) /* only in 64-bit code, SDM2A table 3-8 */
-#define XCR0_X87 BIT(0)
-#define DR7_GD BIT(13)
-#define DEBUGCTL_LBR BIT(0)
 /* Of the exit qualification for #DB, SDM3 table 28-1: these two are clear in DR6 when they happened. */
 #define DB_ACTIVE_LOW (BIT(16) | DR6_BLD)
 #define DB_STICKY (BIT(13) | DR6_BS)
@@ -172,7 +167,7 @@ static void handle_cpuid(struct vp *vp, uint64_t rip)
 	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX], hidden_edx = 0;
 
 	if (leaf == CPUID_EXTENDED && !vmx_in_64bit_code())
-		hidden_edx = CPUID_SYSCALL_EDX;
+		hidden_edx = CPUID_EXTENDED_EDX_SYSCALL;
 	if (unlikely(vp->wanted & VP_WANTED_CPUID) && vmx_intercepts_cpuid(vp, hidden_edx))
 		return;
 	vp_cpuid(vp, vmx_guest_cr4(vp));

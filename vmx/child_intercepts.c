@@ -7,8 +7,6 @@
 #include <trivet/intercepts.h>
 #include <trivet/partition.h>
 
-#define EFER_SCE BIT(0)
-
 /*
  * With #DB and #AC a guest could keep the processor in the delivery of one exception after the other, without an instruction in between at
  * which an interrupt could end guest mode. And a machine check is the machine's.

@@ -45,7 +45,7 @@ static bool cr0_is_legal(const struct vp *vp, uint64_t value, uint64_t old)
 	uint64_t cr4 = vmx_guest_cr4(vp);
 	uint64_t efer = vmread(VMCS_GUEST_EFER);
 	bool code_is_long = vmread(VMCS_GUEST_CS_RIGHTS) & RIGHTS_LONG;
-	bool tr_is_32bit = (vmread(VMCS_GUEST_TR_RIGHTS) & RIGHTS_TYPE_MASK) == 11;
+	bool tr_is_32bit = (vmread(VMCS_GUEST_TR_RIGHTS) & RIGHTS_TYPE) == 11;
 
 	if (value >> 32)
 		return false;

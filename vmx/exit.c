@@ -17,9 +17,6 @@
 /* CPUID of the back end's own: 1.ECX VMX and SMX. */
 #define CPUID_FEATURES 1u
 #define CPUID_VMX_ECX (BIT(5) | BIT(6))
-/* 80000001.EDX SYSCALL is there in 64-bit code only. */
-#define CPUID_EXTENDED 0x80000001u
-#define CPUID_SYSCALL_EDX BIT(11)
 
 /* The leaves that aren't simply the machine's. */
 static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, uint64_t rip)
@@ -32,7 +29,7 @@ static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, uint6
 	if (leaf == CPUID_FEATURES)
 		vp->gpr[GPR_RCX] &= ~CPUID_VMX_ECX;
 	else if (leaf == CPUID_EXTENDED && !vmx_in_64bit_code())
-		vp->gpr[GPR_RDX] &= ~CPUID_SYSCALL_EDX;
+		vp->gpr[GPR_RDX] &= ~CPUID_EXTENDED_EDX_SYSCALL;
 	vmx_complete(vp, vmx_next_rip(rip));
 }
 
@@ -65,7 +62,7 @@ static bool is_own_msr(uint32_t msr)
 /* These look at what is in service and the like; the timer's don't. */
 static bool uses_apic_page(uint32_t msr, bool is_write)
 {
-	return (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST) || (msr == APIC_MSR_BASE && is_write);
+	return (msr >= APIC_MSR_X2_FIRST && msr <= APIC_MSR_X2_LAST) || (msr == MSR_APIC_BASE && is_write);
 }
 
 static bool read_msr(struct vp *vp, uint32_t msr, uint64_t *value)

@@ -29,7 +29,6 @@
 #define CPUID_7_1_EAX_MSRLIST BIT(27)
 #define CPUID_6_EAX_FEEDBACK BIT(19)
 #define CPUID_PERF 0xau
-#define CPUID_XSTATE 0xdu
 #define CPUID_TRACE 0x14u
 
 /* MSR_TEST_CTRL, SDM4 table 2-2: #AC for split locks, of all that run on the core */

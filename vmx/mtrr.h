@@ -6,16 +6,10 @@
 #ifndef TRIVET_VMX_MTRR_H
 #define TRIVET_VMX_MTRR_H
 
-#include <trivet/types.h>
+#include <trivet/x86.h>
 
 struct vp;
 
-#define MSR_MTRR_CAP 0xfeu
-#define MSR_MTRR_PHYS_BASE 0x200u /* and a mask, for each range */
-#define MSR_MTRR_FIX_64K 0x250u
-#define MSR_MTRR_FIX_16K 0x258u
-#define MSR_MTRR_FIX_4K 0x268u
-#define MSR_MTRR_DEF_TYPE 0x2ffu
 /* All but the capabilities lie in here, among others. */
 #define MTRR_MSR_FIRST MSR_MTRR_PHYS_BASE
 #define MTRR_MSR_LAST MSR_MTRR_DEF_TYPE
@@ -28,7 +22,6 @@ struct vp;
 #define MEMORY_TYPE_WB 6u
 
 #define MTRR_CAP_COUNT_MASK 0xffull
-#define MTRR_CAP_FIXED BIT(8)
 #define MTRR_DEF_TYPE_MASK 0xffull
 #define MTRR_DEF_FIXED_ENABLE BIT(10)
 #define MTRR_DEF_ENABLE BIT(11)

@@ -132,8 +132,8 @@ int vmx_permission_maps_init(void)
 	}
 	intercept_msr(MSR_TSC, MSR_WRITE);
 	intercept_msr(MSR_TSC_ADJUST, MSR_WRITE);
-	intercept_msr(APIC_MSR_BASE, MSR_READ | MSR_WRITE);
-	intercept_msr(APIC_MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
+	intercept_msr(MSR_APIC_BASE, MSR_READ | MSR_WRITE);
+	intercept_msr(MSR_TSC_DEADLINE, MSR_READ | MSR_WRITE);
 	intercept_msrs(APIC_MSR_X2_FIRST, APIC_MSR_X2_LAST, MSR_READ | MSR_WRITE);
 	err = init_child_map();
 	if (err)

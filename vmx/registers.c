@@ -12,11 +12,7 @@
 #include <trivet/safe_msr.h>
 #include <trivet/vp_registers.h>
 
-#define EFER_SCE BIT(0)
 #define CR4_FRED BIT(32)
-#define DEBUGCTL_LBR BIT(0)
-#define DR7_ONES 0x400ull
-#define DR7_ZERO 0xd000ull
 #define RIGHTS_ATTRIBUTES 0xf0ffu
 
 /*
@@ -180,7 +176,7 @@ static bool debugctl_fits(const struct vp *vp, uint64_t value)
 /* Those that look into the local APIC, or may: the model has to know what the processor did there. */
 static void know_apic_for(struct vp *vp, uint32_t msr)
 {
-	if (msr == APIC_MSR_BASE || hv_msr_is_synthetic(msr))
+	if (msr == MSR_APIC_BASE || hv_msr_is_synthetic(msr))
 		vmx_know_apic(vp);
 }
 

@@ -28,7 +28,6 @@ enum segment {
 };
 
 #define DR6_RESET 0xffff0ff0ull
-#define PAT_RESET 0x0007040600070406ull
 #define EPTP_WRITE_BACK 6ull
 #define EPTP_WALK_4 (3ull << 3)
 #define EPTP_ACCESSED_DIRTY BIT(6)
@@ -443,7 +442,7 @@ static void load_segment(enum segment segment, const struct boot_segment *from, 
 		write_segment(segment, from->selector, base, 0, RIGHTS_UNUSABLE);
 		return;
 	}
-	if (rights & RIGHTS_CODE_OR_DATA)
+	if (rights & RIGHTS_NOT_SYSTEM)
 		rights |= 1;
 	else if (segment == SEGMENT_TR)
 		rights |= 2; /* busy, likewise */

@@ -11,14 +11,9 @@
 #include <trivet/partition.h>
 #include <trivet/safe_msr.h>
 
-#define CPUID_EXTENDED_EDX_RDTSCP BIT(27)
-#define CPUID_7_ECX_RDPID BIT(22)
 #define CPUID_7_EDX_IBRS_IBPB BIT(26)
 #define CPUID_7_EDX_STIBP BIT(27)
 #define CPUID_7_EDX_SSBD BIT(31)
-#define CPUID_XSTATE_1_EAX_XSAVES BIT(3)
-#define MSR_PRED_CMD 0x49u
-#define PRED_CMD_IBPB BIT(0)
 #define CPUID_7_EDX_MD_CLEAR BIT(10)
 #define CPUID_7_EDX_L1D_FLUSH BIT(28)
 #define CPUID_7_EDX_ARCH_CAPABILITIES BIT(29)

@@ -6,14 +6,6 @@
 #include "vmx.h"
 #include <trivet/live_registers.h>
 
-#define MSR_STAR 0xc0000081u
-#define MSR_LSTAR 0xc0000082u
-#define MSR_CSTAR 0xc0000083u
-#define MSR_SFMASK 0xc0000084u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_TSC_AUX 0xc0000103u
-#define MSR_SPEC_CTRL 0x48u
-
 /* MSRs that neither entry nor exit switches. */
 enum switched_msr {
 	SWITCHED_STAR,

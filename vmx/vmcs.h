@@ -274,13 +274,6 @@ enum vmcs_field {
 #define ACTIVITY_WAIT_FOR_SIPI 3u
 
 /* Segment access rights, SDM3 25.4.1: descriptor bits 47:40 and 55:52, at 7:0 and 15:12 */
-#define RIGHTS_TYPE_MASK 0xfu
-#define RIGHTS_CODE_OR_DATA BIT(4)
-#define RIGHTS_DPL_SHIFT 5
-#define RIGHTS_PRESENT BIT(7)
-#define RIGHTS_LONG BIT(13)
-#define RIGHTS_BIG BIT(14)
-#define RIGHTS_GRANULARITY BIT(15)
 #define RIGHTS_UNUSABLE BIT(16)
 
 /* Exit reasons, SDM3 appendix C; bits 15:0 of VMCS_EXIT_REASON */

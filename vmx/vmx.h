@@ -7,15 +7,9 @@
 #include <trivet/backend.h>
 #include <trivet/decode.h>
 #include <trivet/vp.h>
+#include <trivet/x86.h>
 
 #define MSR_FEATURE_CONTROL 0x3au
-#define MSR_BIOS_UPDT_TRIG 0x79u
-#define MSR_SYSENTER_CS 0x174u
-#define MSR_SYSENTER_ESP 0x175u
-#define MSR_SYSENTER_EIP 0x176u
-#define MSR_DEBUGCTL 0x1d9u
-#define MSR_PAT 0x277u
-#define MSR_MISC_ENABLE 0x1a0u
 #define MSR_PERF_GLOBAL_CTRL 0x38fu
 #define MSR_PEBS_ENABLE 0x3f1u
 #define MSR_VMX_BASIC 0x480u
@@ -38,46 +32,17 @@
 #define MSR_DS_AREA 0x600u
 #define MSR_TME_ACTIVATE 0x982u
 #define MSR_TEST_CTRL 0x33u
-#define MSR_XSS 0xda0u
 #define MSR_HW_FEEDBACK_PTR 0x17d0u
-#define MSR_EFER 0xc0000080u
-#define MSR_FS_BASE 0xc0000100u
-#define MSR_GS_BASE 0xc0000101u
 
 #define FEATURE_CONTROL_LOCK BIT(0)
 #define FEATURE_CONTROL_VMX_IN_SMX BIT(1)
 #define FEATURE_CONTROL_VMX BIT(2)
 #define FEATURE_CONTROL_SENTER 0xff00ull /* SENTER functions and its enable bit, SDM2 table 7-1 */
 
-#define EFER_LME BIT(8)
-#define EFER_LMA BIT(10)
-#define EFER_NXE BIT(11)
-#define CR0_PE BIT(0)
-#define CR0_ET BIT(4)
-#define CR0_NE BIT(5)
-#define CR0_WP BIT(16)
-#define CR0_NW BIT(29)
-#define CR0_CD BIT(30)
-#define CR0_PG BIT(31)
-#define CR4_PSE BIT(4)
-#define CR4_PAE BIT(5)
-#define CR4_MCE BIT(6)
-#define CR4_PGE BIT(7)
-#define CR4_LA57 BIT(12)
 #define CR4_VMXE BIT(13)
 #define CR4_SMXE BIT(14)
-#define CR4_PCIDE BIT(17)
-#define CR4_OSXSAVE BIT(18)
-#define CR4_SMEP BIT(20)
-#define CR4_CET BIT(23)
 #define DR6_BREAKPOINTS 0xfull
 #define DR6_BLD BIT(11)
-#define DR6_BS BIT(14)
-#define DEBUGCTL_BTF BIT(1)
-#define RFLAGS_TF BIT(8)
-#define RFLAGS_IF BIT(9)
-#define RFLAGS_RF BIT(16)
-#define RFLAGS_VM BIT(17)
 
 /* IA32_VMX_EPT_VPID_CAP, SDM3 A.10 */
 #define EPT_CAP_WALK_4 BIT(6)

@@ -12,11 +12,9 @@
 #define TRIVET_APIC_H
 
 #include <stdatomic.h>
-#include <trivet/types.h>
+#include <trivet/x86.h>
 
 #define APIC_BASE_DEFAULT 0xfee00000ull
-#define APIC_MSR_BASE 0x01bu	     /* IA32_APIC_BASE */
-#define APIC_MSR_TSC_DEADLINE 0x6e0u /* IA32_TSC_DEADLINE */
 #define APIC_MSR_X2_FIRST 0x800u
 #define APIC_MSR_X2_LAST 0x8ffu
 #define APIC_MSR_TPR 0x808u
@@ -24,11 +22,6 @@
 #define APIC_MSR_ISR 0x810u
 #define APIC_MSR_ICR 0x830u
 #define APIC_MSR_SELF_IPI 0x83fu
-
-/* Bits of IA32_APIC_BASE. */
-#define APIC_BASE_BSP BIT(8)
-#define APIC_BASE_X2 BIT(10)
-#define APIC_BASE_EN BIT(11)
 
 #define APIC_SVR_ENABLE BIT(8)
 #define APIC_LVT_MASKED BIT(16)

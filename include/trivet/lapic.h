@@ -8,7 +8,7 @@
 
 #include <errno.h>
 #include <trivet/io.h>
-#include <trivet/types.h>
+#include <trivet/x86.h>
 
 /* Register offsets in the xAPIC page; the x2APIC MSR is 0x800 + offset / 16. */
 enum lapic_register {
@@ -38,13 +38,8 @@ enum lapic_register {
 	LAPIC_TIMER_DIVIDE = 0x3e0,
 };
 
-#define LAPIC_MSR_BASE 0x1bu	  /* IA32_APIC_BASE */
-#define LAPIC_MSR_DEADLINE 0x6e0u /* IA32_TSC_DEADLINE */
-#define LAPIC_MSR_X2APIC 0x800u	  /* first of the x2APIC registers */
+#define LAPIC_MSR_X2APIC 0x800u /* first of the x2APIC registers */
 
-#define LAPIC_BASE_BSP BIT(8)
-#define LAPIC_BASE_X2APIC BIT(10)
-#define LAPIC_BASE_ENABLE BIT(11)
 #define LAPIC_BASE_ADDRESS 0x000ffffffffff000ull
 
 #define LAPIC_SVR_ENABLE 0x100u
@@ -159,7 +154,7 @@ static inline void lapic_timer_arm(const struct lapic *l, uint64_t now_tsc, uint
 	if (l->tsc_deadline) {
 		uint64_t deadline = now_tsc + delta_tsc;
 
-		wrmsr(LAPIC_MSR_DEADLINE, deadline < now_tsc ? UINT64_MAX : deadline);
+		wrmsr(MSR_TSC_DEADLINE, deadline < now_tsc ? UINT64_MAX : deadline);
 		return;
 	}
 	/* Below 2^52 TSC ticks (weeks) the product fits: timer_mult is below 2^44 by lapic_timer_init(). */
@@ -173,7 +168,7 @@ static inline void lapic_timer_arm(const struct lapic *l, uint64_t now_tsc, uint
 static inline void lapic_timer_disarm(const struct lapic *l)
 {
 	if (l->tsc_deadline)
-		wrmsr(LAPIC_MSR_DEADLINE, 0);
+		wrmsr(MSR_TSC_DEADLINE, 0);
 	else
 		lapic_write(l, LAPIC_TIMER_INITIAL, 0);
 }

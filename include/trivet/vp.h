@@ -231,9 +231,6 @@ static inline struct cpuid_regs vp_cpuid_ask(struct vp *vp, uint32_t leaf, uint3
 	return answer;
 }
 
-#define MSR_TSC 0x10u
-#define MSR_TSC_ADJUST 0x3bu
-
 /* RDMSR and WRMSR of everything that isn't the back end's own: 0, or -EINVAL for #GP(0). */
 int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value);
 int vp_msr_write(struct vp *vp, uint32_t msr, uint64_t value);

@@ -73,7 +73,7 @@ static void check_timers(const struct vp *vp)
 	if (apic_timer_deadline(&vp->apic) < next)
 		next = apic_timer_deadline(&vp->apic);
 	CHECK(vp->lp->timer_deadline_tsc <= next); /* no deadline is forgotten */
-	if (vp->lp->timer_deadline_tsc != UINT64_MAX && (at->apic_base & LAPIC_BASE_ENABLE))
+	if (vp->lp->timer_deadline_tsc != UINT64_MAX && (at->apic_base & APIC_BASE_EN))
 		CHECK(at->timer_tsc || (at->irr[3] & BIT(HV_VECTOR_TIMER % 64)) ||
 		      (at->isr[3] & BIT(HV_VECTOR_TIMER % 64)));
 }

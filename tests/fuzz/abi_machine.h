@@ -424,7 +424,7 @@ static void reset_lps(void)
 
 		memset(at, 0, sizeof(*at));
 		at->fx = (struct fx_area){ .fcw = 0x37f, .mxcsr = 0x1f80, .mxcsr_mask = 0xffff };
-		at->apic_base = APIC_BASE_DEFAULT | LAPIC_BASE_ENABLE | (i ? 0 : LAPIC_BASE_BSP);
+		at->apic_base = APIC_BASE_DEFAULT | APIC_BASE_EN | (i ? 0 : APIC_BASE_BSP);
 		lp->self = lp;
 		lp->index = i;
 		lp->apic_id = apic_ids[i];

@@ -265,7 +265,7 @@ static void raise_vector(struct lp *lp, uint8_t vector, bool level)
 {
 	struct machine_lp *at = machine_of(lp);
 
-	if (!(at->apic_base & LAPIC_BASE_ENABLE))
+	if (!(at->apic_base & APIC_BASE_EN))
 		return;
 	set_bit_of(at->irr, vector, true);
 	set_bit_of(at->tmr, vector, level);
@@ -329,7 +329,7 @@ static void lapic_set(struct lp *lp, uint32_t reg, uint64_t value, bool x2apic)
 	int top = highest(at->isr);
 
 	CHECK(lp == current_lp); /* nobody touches another's */
-	CHECK(!!(at->apic_base & LAPIC_BASE_X2APIC) == x2apic && (at->apic_base & LAPIC_BASE_ENABLE));
+	CHECK(!!(at->apic_base & APIC_BASE_X2) == x2apic && (at->apic_base & APIC_BASE_EN));
 	switch (reg) {
 	case LAPIC_EOI:
 		CHECK(top >= 0);
@@ -376,7 +376,7 @@ void mmio_write32(volatile void *address, uint32_t value)
 
 uint64_t rdmsr(uint32_t msr)
 {
-	if (msr == LAPIC_MSR_BASE)
+	if (msr == MSR_APIC_BASE)
 		return machine_of(current_lp)->apic_base;
 	CHECK(msr >= LAPIC_MSR_X2APIC && msr < LAPIC_MSR_X2APIC + 0x40);
 	return lapic_get(current_lp, (msr - LAPIC_MSR_X2APIC) << 4);
@@ -386,11 +386,11 @@ void wrmsr(uint32_t msr, uint64_t value)
 {
 	struct machine_lp *at = machine_of(current_lp);
 
-	if (msr == LAPIC_MSR_DEADLINE) {
+	if (msr == MSR_TSC_DEADLINE) {
 		at->timer_tsc = value;
-	} else if (msr == LAPIC_MSR_BASE) {
+	} else if (msr == MSR_APIC_BASE) {
 		at->apic_base = value;
-		if (value & LAPIC_BASE_ENABLE)
+		if (value & APIC_BASE_EN)
 			return;
 		memset(at->irr, 0, sizeof(at->irr));
 		memset(at->isr, 0, sizeof(at->isr));

@@ -97,7 +97,7 @@ uint64_t rdmsr(uint32_t msr)
 
 void wrmsr(uint32_t msr, uint64_t value)
 {
-	CHECK(msr == LAPIC_MSR_DEADLINE);
+	CHECK(msr == MSR_TSC_DEADLINE);
 	of_lp[current->index].armed_tsc = value;
 }
 

@@ -22,8 +22,6 @@
 #define HEADER 512u /* of XSAVE's, behind what FXSAVE knows (SDM1 13.4.2) */
 #define OF_OURS 0x7777u
 #define FSW_ES BIT(7) /* an exception is pending */
-#define FCW_INITIAL 0x37f
-#define MXCSR_INITIAL 0x1f80
 
 /* CPUID 0DH, a component each: it ends with a child's page, or one byte behind; one isn't XCR0's but IA32_XSS'. */
 #define LAST_IN_PAGE 5u

@@ -38,7 +38,7 @@ uint32_t mmio_read32(const volatile void *address)
 	if (address == io_page + 16)
 		return io_regs[io_index];
 	reg = (uint32_t)((const volatile uint8_t *)address - page);
-	assert_false(base_msr & LAPIC_BASE_X2APIC);
+	assert_false(base_msr & APIC_BASE_X2);
 	assert_in_range(reg, 0x20, 0x3f0);
 	assert_int_equal(reg % 16, 0);
 	if (reg == LAPIC_ICR_LOW && icr_busy) {
@@ -58,7 +58,7 @@ void mmio_write32(volatile void *address, uint32_t value)
 	}
 	assert_ptr_not_equal(address, io_page + 16); /* the I/O APIC is only read */
 	reg = (uint32_t)((volatile uint8_t *)address - page);
-	assert_false(base_msr & LAPIC_BASE_X2APIC);
+	assert_false(base_msr & APIC_BASE_X2);
 	assert_in_range(reg, 0x20, 0x3f0);
 	assert_int_equal(reg % 16, 0);
 	regs[reg / 16] = value;
@@ -67,9 +67,9 @@ void mmio_write32(volatile void *address, uint32_t value)
 
 uint64_t rdmsr(uint32_t msr)
 {
-	if (msr == LAPIC_MSR_BASE)
+	if (msr == MSR_APIC_BASE)
 		return base_msr;
-	assert_true(base_msr & LAPIC_BASE_X2APIC);
+	assert_true(base_msr & APIC_BASE_X2);
 	assert_in_range(msr, 0x802, 0x83e);
 	assert_int_not_equal(msr, 0x80e);
 	assert_int_not_equal(msr, 0x831);
@@ -78,12 +78,12 @@ uint64_t rdmsr(uint32_t msr)
 
 void wrmsr(uint32_t msr, uint64_t value)
 {
-	if (msr == LAPIC_MSR_DEADLINE) {
+	if (msr == MSR_TSC_DEADLINE) {
 		assert_true(regs[LAPIC_LVT_TIMER / 16] & LAPIC_LVT_DEADLINE);
 		deadline_msr = value;
 		return;
 	}
-	assert_true(base_msr & LAPIC_BASE_X2APIC);
+	assert_true(base_msr & APIC_BASE_X2);
 	if (msr == 0x830) {
 		icr_msr = value;
 		return;
@@ -106,7 +106,7 @@ static int setup(void **state)
 	(void)state;
 	memset(regs, 0, sizeof(regs));
 	memset(io_regs, 0, sizeof(io_regs));
-	base_msr = 0xfee00000 | LAPIC_BASE_ENABLE | LAPIC_BASE_BSP;
+	base_msr = 0xfee00000 | APIC_BASE_EN | APIC_BASE_BSP;
 	deadline_msr = 0x5555;
 	icr_msr = 0;
 	icr_busy = 0;
@@ -129,7 +129,7 @@ static struct lapic x2apic(void)
 {
 	struct lapic l;
 
-	base_msr |= LAPIC_BASE_X2APIC;
+	base_msr |= APIC_BASE_X2;
 	assert_int_equal(lapic_init(&l, NULL), 0);
 	assert_true(l.x2apic);
 	return l;

@@ -163,8 +163,8 @@ void mmio_write32(volatile void *address, uint32_t value)
 
 uint64_t rdmsr(uint32_t msr)
 {
-	assert_int_equal(msr, LAPIC_MSR_BASE);
-	return 0xfee00000 | LAPIC_BASE_ENABLE;
+	assert_int_equal(msr, MSR_APIC_BASE);
+	return 0xfee00000 | APIC_BASE_EN;
 }
 
 void wrmsr(uint32_t msr, uint64_t value)

@@ -17,7 +17,6 @@
 
 #define RIP 0x1000
 #define ALL_CR4 0x3727ffull /* of a processor with VMX, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP */
-#define CR4_SMAP BIT(21)
 
 struct vmx_machine vmx;
 enum log_level log_threshold = LOG_WARN;
