@@ -161,18 +161,6 @@ static bool is_known(uint32_t type)
 	return type <= HV_INTERRUPT_LOCALINT1 && type != HV_INTERRUPT_SMI && type != HV_INTERRUPT_REMOTE_READ;
 }
 
-/* A child of the caller's. NULL with the status of the refusal. */
-static struct partition *find_child(struct vp *caller, uint64_t id, uint16_t *status)
-{
-	struct partition *partition = partition_authority(caller, id, 0, status);
-
-	if (partition && partition_is_root(partition)) {
-		*status = HV_STATUS_ACCESS_DENIED;
-		return NULL;
-	}
-	return partition;
-}
-
 uint16_t hypercall_assert_virtual_interrupt(struct hypercall *call)
 {
 	const struct hv_input_assert_virtual_interrupt *input = call->input;
@@ -185,7 +173,7 @@ uint16_t hypercall_assert_virtual_interrupt(struct hypercall *call)
 	uint16_t status;
 	struct vp *vp;
 
-	partition = find_child(call->vp, input->partition_id, &status);
+	partition = partition_child(call->vp, input->partition_id, &status);
 	if (!partition)
 		return status;
 	if (!is_known(input->interrupt_type) || (input->control_flags & ~CONTROL_DEFINED) ||
@@ -212,7 +200,7 @@ uint16_t hypercall_clear_virtual_interrupt(struct hypercall *call)
 	struct partition *partition;
 	uint16_t status;
 
-	partition = find_child(call->vp, input->partition_id, &status);
+	partition = partition_child(call->vp, input->partition_id, &status);
 	if (!partition)
 		return status;
 	for (uint32_t i = 0; i < partition->vp_count; i++) {

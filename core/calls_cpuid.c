@@ -5,7 +5,6 @@
  * asked for it always or only in place of an intercept: there are no CPUID intercepts.
  */
 #include <errno.h>
-#include <hv/cpuid.h>
 #include <hv/partition.h>
 #include <hv/status.h>
 #include <hv/vp.h>
@@ -17,19 +16,6 @@
 #include <trivet/schedule.h>
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
-
-/* A child of the caller's. NULL with the status of the refusal. */
-static struct partition *find_child(const struct hypercall *call, uint64_t partition_id, uint16_t *status)
-{
-	struct partition *partition =
-		partition_authority(call->vp, partition_id, HV_PRIVILEGE_CREATE_PARTITIONS, status);
-
-	if (partition && partition == call->partition) {
-		*status = HV_STATUS_ACCESS_DENIED;
-		return NULL;
-	}
-	return partition;
-}
 
 static struct vp *find_vp(const struct partition *partition, uint32_t index, uint16_t *status)
 {
@@ -47,7 +33,7 @@ static struct cpuid_overrides *find_overrides(const struct hypercall *call, uint
 {
 	struct vp *vp;
 
-	*partition = find_child(call, partition_id, status);
+	*partition = partition_child(call->vp, partition_id, status);
 	if (!*partition)
 		return NULL;
 	if (atomic_load_explicit(&(*partition)->state, memory_order_acquire) == PARTITION_FINALIZED) {
@@ -137,7 +123,7 @@ uint16_t hypercall_get_vp_cpuid_values(struct hypercall *call)
 	uint16_t status;
 	struct vp *vp;
 
-	partition = find_child(call, in->partition_id, &status);
+	partition = partition_child(call->vp, in->partition_id, &status);
 	if (!partition)
 		return status;
 	if (in->flags & ~(HV_CPUID_VALUES_USE_VP_XFEM_XSS | HV_CPUID_VALUES_APPLY_REGISTERED))

@@ -3,7 +3,6 @@
  * A parent and the memory of its child: mapped and unmapped, what of it was used, and its bytes (TLFS "HvCallMapGpaPages",
  * "HvCallUnmapGpaPages", "HvCallGetGpaPagesAccessStates", "HvCallReadGpa", "HvCallWriteGpa"). What they do is in gpa_space.c.
  */
-#include <hv/cpuid.h>
 #include <hv/memory.h>
 #include <hv/status.h>
 #include <string.h>
@@ -21,18 +20,6 @@
 #define MAP_DEFINED                                                                   \
 	(HV_MAP_GPA_PERMISSIONS_MASK | HV_MAP_GPA_ADJUSTABLE | HV_MAP_GPA_NO_ACCESS | \
 	 HV_MAP_GPA_NOT_CACHED | HV_MAP_GPA_LARGE_PAGE)
-
-/* A child of the caller's, by its id. */
-static struct partition *find_child(struct hypercall *call, uint64_t id, uint16_t *status)
-{
-	struct partition *child = partition_authority(call->vp, id, HV_PRIVILEGE_CREATE_PARTITIONS, status);
-
-	if (child && child->parent != call->partition) {
-		*status = HV_STATUS_ACCESS_DENIED;
-		return NULL;
-	}
-	return child;
-}
 
 /* All pages of the list, which start at `gpn`, lie in the child's space. */
 static bool in_space(const struct partition *child, uint64_t gpn, uint64_t pages)
@@ -143,7 +130,7 @@ uint16_t hypercall_map_gpa_pages(struct hypercall *call)
 	struct pass pass = { .call = call, .gpn = in->gpn, .list = call->rep_input };
 	uint16_t status;
 
-	pass.change.child = find_child(call, in->partition_id, &status);
+	pass.change.child = partition_child(call->vp, in->partition_id, &status);
 	if (!pass.change.child)
 		return status;
 	pass.step = in->map_flags & HV_MAP_GPA_LARGE_PAGE ? LARGE_PAGES : 1;
@@ -160,7 +147,7 @@ uint16_t hypercall_unmap_gpa_pages(struct hypercall *call)
 	struct pass pass = { .call = call, .gpn = in->gpn, .run.kind = GPA_UNMAP };
 	uint16_t status;
 
-	pass.change.child = find_child(call, in->partition_id, &status);
+	pass.change.child = partition_child(call->vp, in->partition_id, &status);
 	if (!pass.change.child)
 		return status;
 	pass.step = in->unmap_flags & HV_UNMAP_GPA_LARGE_PAGE ? LARGE_PAGES : 1;
@@ -202,7 +189,7 @@ uint16_t hypercall_get_gpa_pages_access_states(struct hypercall *call)
 	struct partition *child;
 	uint16_t status;
 
-	child = find_child(call, in->partition_id, &status);
+	child = partition_child(call->vp, in->partition_id, &status);
 	if (!child)
 		return status;
 	if (in->flags >> 4 || (clear & set) || !in_space(child, in->gpn, call->rep_count))
@@ -217,7 +204,7 @@ uint16_t hypercall_get_gpa_pages_access_states(struct hypercall *call)
 /* A VP of the child, and bytes within one page. Cache types and the like in the flags make no difference here. */
 static struct vp *find_access(struct hypercall *call, const struct hv_input_read_gpa *in, uint16_t *status)
 {
-	struct partition *child = find_child(call, in->partition_id, status);
+	struct partition *child = partition_child(call->vp, in->partition_id, status);
 	struct vp *vp;
 
 	if (!child)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Hypercalls about the life of child partitions (TLFS "HvCallCreatePartition" and those after it). */
-#include <hv/cpuid.h>
 #include <hv/partition.h>
 #include <hv/status.h>
 #include <trivet/hypercall.h>
-#include <trivet/partition.h>
+#include <trivet/partition_vp.h>
 #include <trivet/vp.h>
 
 /* What a child can be, and what it must be: its devices are all its parent's, with a local APIC and messages of ours. */
@@ -29,14 +28,11 @@ uint16_t hypercall_create_partition(struct hypercall *call)
 /* The child that a call is about; the caller's own partition has no such life. */
 static struct partition *child_of(const struct hypercall *call, uint64_t id, uint16_t *status)
 {
-	struct partition *partition =
-		partition_authority(call->vp, id, HV_PRIVILEGE_CREATE_PARTITIONS, status);
+	struct partition *child = partition_child(call->vp, id, status);
 
-	if (partition && partition == call->partition) {
+	if (*status == HV_STATUS_ACCESS_DENIED)
 		*status = HV_STATUS_OPERATION_DENIED;
-		return NULL;
-	}
-	return partition;
+	return child;
 }
 
 uint16_t hypercall_initialize_partition(struct hypercall *call)

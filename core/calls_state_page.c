@@ -12,18 +12,15 @@
 static struct vp *find_vp(struct vp *caller, uint64_t partition_id, uint32_t index, hv_input_vtl vtl,
 			  uint16_t *status)
 {
-	struct partition *partition = partition_authority(caller, partition_id, 0, status);
+	struct partition *partition = partition_child(caller, partition_id, status);
 	struct vp *vp;
 
 	if (!partition)
 		return NULL;
-	*status = HV_STATUS_SUCCESS;
-	if (partition_is_root(partition))
-		*status = HV_STATUS_ACCESS_DENIED;
-	else if ((vtl & HV_INPUT_VTL_RESERVED) || (vtl & HV_INPUT_VTL_MASK))
+	if ((vtl & HV_INPUT_VTL_RESERVED) || (vtl & HV_INPUT_VTL_MASK)) {
 		*status = HV_STATUS_INVALID_PARAMETER;
-	if (*status)
 		return NULL;
+	}
 	vp = partition_vp(partition, index);
 	if (!vp)
 		*status = HV_STATUS_INVALID_VP_INDEX;

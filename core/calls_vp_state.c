@@ -140,14 +140,12 @@ static uint16_t transfer_by_page(struct transfer *transfer, bool set)
 static struct vp *find_vp(const struct hypercall *call, uint16_t *status)
 {
 	const struct hv_input_vp_state *in = call->input;
-	struct partition *partition = partition_authority(call->vp, in->partition_id, 0, status);
+	struct partition *partition = partition_child(call->vp, in->partition_id, status);
 	struct vp *vp = NULL;
 
 	if (!partition)
 		return NULL;
-	if (partition == call->partition)
-		*status = HV_STATUS_ACCESS_DENIED;
-	else if (in->input_vtl || in->reserved0[0] || in->reserved0[1] || in->reserved0[2] || in->reserved1)
+	if (in->input_vtl || in->reserved0[0] || in->reserved0[1] || in->reserved0[2] || in->reserved1)
 		*status = HV_STATUS_INVALID_PARAMETER;
 	else if (!(vp = partition_vp(partition, in->vp_index)))
 		*status = HV_STATUS_INVALID_VP_INDEX;

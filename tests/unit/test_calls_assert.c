@@ -354,6 +354,7 @@ int main(void)
 	int failed;
 
 	caller = aligned_alloc(PAGE_SIZE, size);
+	caller->partition = &root;
 	for (unsigned int i = 0; i < VPS; i++) {
 		vps[i] = aligned_alloc(PAGE_SIZE, size);
 		vps[i]->apic_page = aligned_alloc(PAGE_SIZE, PAGE_SIZE);

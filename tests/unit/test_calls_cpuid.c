@@ -31,7 +31,7 @@ static struct cpuid_query asked;
 
 struct partition *partition_authority(struct vp *caller, uint64_t id, uint64_t privilege, uint16_t *status)
 {
-	assert_int_equal(privilege, HV_PRIVILEGE_CREATE_PARTITIONS);
+	assert_int_equal(privilege, 0); /* the call's row has it */
 	*status = HV_STATUS_SUCCESS;
 	if (id == HV_PARTITION_ID_SELF)
 		return caller->partition;

@@ -146,6 +146,7 @@ int main(void)
 	int failed;
 
 	caller = aligned_alloc(PAGE_SIZE, size);
+	caller->partition = &root;
 	child_vp = aligned_alloc(PAGE_SIZE, size);
 	memset(child_vp, 0, size);
 	child_vp->partition = &child;
