@@ -73,7 +73,8 @@ void apic_set_assist(struct apic *apic, uint32_t *word)
 		__atomic_fetch_and(apic->assist, ~APIC_ASSIST_NO_EOI, __ATOMIC_SEQ_CST);
 }
 
-void apic_refresh(struct apic *apic)
+/* Recompute everything cached from base, svr, tpr, irr and isr. */
+static void refresh(struct apic *apic)
 {
 	if (apic->eoi_offered)
 		apic_settle_eoi(apic);
@@ -168,7 +169,7 @@ bool apic_put_back(struct apic *apic, uint8_t vector)
 		return false;
 	at[ISR].value &= ~bit;
 	at[IRR].value |= bit;
-	apic_refresh(apic);
+	refresh(apic);
 	return true;
 }
 
@@ -370,7 +371,7 @@ void apic_svr_write(struct apic *apic, uint32_t svr)
 	bool was_enabled = apic->svr & APIC_SVR_ENABLE;
 
 	apic->svr = svr & SVR_WRITABLE;
-	apic_refresh(apic);
+	refresh(apic);
 	if (was_enabled && !(apic->svr & APIC_SVR_ENABLE)) {
 		for (int i = 0; i < APIC_LVT_COUNT; i++)
 			apic->lvt[i] |= LVT_MASK;
@@ -397,7 +398,7 @@ static void reset_state(struct apic *apic)
 	for (int i = 0; i < APIC_LVT_COUNT; i++)
 		apic->lvt[i] = LVT_MASK;
 	apic_timer_reset(apic);
-	apic_refresh(apic);
+	refresh(apic);
 	apic_publish(apic);
 }
 
@@ -470,7 +471,7 @@ int apic_base_write(struct apic *apic, uint64_t value)
 		__atomic_store_n(&apic->ldr, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&apic->dfr, UINT32_MAX, __ATOMIC_RELAXED);
 	}
-	apic_refresh(apic);
+	refresh(apic);
 	apic_publish(apic);
 	apic_host_mode_changed(apic);
 	return 0;
@@ -505,7 +506,7 @@ int apic_load(struct apic *apic, const struct apic_image *image, uint64_t now_ts
 	load_group(apic, APIC_REG_IRR, image->irr);
 	load_group(apic, APIC_REG_ISR, image->isr);
 	load_group(apic, APIC_REG_TMR, image->tmr);
-	apic_refresh(apic);
+	refresh(apic);
 	if (apic->x2) {
 		apic->icr = image->icr & 0xffffffff000ccfffull;
 	} else {

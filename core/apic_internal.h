@@ -38,9 +38,6 @@ static inline void apic_note_lazy_eoi(struct apic *apic)
 		apic_settle_eoi(apic);
 }
 
-/* Recompute everything cached from base, svr, tpr, irr and isr. */
-void apic_refresh(struct apic *apic);
-
 /* Change the SVR; a cleared enable bit masks every LVT entry. Reports. */
 void apic_svr_write(struct apic *apic, uint32_t svr);
 

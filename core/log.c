@@ -2,7 +2,7 @@
 /*
  * The log: a line is formatted on the caller's stack and then, under one small lock, put into the ring and handed to the
  * sinks. The lock has its own bounded wait instead of the ranked locks of trivet/lock.h, because any code may log, NMI
- * handlers included: a line that can't get it is counted and dropped rather than waited for.
+ * handlers included: a line that can't get it is counted and dropped rather than waited for; the next one tells how many.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -71,14 +71,13 @@ static void ring_append(const char *text, size_t length)
 	ring_head = head + length;
 }
 
-/* The position itself, or, when its bytes are gone, the start of the oldest whole line. */
-static uint64_t ring_line_from(uint64_t position)
+/* The start of the oldest whole line. */
+static uint64_t ring_oldest_line(void)
 {
-	uint64_t oldest = ring_oldest();
+	uint64_t position = ring_oldest();
 
-	if (position >= oldest)
-		return position < ring_head ? position : ring_head;
-	position = oldest;
+	if (!position)
+		return 0;
 	/* The oldest byte starts a line only if the one before it, already overwritten, was a newline: skip it. */
 	while (position < ring_head && ring[position++ % LOG_RING_SIZE] != '\n')
 		;
@@ -101,7 +100,7 @@ static size_t ring_line(uint64_t position, char *buffer, size_t size)
 static void replay_to(struct log_sink *sink)
 {
 	char line[LOG_LINE_MAX];
-	uint64_t position = ring_line_from(0);
+	uint64_t position = ring_oldest_line();
 	size_t length;
 
 	while ((length = ring_line(position, line, sizeof(line))) != 0) {
@@ -170,26 +169,6 @@ void log_enter_panic(void)
 	__atomic_store_n(&panicking, true, __ATOMIC_RELEASE);
 }
 
-uint64_t log_lost_lines(void)
-{
-	return __atomic_load_n(&lost_lines, __ATOMIC_RELAXED);
-}
-
-long log_ring_read(uint64_t *position, char *buffer, size_t size)
-{
-	size_t length = 0;
-	uint64_t at;
-
-	if (!log_lock())
-		return -EBUSY;
-	at = ring_line_from(*position);
-	while (length < size && at < ring_head)
-		buffer[length++] = ring[at++ % LOG_RING_SIZE];
-	*position = at;
-	log_unlock();
-	return (long)length;
-}
-
 static int format_prefix(char *line, size_t size, enum log_level level)
 {
 	static const char words[][6] = { "error", "warn ", "info ", "abi  ", "debug" };
@@ -233,29 +212,48 @@ format_line(char line[LOG_LINE_MAX + 1], enum log_level level, const char *forma
 	return prefix + length + 1;
 }
 
-void log_vwrite(enum log_level level, const char *format, va_list args)
+static __attribute__((format(printf, 3, 4))) size_t format_note(char line[LOG_LINE_MAX + 1],
+								enum log_level level, const char *format, ...)
 {
-	char line[LOG_LINE_MAX + 1];
+	va_list args;
 	size_t length;
 
+	va_start(args, format);
 	length = format_line(line, level, format, args);
-	if (!log_lock()) {
-		__atomic_fetch_add(&lost_lines, 1, __ATOMIC_RELAXED);
-		return;
-	}
+	va_end(args);
+	return length;
+}
+
+/* Under the lock. */
+static void put_line(const char *line, size_t length)
+{
 	ring_append(line, length);
 	for (uint32_t i = 0; i < sink_count; i++)
 		sinks[i]->write(sinks[i], line, length);
-	log_unlock();
 }
 
 void log_write(enum log_level level, const char *format, ...)
 {
+	char line[LOG_LINE_MAX + 1];
+	uint64_t lost;
 	va_list args;
+	size_t length;
 
 	va_start(args, format);
-	log_vwrite(level, format, args);
+	length = format_line(line, level, format, args);
 	va_end(args);
+	if (!log_lock()) {
+		__atomic_fetch_add(&lost_lines, 1, __ATOMIC_RELAXED);
+		return;
+	}
+	put_line(line, length);
+	lost = __atomic_exchange_n(&lost_lines, 0, __ATOMIC_RELAXED);
+	if (lost) {
+		length = format_note(line, LOG_WARN, "%llu lines were lost while the log was busy",
+				     (unsigned long long)lost);
+		put_line(line, length);
+	}
+	log_unlock();
 }
 
 /*

@@ -5,7 +5,6 @@
  * that a refused write has changed nothing.
  */
 #include <errno.h>
-#include <string.h>
 
 #include <trivet/assert.h>
 #include <trivet/backend.h>
@@ -207,13 +206,9 @@ int overlay_write_msr(struct partition *partition, struct vp *self, struct overl
 	return err;
 }
 
-int overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay, bool clear)
+int overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay)
 {
-	int err = overlay_write_msr(partition, self, overlay, reset_value(partition, overlay));
-
-	if (clear)
-		memset(overlay->content, 0, PAGE_SIZE);
-	return err;
+	return overlay_write_msr(partition, self, overlay, reset_value(partition, overlay));
 }
 
 uint64_t overlay_first_in(const struct partition *partition, uint64_t gpn, uint64_t end)

@@ -62,7 +62,8 @@ static bool may_run(const struct vp *vp)
 
 /* ---- Waking ---- */
 
-void schedule_choose_soon(struct lp *lp)
+/* Whoever is loaded comes out, and it is chosen anew. */
+static void choose_soon(struct lp *lp)
 {
 	if (lp->vp)
 		vp_post_self(lp->vp, VP_PENDING_SCHEDULE);
@@ -92,7 +93,7 @@ static void wake(struct lp *lp, struct vp *vp, uint64_t now_clock)
 		schedule_set_timer(lp);
 		return;
 	default:
-		schedule_choose_soon(lp);
+		choose_soon(lp);
 	}
 }
 
@@ -209,7 +210,7 @@ static void apply_params(struct vp *vp, uint64_t now_clock)
 	if (params.weight != vp->sched.weight || params.reserve != vp->sched.reserve ||
 	    (params.cap & (SCHED_SHARE_ONE - 1)) != vp->sched.cap)
 		if (sched_set_params(&vp->lp->sched, &vp->sched, &params, now_clock))
-			schedule_choose_soon(vp->lp);
+			choose_soon(vp->lp);
 }
 
 /* It is about to be deleted; who set VP_HOLD_DEAD waits for this. Loaded, it will be looked at again when it isn't. */

@@ -16,9 +16,6 @@ static inline uint64_t schedule_moved_tsc(const struct lp *lp)
 	return atomic_load_explicit(&lp->tsc_moved, memory_order_relaxed);
 }
 
-/* Whoever is loaded comes out, and it is chosen anew. */
-void schedule_choose_soon(struct lp *lp);
-
 /* The VP isn't loaded: its LP minds its timers; and no longer. */
 void schedule_queue_timer(struct vp *vp);
 void schedule_leave_timer(struct vp *vp);

@@ -18,7 +18,7 @@
 /* In an entry that isn't present: reserved. Processors ignore what stands there (APM2 5.4.1 "P", SDM3 29.3.2). */
 #define RESERVED BIT(11)
 
-enum op_kind { OP_MAP, OP_FILL, OP_PROTECT, OP_SPLIT };
+enum op_kind { OP_MAP, OP_FILL, OP_SPLIT };
 
 struct ss_op {
 	struct second_stage *ss;
@@ -29,7 +29,7 @@ struct ss_op {
 	uint64_t start_gpa;
 	uint64_t end_gpa;
 	uint64_t start_hpa; /* OP_MAP */
-	uint64_t perm_bits; /* OP_MAP, OP_PROTECT: in the entry's format */
+	uint64_t perm_bits; /* OP_MAP: in the entry's format */
 	uint64_t memtype_bits;
 	uint64_t fill;	 /* OP_FILL: 0, or RESERVED */
 	size_t tables;	 /* needed, then in hand */
@@ -89,10 +89,6 @@ static uint64_t new_entry(const struct ss_op *op, uint64_t entry, unsigned level
 	case OP_MAP:
 		return target_hpa(op, gpa) | op->perm_bits | op->memtype_bits | f->leaf_bits |
 		       (level > 1 ? f->large_bit : 0);
-	case OP_PROTECT:
-		if (is_present(f, entry))
-			return (entry & ~(f->perm_mask | f->hardware_bits)) | op->perm_bits;
-		return entry;
 	case OP_SPLIT:
 		return entry;
 	case OP_FILL:
@@ -111,19 +107,15 @@ static bool is_done(const struct ss_op *op, uint64_t entry, unsigned level, uint
 		return is_present(f, entry) && clean + (lo - gpa) == new_entry(op, entry, level, lo);
 	if (op->kind == OP_FILL)
 		return entry == op->fill;
-	if (op->kind == OP_SPLIT)
-		return level == 1 || !is_present(f, entry);
-	return !is_present(f, entry) || clean == new_entry(op, entry, level, lo);
+	return level == 1 || !is_present(f, entry);
 }
 
 /* Can a fully covered entry be dealt with here, without a table below it? */
-static bool fits_one_entry(const struct ss_op *op, uint64_t entry, unsigned level, uint64_t gpa)
+static bool fits_one_entry(const struct ss_op *op, unsigned level, uint64_t gpa)
 {
 	switch (op->kind) {
 	case OP_MAP:
 		return can_be_leaf(op->ss, level, target_hpa(op, gpa));
-	case OP_PROTECT:
-		return !is_table(op->ss->format, entry, level);
 	case OP_SPLIT:
 		return false;
 	case OP_FILL:
@@ -260,7 +252,7 @@ static void apply(struct ss_op *op, uint64_t *table, uint64_t parent, unsigned l
 			return;
 		if (!is_linked_table && is_done(op, entry, level, gpa, lo))
 			continue;
-		if (hi - lo == size && fits_one_entry(op, entry, level, gpa)) {
+		if (hi - lo == size && fits_one_entry(op, level, gpa)) {
 			if (op->counting)
 				continue;
 			set_entry(op, slot, new_entry(op, entry, level, gpa), live);
@@ -408,18 +400,6 @@ int ss_unmap(struct second_stage *ss, gpa_t gpa, uint64_t size)
 int ss_reserve(struct second_stage *ss, gpa_t gpa, uint64_t size)
 {
 	return fill(ss, gpa, size, RESERVED);
-}
-
-int ss_protect(struct second_stage *ss, gpa_t gpa, uint64_t size, unsigned perm)
-{
-	struct ss_op op = { .ss = ss, .kind = OP_PROTECT };
-
-	if (!range_ok(gpa.v, size, SS_GPA_BITS) || !perm_ok(ss->format, perm))
-		return -EINVAL;
-	op.start_gpa = gpa.v;
-	op.end_gpa = gpa.v + size;
-	op.perm_bits = ss->format->perm_bits[perm];
-	return run(&op);
 }
 
 static unsigned perm_of(const struct ss_format *f, uint64_t entry)

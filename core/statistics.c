@@ -162,7 +162,8 @@ static void fill_vp(struct hv_stats_page *page, const struct vp *vp)
 	set(page, HV_STAT_VP_OTHER_MESSAGES, load64(&vp->other_messages));
 }
 
-void statistics_fill(struct hv_stats_page *page, const struct statistics_object *object)
+/* With what is counted now. */
+static void fill_with_counts(struct hv_stats_page *page, const struct statistics_object *object)
 {
 	switch ((enum statistics_kind)object->kind) {
 	case STATISTICS_HYPERVISOR:
@@ -227,7 +228,7 @@ void statistics_refresh(void)
 	atomic_store_explicit(&refresh_due_tsc, now + interval_tsc(), memory_order_relaxed);
 	refreshes++;
 	for (uint32_t i = 0; i < mapped_count && i < PAGES_PER_REFRESH; i++) {
-		statistics_fill(deposit_page_pointer(next_object->page), next_object);
+		fill_with_counts(deposit_page_pointer(next_object->page), next_object);
 		next_object = next_object->next;
 	}
 	spin_unlock(&lock);
@@ -245,7 +246,7 @@ static bool enter_page(struct statistics_object *object, enum statistics_kind ki
 		object->page = *page;
 		object->kind = (uint8_t)kind;
 		link_object(object);
-		statistics_fill(deposit_page_pointer(*page), object);
+		fill_with_counts(deposit_page_pointer(*page), object);
 		entered = true;
 	} else {
 		*page = object->page;

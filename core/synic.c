@@ -439,15 +439,3 @@ void synic_destroy(struct vp *vp)
 	overlay_destroy(&vp->synic.event_page);
 	overlay_destroy(&vp->synic.ring_page);
 }
-
-void synic_reset(struct vp *vp)
-{
-	struct synic *synic = &vp->synic;
-
-	mask_all(synic);
-	drop_messages(vp);
-	overlay_reset(vp->partition, vp, &synic->message_page, true);
-	overlay_reset(vp->partition, vp, &synic->event_page, true);
-	overlay_reset(vp->partition, vp, &synic->ring_page, true);
-	synic_update_apic(vp);
-}

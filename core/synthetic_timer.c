@@ -316,12 +316,3 @@ void stimers_init(struct vp *vp)
 		stimers->timer[i] = (struct stimer){ .deadline_tsc = NEVER };
 	update_next(stimers);
 }
-
-void stimers_reset(struct vp *vp)
-{
-	for (unsigned int i = 0; i < HV_STIMER_COUNT; i++)
-		if (vp->stimers.timer[i].message.queued)
-			synic_unqueue(vp, &vp->stimers.timer[i].message);
-	stimers_init(vp);
-	lp_timer_update(vp->lp);
-}

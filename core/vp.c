@@ -80,7 +80,7 @@ bool vp_unmap_overlays(struct vp *vp, struct vp *self)
 	bool gone = true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(overlays); i++)
-		if (overlays[i]->content && overlay_reset(vp->partition, self, overlays[i], false))
+		if (overlays[i]->content && overlay_reset(vp->partition, self, overlays[i]))
 			gone = false;
 	return gone;
 }

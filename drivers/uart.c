@@ -89,15 +89,6 @@ int uart_init(uint16_t port)
 	return reg_read(port, UART_LCR) == LCR_8N1 ? 0 : -ENODEV;
 }
 
-int uart_write(uint16_t port, char c)
-{
-	int ret = wait_status(port, LSR_THR_EMPTY);
-
-	if (!ret)
-		reg_write(port, UART_DATA, (uint8_t)c);
-	return ret;
-}
-
 int uart_write_text(uint16_t port, const char *text, size_t length)
 {
 	/* With a FIFO, "holding register empty" means that all of it is. */

@@ -110,7 +110,8 @@ static void enter_vmx_operation(struct lp *lp)
 		invvpid(2, 0);
 }
 
-void vmx_write_controls(struct vp *vp)
+/* Controls as the root's VPs have them. */
+static void write_controls(struct vp *vp)
 {
 	struct vmx_vp *own = vmx_of(vp);
 
@@ -217,7 +218,7 @@ void vmx_lp_start(struct lp *lp)
 
 	enter_vmx_operation(lp);
 	vmx_first_load(vp);
-	vmx_write_controls(vp);
+	write_controls(vp);
 	vmx_write_host_state(vp);
 	take_over_msrs();
 	vmx_stop_hazards(vp);
@@ -323,7 +324,7 @@ static void clear_transient_state(struct vp *vp)
 static void fill_child(struct vp *vp)
 {
 	vmx_vp_borrow(vp);
-	vmx_write_controls(vp);
+	write_controls(vp);
 	vmx_child_write_controls(vp);
 	vmx_write_host_state(vp);
 	vmwrite(VMCS_GUEST_SYSENTER_CS, 0);

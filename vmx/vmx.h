@@ -147,8 +147,6 @@ void vmx_vp_start(struct vp *vp, uint8_t vector);
 void vmx_get_context(struct vp *vp, struct vp_context *context);
 void vmx_set_context(struct vp *vp, const struct vp_context *context);
 void vmx_lp_start(struct lp *lp);
-/* Controls as the root's VPs have them. */
-void vmx_write_controls(struct vp *vp);
 /* The host's part of the VMCS becomes this LP's. */
 void vmx_write_host_state(struct vp *vp);
 void vmx_set_guest_cr0(struct vp *vp, uint64_t value);

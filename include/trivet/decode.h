@@ -175,40 +175,11 @@ static_assert(sizeof(struct insn) == 40, "struct insn");
  */
 int insn_decode(const uint8_t *bytes, size_t n, enum insn_mode mode, struct insn *out);
 
-/* The first 8 bytes of an instruction as one number, for insn_match2(); `bytes` has at least 8. */
-static inline uint64_t insn_load8(const uint8_t bytes[8])
-{
-	uint64_t v;
-
-	__builtin_memcpy(&v, bytes, sizeof(v));
-	return v;
-}
-
-/* Opcodes for insn_match2() and insn_match3(): the bytes as they lie in memory, first one lowest. */
+/* Opcodes as the bytes lie in memory, first one lowest. */
 #define INSN_BYTES_CPUID 0xa20fu
 #define INSN_BYTES_RDMSR 0x320fu
 #define INSN_BYTES_WRMSR 0x300fu
-#define INSN_BYTES_RDTSC 0x310fu
 #define INSN_BYTES_VMMCALL 0xd9010fu
 #define INSN_BYTES_HLT 0xf4u
-
-/*
- * The hot path's shortcut: the instruction's length if it begins with exactly this opcode and no
- * prefix, else 0, and then insn_decode() must find out.
- */
-static inline unsigned int insn_match1(uint64_t first_bytes, uint8_t opcode)
-{
-	return (uint8_t)first_bytes == opcode ? 1 : 0;
-}
-
-static inline unsigned int insn_match2(uint64_t first_bytes, uint32_t opcode)
-{
-	return (first_bytes & 0xffff) == opcode ? 2 : 0;
-}
-
-static inline unsigned int insn_match3(uint64_t first_bytes, uint32_t opcode)
-{
-	return (first_bytes & 0xffffff) == opcode ? 3 : 0;
-}
 
 #endif

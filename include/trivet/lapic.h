@@ -94,14 +94,6 @@ static inline void lapic_eoi(const struct lapic *l)
 	lapic_write(l, LAPIC_EOI, 0);
 }
 
-/* This LP's APIC id: 8 bits as xAPIC, 32 as x2APIC. */
-static inline uint32_t lapic_id(const struct lapic *l)
-{
-	uint32_t id = lapic_read(l, LAPIC_ID);
-
-	return l->x2apic ? id : id >> 24;
-}
-
 /*
  * Sends an interrupt: `low` as the ICR's low half (LAPIC_ICR_* | vector), `dest` the destination (8 bits as xAPIC).
  * As xAPIC it first waits for the one before to be delivered; -ETIMEDOUT: that never happened, nothing was sent.

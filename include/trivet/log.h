@@ -68,18 +68,10 @@ int log_remove_sink(struct log_sink *sink);
 void log_enter_panic(void);
 
 /*
- * Copies up to `size` bytes from ring position *position (a running byte count, start with 0) and moves *position
- * behind them; a position already overwritten is first moved up to the oldest whole line. Returns the number of bytes,
- * 0 at the end, or -EBUSY. For readers outside panic.
+ * Writes one line; use the macros below. A trailing newline in the format is not needed and not doubled. It is lost if the lock can't be
+ * had in time (another LP is stuck in a sink, or this is an NMI inside the log): the next line that is written says so.
  */
-long log_ring_read(uint64_t *position, char *buffer, size_t size);
-
-/* Lines lost because the lock could not be had in time (another LP stuck in a sink, or an NMI inside the log). */
-uint64_t log_lost_lines(void);
-
-/* Writes one line; use the macros below. A trailing newline in the format is not needed and not doubled. */
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void log_vwrite(enum log_level level, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 
 /* Whether the bucket lets a line through now; also writes "N lines suppressed" when an interval with losses is over. */
 bool log_ratelimit_allow(struct log_ratelimit *bucket);

@@ -85,8 +85,8 @@ int overlay_write_msr(struct partition *partition, struct vp *self, struct overl
 int overlay_change(struct partition *partition, const struct vp *self, struct overlay *overlay,
 		   uint64_t value);
 
-/* Back to the reset value, unmapped, content zeroed if `clear`. As a write otherwise, error included. */
-int overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay, bool clear);
+/* Back to the reset value, unmapped. As a write otherwise, error included. */
+int overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay);
 
 static inline uint64_t overlay_read_msr(const struct overlay *overlay)
 {

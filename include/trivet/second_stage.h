@@ -120,12 +120,6 @@ int ss_unmap(struct second_stage *ss, gpa_t gpa, uint64_t size);
 /* The same, and [gpa, gpa + size) is reserved. */
 int ss_reserve(struct second_stage *ss, gpa_t gpa, uint64_t size);
 
-/*
- * Sets the permissions of what is mapped in [gpa, gpa + size); the rest stays as it is. Same rules and
- * errors as ss_map().
- */
-int ss_protect(struct second_stage *ss, gpa_t gpa, uint64_t size, unsigned perm);
-
 #define SS_ACCESSED 1u
 #define SS_DIRTY 2u
 

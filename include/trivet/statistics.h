@@ -98,8 +98,4 @@ uint16_t statistics_unmap(struct vp *caller, struct statistics_object *object);
 void statistics_forget_partition(struct partition *partition, struct vp *caller);
 void statistics_forget_vp(struct vp *vp, struct vp *caller);
 
-/* Fills one page with what is counted now. */
-struct hv_stats_page;
-void statistics_fill(struct hv_stats_page *page, const struct statistics_object *object);
-
 #endif

@@ -71,9 +71,6 @@ int synic_init(struct vp *vp);
 /* The VP is gone: gives waiting messages and pages back. */
 void synic_destroy(struct vp *vp);
 
-/* A reset of the VP (not INIT, which leaves the SynIC alone): as new. On the VP's own LP. */
-void synic_reset(struct vp *vp);
-
 /*
  * Whether messages, or event flags with this SINT, can be sent to the VP: HV_STATUS_SUCCESS or HV_STATUS_INVALID_SYNIC_STATE
  * (TLFS "HvCallPostMessage", "Event Flag Delivery"). From any LP; may have changed when it returns, which costs nobody anything.

@@ -32,9 +32,8 @@ struct stimers {
 	struct stimer timer[HV_STIMER_COUNT];
 };
 
-/* A new VP's, and after a reset of the VP (not INIT) on its own LP: all stopped. */
+/* A new VP's: all stopped. INIT leaves them alone. */
 void stimers_init(struct vp *vp);
-void stimers_reset(struct vp *vp);
 
 /* Writes of these deliver nothing by themselves: what they make deliverable they post. */
 static inline bool stimer_owns_msr(uint32_t msr)

@@ -8,17 +8,11 @@
 
 #include <trivet/types.h>
 
-#define UART_COM1 0x3f8
-#define UART_COM2 0x2f8
-
 /* Whether a UART answers at `port`. Leaves its registers as they were. */
 bool uart_is_present(uint16_t port);
 
 /* Sets 115200 baud, 8n1, FIFO on, interrupts off; output still in the FIFO is sent first. -ENODEV: no UART answers. */
 int uart_init(uint16_t port);
-
-/* Sends one byte as it is. -ETIMEDOUT: the UART did not take it in time; the byte is lost. */
-int uart_write(uint16_t port, char c);
 
 /*
  * Sends `length` bytes, '\n' as "\r\n". Gives up at the first byte the UART does not take: -ETIMEDOUT, the rest is lost

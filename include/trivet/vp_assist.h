@@ -19,7 +19,4 @@ struct vp_assist {
 /* The page, disabled. overlay_space_init() of the partition came before. -ENOMEM. */
 int vp_assist_init(struct vp *vp);
 
-/* The MSR's value from the guest or its parent, on the VP's own LP. Errors as overlay_write_msr(). */
-int vp_assist_write(struct vp *vp, uint64_t value);
-
 #endif

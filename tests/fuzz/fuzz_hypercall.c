@@ -110,11 +110,19 @@ static void step_fault(struct input *in, struct vp *vp)
 	root_second_stage_fault(vp, GPA(gpa), byte & 1, (byte & 7) == 6);
 }
 
-static void step_reset(struct vp *vp)
+/* As a guest that goes down, whatever it may: nothing of the SynIC's is left on. Without memory a page may have to stay. */
+static void step_shutdown(struct vp *vp)
 {
-	stimers_reset(vp);
-	synic_reset(vp);
-	CHECK(vp->synic.queued == 0 && !atomic_load(&vp->synic.inbox));
+	static const uint32_t pages[] = { HV_MSR_SIMP, HV_MSR_SIEFP, HV_MSR_SIRBP };
+	uint64_t value;
+
+	for (uint32_t i = 0; i < HV_STIMER_COUNT; i++)
+		CHECK(stimer_write_config(vp, HV_MSR_STIMER0_CONFIG + 2 * i, 0) == 0);
+	for (uint32_t i = 0; i < ARRAY_SIZE(pages); i++) {
+		CHECK(synic_read_page(vp, pages[i], &value) == 0);
+		CHECK(synic_write_page(vp, pages[i], value & ~1ull) == 0 || memory_was_short);
+	}
+	CHECK(synic_write_control(vp, HV_MSR_SCONTROL, 0) == 0);
 }
 
 static void step_of_machine(struct input *in, struct vp *vp)
@@ -131,7 +139,7 @@ static void step_of_machine(struct input *in, struct vp *vp)
 		page_pool_fail_nth(&host_pool, 1 + (byte >> 4));
 		return;
 	case 3:
-		step_reset(vp);
+		step_shutdown(vp);
 		return;
 	case 4:
 		memory_type_of_machine = options.posted ? (byte >> 4) % 7 : 0;
@@ -270,7 +278,7 @@ static void finish(void)
 		current_lp = vp->lp;
 		machine_of(current_lp)->in_hypervisor = true;
 		flush_idle_end(vp);
-		step_reset(vp);
+		step_shutdown(vp);
 		CHECK(vp_unmap_overlays(vp, vp) || memory_was_short);
 		if (i == 0)
 			undo_deposits(vp);

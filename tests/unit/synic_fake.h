@@ -174,16 +174,6 @@ int overlay_write_msr(struct partition *partition, struct vp *self, struct overl
 	return 0;
 }
 
-int overlay_reset(struct partition *partition, struct vp *self, struct overlay *overlay, bool clear)
-{
-	(void)partition;
-	(void)self;
-	overlay->msr = 0;
-	if (clear)
-		memset(overlay->content, 0, PAGE_SIZE);
-	return 0;
-}
-
 /* ---- What the APIC model asks; vp_send_fixed() and the end of an interrupt as in core/vp_apic.c ---- */
 
 void apic_host_send_ipi(struct apic *apic, const struct apic_ipi *ipi)

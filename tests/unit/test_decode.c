@@ -558,31 +558,12 @@ static void known_answers(void **state)
 	assert_int_equal(insn.src_reg, GPR_RBX);
 }
 
-static void quick_match(void **state)
-{
-	static const uint8_t cpuid[8] = { 0x0f, 0xa2, 0x90 };
-	static const uint8_t vmmcall[8] = { 0x0f, 0x01, 0xd9 };
-	static const uint8_t prefixed[8] = { 0x66, 0x0f, 0xa2 };
-
-	(void)state;
-	assert_int_equal(insn_match2(insn_load8(cpuid), INSN_BYTES_CPUID), 2);
-	assert_int_equal(insn_match2(insn_load8(cpuid), INSN_BYTES_RDMSR), 0);
-	assert_int_equal(insn_match2(insn_load8(prefixed), INSN_BYTES_CPUID), 0);
-	assert_int_equal(insn_match3(insn_load8(vmmcall), INSN_BYTES_VMMCALL), 3);
-	assert_int_equal(insn_match1(insn_load8(prefixed), 0x66), 1);
-	assert_int_equal(insn_match1(insn_load8(prefixed), 0xf4), 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(known_answers),
-		cmocka_unit_test(quick_match),
-		cmocka_unit_test(truncated_input_is_reported),
-		cmocka_unit_test(every_sib_agrees),
-		cmocka_unit_test(every_opcode_agrees),
-		cmocka_unit_test(every_encoding_agrees),
-		cmocka_unit_test(random_instructions_agree),
+		cmocka_unit_test(known_answers),	 cmocka_unit_test(truncated_input_is_reported),
+		cmocka_unit_test(every_sib_agrees),	 cmocka_unit_test(every_opcode_agrees),
+		cmocka_unit_test(every_encoding_agrees), cmocka_unit_test(random_instructions_agree),
 		cmocka_unit_test(random_bytes_agree),
 	};
 	const char *given = getenv("SEED");

@@ -1,7 +1,7 @@
-/* unit: drivers/lapic.c drivers/ioapic.c */
+/* unit: drivers/lapic.c */
 /* SPDX-License-Identifier: MIT */
 /*
- * The physical local APIC driver in both modes, and the I/O APIC reader, against registers modelled here. Every access
+ * The physical local APIC driver in both modes, against registers modelled here. Every access
  * of the wrong kind (MMIO in x2APIC mode, an MSR in xAPIC mode, a register x2APIC lacks) fails the test.
  */
 #include <errno.h>
@@ -10,18 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
-#include <trivet/ioapic.h>
 #include <trivet/lapic.h>
 
 static uint8_t page[4096];
-static uint8_t io_page[4096];
 static uint32_t regs[0x400 / 16]; /* by offset / 16 */
 static uint64_t base_msr, deadline_msr, icr_msr;
 static uint32_t icr_busy; /* reads until idle */
 static uint32_t cpuid_1_ecx;
 static uint32_t order[8], order_count; /* registers written */
-
-static uint32_t io_index, io_regs[512];
 
 static void note_write(uint32_t reg)
 {
@@ -33,10 +29,6 @@ uint32_t mmio_read32(const volatile void *address)
 {
 	uint32_t reg;
 
-	if (address == io_page)
-		return io_index;
-	if (address == io_page + 16)
-		return io_regs[io_index];
 	reg = (uint32_t)((const volatile uint8_t *)address - page);
 	assert_false(base_msr & APIC_BASE_X2);
 	assert_in_range(reg, 0x20, 0x3f0);
@@ -52,11 +44,6 @@ void mmio_write32(volatile void *address, uint32_t value)
 {
 	uint32_t reg;
 
-	if (address == io_page) {
-		io_index = value;
-		return;
-	}
-	assert_ptr_not_equal(address, io_page + 16); /* the I/O APIC is only read */
 	reg = (uint32_t)((volatile uint8_t *)address - page);
 	assert_false(base_msr & APIC_BASE_X2);
 	assert_in_range(reg, 0x20, 0x3f0);
@@ -105,14 +92,12 @@ static int setup(void **state)
 {
 	(void)state;
 	memset(regs, 0, sizeof(regs));
-	memset(io_regs, 0, sizeof(io_regs));
 	base_msr = 0xfee00000 | APIC_BASE_EN | APIC_BASE_BSP;
 	deadline_msr = 0x5555;
 	icr_msr = 0;
 	icr_busy = 0;
 	cpuid_1_ecx = 0;
 	order_count = 0;
-	io_index = 0x3f;
 	return 0;
 }
 
@@ -181,13 +166,9 @@ static void test_common(void **state)
 
 	(void)state;
 	check_common(&l);
-	regs[0x20 / 16] = 0x0f000000;
-	assert_int_equal(lapic_id(&l), 0x0f);
 	setup(NULL);
 	l = x2apic();
 	check_common(&l);
-	regs[0x20 / 16] = 0x0f000123;
-	assert_int_equal(lapic_id(&l), 0x0f000123);
 }
 
 static void test_icr(void **state)
@@ -274,46 +255,6 @@ static void test_timer_deadline(void **state)
 	assert_int_equal(regs[0x380 / 16], 0);
 }
 
-static void test_ioapic(void **state)
-{
-	struct ioapic_entry e;
-	struct ioapic io;
-
-	(void)state;
-	io_regs[1] = 0x00170020;
-	assert_int_equal(ioapic_init(&io, io_page), 0);
-	assert_int_equal(ioapic_entry_count(&io), 24);
-	assert_int_equal(io.version, 0x20);
-	assert_int_equal(io_index, 0x3f);    /* put back */
-	io_regs[0x10 + 2 * 23] = 0x0000e931; /* level, IRR, low, logical, lowest priority */
-	io_regs[0x10 + 2 * 23 + 1] = 0x0f000000;
-	assert_int_equal(ioapic_read_entry(&io, 23, &e), 0);
-	assert_int_equal(io_index, 0x3f);
-	assert_int_equal(e.vector, 0x31);
-	assert_int_equal(e.mode, 1);
-	assert_int_equal(e.dest, 0x0f);
-	assert_true(e.logical && e.active_low && e.remote_irr && e.level);
-	assert_false(e.masked || e.pending);
-	io_regs[0x10] = 0x00011700; /* masked, pending, ExtINT */
-	assert_int_equal(ioapic_read_entry(&io, 0, &e), 0);
-	assert_int_equal(e.mode, 7);
-	assert_true(e.masked && e.pending);
-	assert_false(e.logical || e.active_low || e.remote_irr || e.level);
-	assert_int_equal(ioapic_read_entry(&io, 24, &e), -EINVAL);
-	assert_int_equal(ioapic_read_entry(&io, UINT32_MAX, &e), -EINVAL);
-
-	assert_int_equal(ioapic_init(&io, NULL), -EINVAL);
-	io_regs[1] = UINT32_MAX;
-	assert_int_equal(ioapic_init(&io, io_page), -ENODEV);
-	io_regs[1] = 0;
-	assert_int_equal(ioapic_init(&io, io_page), -ENODEV);
-	io_regs[1] = 0x00ff0020;
-	assert_int_equal(ioapic_init(&io, io_page), -ENODEV);
-	io_regs[1] = 0x00ef0020;
-	assert_int_equal(ioapic_init(&io, io_page), 0);
-	assert_int_equal(ioapic_entry_count(&io), 240);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,7 +263,6 @@ int main(void)
 		cmocka_unit_test_setup(test_icr, setup),
 		cmocka_unit_test_setup(test_timer_oneshot, setup),
 		cmocka_unit_test_setup(test_timer_deadline, setup),
-		cmocka_unit_test_setup(test_ioapic, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -393,30 +393,6 @@ static void deleted_port_loses_its_messages(void **state)
 	assert_int_equal(vp->synic.queued, 0);
 }
 
-static void reset_empties_all(void **state)
-{
-	bool newly;
-
-	(void)state;
-	for (uint32_t i = 1; i <= 3; i++)
-		post(2, i, 8);
-	take(vp);
-	post(2, 4, 8);
-	synic_signal(vp, vp, 2, 5, &newly);
-	synic_reset(vp);
-	assert_int_equal(buffers_in_use(), 0);
-	assert_int_equal(vp->synic.queued, 0);
-	assert_int_equal(slot(vp, 2)->type, 0);
-	assert_int_equal(flags(vp, 2)[0], 0);
-	reset_values(state);
-	assert_int_equal(rd(vp, synic_read_sint, HV_MSR_SINT2), 0x10000);
-	assert_int_equal(rd(vp, synic_read_control, HV_MSR_SCONTROL), 0);
-	assert_int_equal(rd(vp, synic_read_page, HV_MSR_SIMP), 0);
-	enable(vp);
-	assert_int_equal(slot(vp, 2)->type, 0);
-	assert_int_equal(apic_eoi_exits(&vp->apic, 1), 0);
-}
-
 /* ---- Event flags ---- */
 
 static void event_flags(void **state)
@@ -574,7 +550,6 @@ int main(void)
 		T(auto_eoi),
 		T(hostile_page),
 		T(deleted_port_loses_its_messages),
-		T(reset_empties_all),
 		T(event_flags),
 		T(masked_event),
 		T(hazard_xsa_472_two_racing_senders),

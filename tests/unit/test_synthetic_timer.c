@@ -442,25 +442,6 @@ static void conversion_rounds_up(void **state)
 	assert_int_equal(vp->stimers.base_100ns, 1000100);
 }
 
-static void vp_reset(void **state)
-{
-	(void)state;
-	slot(vp, 2)->type = 5;
-	config(0, AUTO | SINT(2));
-	count(0, 1000500);
-	config(1, AUTO | PERIODIC | DIRECT(0x41));
-	count(1, 1000);
-	at(1000500);
-	assert_int_equal(vp->synic.queued, 4);
-	stimers_reset(vp);
-	assert_int_equal(vp->synic.queued, 0);
-	reset_values(state);
-	slot(vp, 2)->type = 0;
-	eom(vp);
-	assert_int_equal(slot(vp, 2)->type, 0);
-	assert_int_equal(at(1001000), -1);
-}
-
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, fake_teardown)
 
 /* While time stands still nothing comes due, and nothing is forgotten. */
@@ -528,7 +509,7 @@ static void save_and_load(void **state)
 	assert_int_equal(image.timer[1].count, 1000);
 	assert_int_equal(image.timer[0].config, DIRECT(0x50)); /* it was due */
 	assert_int_equal(image.timer[3].config | image.timer[3].flags | image.reserved[4], 0);
-	stimers_reset(vp);
+	config(1, 0);
 	slot(vp, 2)->type = 0;
 	vp_clear_pending(vp, UINT64_MAX);
 	vp_is_away = true;
@@ -600,7 +581,6 @@ int main(void)
 		T(masked_sint_and_disabled_apic),
 		T(clock_change_moves_deadlines),
 		T(conversion_rounds_up),
-		T(vp_reset),
 		T(frozen_time),
 		T(written_from_elsewhere),
 		T(save_and_load),
