@@ -6,7 +6,7 @@
  * Each LP has a scheduler of its own (struct sched_lp) which only its owner calls; the functions that others may call say so. Time is
  * in ticks of a 64-bit clock, `now`, which never goes back on one LP; between LPs it may differ a little. The protocol: a VP is
  * somebody's by sched_wake until sched_block or sched_steal takes it off. sched_pick says who runs from now on and when it wants to be
- * called again at the latest. Whoever gets `true` from sched_wake or sched_set_params calls sched_pick at once.
+ * called again at the latest. Whoever gets SCHED_CHOOSE from sched_wake, or true from sched_set_params, calls sched_pick at once.
  */
 #ifndef TRIVET_SCHED_H
 #define TRIVET_SCHED_H
