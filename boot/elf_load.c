@@ -303,21 +303,30 @@ static size_t wanted(const struct elf_image *image, const struct symbol_table *t
 	return end ? (size_t)(end - name) : 0;
 }
 
+/* The next symbol that is wanted, from *index on, which moves behind it; the length of its name, 0 at the end. */
+static size_t next_symbol(const struct elf_image *image, const struct symbol_table *table, uint64_t *index,
+			  struct boot_symbol *symbol)
+{
+	size_t name_len = 0;
+
+	while (!name_len && *index < table->count) {
+		read_entry(image, table->symbols, (*index)++, symbol, sizeof(*symbol));
+		name_len = wanted(image, table, symbol);
+	}
+	return name_len;
+}
+
 struct elf_symbol_sizes elf_symbol_sizes(const struct elf_image *image)
 {
 	struct elf_symbol_sizes sizes = { 0, 0 };
 	struct symbol_table table;
+	struct boot_symbol symbol;
+	uint64_t at = 0;
+	size_t name_len;
 
 	if (!find_symbols(image, &table))
 		return sizes;
-	for (uint64_t i = 0; i < table.count; i++) {
-		struct boot_symbol symbol;
-		size_t name_len;
-
-		read_entry(image, table.symbols, i, &symbol, sizeof(symbol));
-		name_len = wanted(image, &table, &symbol);
-		if (!name_len)
-			continue;
+	while ((name_len = next_symbol(image, &table, &at, &symbol)) != 0) {
 		sizes.count++;
 		sizes.string_bytes += name_len + 1;
 	}
@@ -357,18 +366,13 @@ static void sort_symbols(struct boot_symbol *symbols, uint64_t count)
 void elf_symbols(const struct elf_image *image, uint64_t base, struct boot_symbol *out, char *strings)
 {
 	struct symbol_table table;
-	uint64_t count = 0, used = 0;
+	struct boot_symbol symbol;
+	uint64_t at = 0, count = 0, used = 0;
+	size_t name_len;
 
 	if (!find_symbols(image, &table))
 		return;
-	for (uint64_t i = 0; i < table.count; i++) {
-		struct boot_symbol symbol;
-		size_t name_len;
-
-		read_entry(image, table.symbols, i, &symbol, sizeof(symbol));
-		name_len = wanted(image, &table, &symbol);
-		if (!name_len)
-			continue;
+	while ((name_len = next_symbol(image, &table, &at, &symbol)) != 0) {
 		memcpy(strings + used, image->file + table.strings + symbol.name, name_len + 1);
 		symbol.name = (uint32_t)used;
 		symbol.value += base;

@@ -43,21 +43,15 @@ void svm_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 	uint64_t first = vmcb->event_injection;
+	bool protected = vmcb->cr0 & CR0_PE;
 
-	if (!(vmcb->cr0 & CR0_PE))
+	if (!protected)
 		has_error = false; /* real mode pushes none */
 
 	if ((first & EVENT_VALID) && (first & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION) {
-		uint8_t old = first & EVENT_VECTOR_MASK;
-
-		if (old == VECTOR_DF) {
+		if (!exception_during(first & EVENT_VECTOR_MASK, &vector, &has_error, &error, protected)) {
 			vp_post_self(vp, VP_PENDING_SHUTDOWN);
 			return;
-		}
-		if (exceptions_make_double_fault(old, vector)) {
-			vector = VECTOR_DF;
-			has_error = vmcb->cr0 & CR0_PE;
-			error = 0;
 		}
 	} else if (unlikely(first & EVENT_VALID)) {
 		put_back(vp, vmcb, first);

@@ -51,21 +51,15 @@ static void put_back(struct vp *vp, uint32_t event)
 void vmx_inject_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
 {
 	uint32_t first = vmx_of(vp)->event;
+	bool protected = vmread(VMCS_GUEST_CR0) & CR0_PE;
 
-	if (!(vmread(VMCS_GUEST_CR0) & CR0_PE))
+	if (!protected)
 		has_error = false; /* real mode pushes none */
 
 	if ((first & EVENT_VALID) && (first & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION) {
-		uint8_t old = first & EVENT_VECTOR_MASK;
-
-		if (old == VECTOR_DF) {
+		if (!exception_during(first & EVENT_VECTOR_MASK, &vector, &has_error, &error, protected)) {
 			vp_post_self(vp, VP_PENDING_SHUTDOWN);
 			return;
-		}
-		if (exceptions_make_double_fault(old, vector)) {
-			vector = VECTOR_DF;
-			has_error = vmread(VMCS_GUEST_CR0) & CR0_PE;
-			error = 0;
 		}
 	} else if (unlikely(first & EVENT_VALID)) {
 		put_back(vp, first);

@@ -180,13 +180,13 @@ __attribute__((__noinline__)) void vmx_handle_hypercall(struct vp *vp, uint64_t 
 	uint64_t before, after;
 
 	vmx_of(vp)->cr2_set = false;
-	__asm__ volatile("movq %%cr2, %0" : "=r"(before));
+	before = read_cr2();
 	if (likely(vp->partition->hv))
 		result = hypercall_dispatch(vp, hypercall_mode());
-	__asm__ volatile("movq %%cr2, %0" : "=r"(after));
+	after = read_cr2();
 	/* Parameters that aren't there leave a CR2 of ours. */
 	if (unlikely(before != after) && !vmx_of(vp)->cr2_set)
-		__asm__ volatile("movq %0, %%cr2" ::"r"(before));
+		write_cr2(before);
 	if (likely(result == HYPERCALL_DONE))
 		vmx_complete(vp, vmx_next_rip(rip));
 	else
@@ -438,11 +438,11 @@ static __attribute__((__noinline__)) void handle_unusual(struct vp *vp, uint32_t
 	if (vectoring & EVENT_VALID)
 		vmx_requeue_event(vp, vectoring);
 	vmx_know_apic(vp);
-	__asm__ volatile("movq %%cr2, %0" : "=r"(before));
+	before = read_cr2();
 	handle_rare(vp, reason, rip);
-	__asm__ volatile("movq %%cr2, %0" : "=r"(after));
+	after = read_cr2();
 	if (unlikely(before != after))
-		__asm__ volatile("movq %0, %%cr2" ::"r"(before));
+		write_cr2(before);
 }
 
 static inline bool is_synthetic(const struct vp *vp, uint32_t msr)

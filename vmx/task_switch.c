@@ -216,10 +216,9 @@ void vmx_handle_task_switch(struct vp *vp)
 	struct vp_context context;
 	struct task_state state;
 	struct task_fault fault = { 0 };
-	uint64_t cr2;
+	uint64_t cr2 = read_cr2();
 	int error;
 
-	__asm__ volatile("movq %%cr2, %0" : "=r"(cr2));
 	trace_info(&vp->lp->trace, request.selector);
 	vmx_get_context(vp, &context);
 	linear.paging = context.paging;
@@ -236,5 +235,5 @@ void vmx_handle_task_switch(struct vp *vp)
 	update_blocking(event, request.source, state.switched);
 	if (error == -EFAULT && fault.vector == VECTOR_PF)
 		cr2 = fault.cr2;
-	__asm__ volatile("movq %0, %%cr2" ::"r"(cr2));
+	write_cr2(cr2);
 }

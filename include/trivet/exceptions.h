@@ -32,4 +32,21 @@ static inline bool exceptions_make_double_fault(uint8_t first, uint8_t second)
 	return exception_is_contributory(first) && exception_is_contributory(second);
 }
 
+/*
+ * An exception, `*vector` with its error code, while `first` is delivered: it stays that, or becomes a double fault, which in protected mode has
+ * an error code of 0. False: a triple fault.
+ */
+static inline bool exception_during(uint8_t first, uint8_t *vector, bool *has_error, uint32_t *error,
+				    bool protected)
+{
+	if (first == VECTOR_DF)
+		return false;
+	if (exceptions_make_double_fault(first, *vector)) {
+		*vector = VECTOR_DF;
+		*has_error = protected;
+		*error = 0;
+	}
+	return true;
+}
+
 #endif

@@ -189,14 +189,9 @@ int create_partition(int dev, uint64_t flags)
 	return partition;
 }
 
-int try_initialize_partition(int partition)
-{
-	return result(ioctl(partition, MSHV_INITIALIZE_PARTITION));
-}
-
 void initialize_partition(int partition)
 {
-	int r = try_initialize_partition(partition);
+	int r = result(ioctl(partition, MSHV_INITIALIZE_PARTITION));
 
 	if (r)
 		die("the partition can't be initialized: %s", strerror(-r));

@@ -69,7 +69,6 @@ int open_mshv(void);
 int create_partition(int dev, uint64_t flags);
 int try_create_partition(int dev, uint64_t flags);
 void initialize_partition(int partition);
-int try_initialize_partition(int partition);
 /* Zeroed memory for a guest, aligned to 2 MiB where it is that large. */
 void *allocate_memory(size_t bytes);
 #define MEMORY_READ 0u
