@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Instruction decoder for intercepted instructions and for accesses to the local APIC page. One
- * pass, left to right: prefixes, opcode (decode_tables.h), ModRM/SIB/displacement, immediate.
- * Running out of bytes is remembered in the cursor and turned into one error at the end, so no step
- * needs to check it for itself.
+ * Instruction decoder for intercepted instructions and for accesses to the local APIC page. One pass, left to right: prefixes, opcode
+ * (decode_tables.h), ModRM/SIB/displacement, immediate. Running out of bytes is remembered in the cursor and turned into one error at
+ * the end, so no step needs to check it for itself.
  */
 #include <errno.h>
 #include <trivet/decode.h>
@@ -417,6 +416,31 @@ static int decode_group11(struct decoder *d)
 	return 0;
 }
 
+/* ADD to CMP with an immediate; 82 is 80 once more, but for 64-bit code. */
+static int decode_group1(struct decoder *d, bool has_imm8)
+{
+	if (d->opcode == 0x82 && d->mode == INSN_MODE_64)
+		return -EILSEQ;
+	d->insn->op = (uint8_t)(INSN_ADD + modrm_reg(d));
+	decode_rm(d, true, d->insn->operand_size);
+	if (has_imm8)
+		decode_immediate(d, 1);
+	else
+		decode_immediate_z(d);
+	return 0;
+}
+
+/* BT to BTC with an immediate. */
+static int decode_group8(struct decoder *d)
+{
+	if (modrm_reg(d) < 4)
+		return -EILSEQ;
+	d->insn->op = (uint8_t)(INSN_BT + modrm_reg(d) - 4);
+	decode_rm(d, true, d->insn->operand_size);
+	decode_immediate(d, 1);
+	return 0;
+}
+
 /* Everything behind an opcode that has a ModRM byte. */
 static int decode_modrm_form(struct decoder *d, enum insn_form form)
 {
@@ -447,15 +471,7 @@ static int decode_modrm_form(struct decoder *d, enum insn_form form)
 		return decode_cr_dr(d);
 	case FORM_GROUP1:
 	case FORM_GROUP1_IMM8:
-		if (d->opcode == 0x82 && d->mode == INSN_MODE_64)
-			return -EILSEQ;
-		insn->op = (uint8_t)(INSN_ADD + modrm_reg(d));
-		decode_rm(d, true, insn->operand_size);
-		if (form == FORM_GROUP1_IMM8)
-			decode_immediate(d, 1);
-		else
-			decode_immediate_z(d);
-		return 0;
+		return decode_group1(d, form == FORM_GROUP1_IMM8);
 	case FORM_GROUP3:
 		return decode_group3(d);
 	case FORM_GROUP5:
@@ -463,12 +479,7 @@ static int decode_modrm_form(struct decoder *d, enum insn_form form)
 	case FORM_GROUP7:
 		return decode_group7(d);
 	case FORM_GROUP8:
-		if (modrm_reg(d) < 4)
-			return -EILSEQ;
-		insn->op = (uint8_t)(INSN_BT + modrm_reg(d) - 4);
-		decode_rm(d, true, insn->operand_size);
-		decode_immediate(d, 1);
-		return 0;
+		return decode_group8(d);
 	case FORM_GROUP11:
 		return decode_group11(d);
 	default:
@@ -516,15 +527,6 @@ static int decode_operands(struct decoder *d, const struct opcode_row *row)
 		return decode_modrm_form(d, form);
 	}
 }
-
-/* The operations whose destination in memory LOCK may precede (SDM2 "LOCK"). */
-#define LOCKABLE_OPS                                                                                      \
-	(BIT(INSN_ADD) | BIT(INSN_OR) | BIT(INSN_ADC) | BIT(INSN_SBB) | BIT(INSN_AND) | BIT(INSN_SUB) |   \
-	 BIT(INSN_XOR) | BIT(INSN_BTS) | BIT(INSN_BTR) | BIT(INSN_BTC) | BIT(INSN_XCHG) | BIT(INSN_NOT) | \
-	 BIT(INSN_NEG) | BIT(INSN_INC) | BIT(INSN_DEC) | BIT(INSN_XADD) | BIT(INSN_CMPXCHG))
-#define WRITE_ONLY_OPS (BIT(INSN_MOV) | BIT(INSN_MOVS) | BIT(INSN_STOS) | BIT(INSN_INS) | BIT(INSN_SMSW))
-#define READ_ONLY_OPS (BIT(INSN_CMP) | BIT(INSN_TEST) | BIT(INSN_BT))
-static_assert(INSN_OP_COUNT <= 64, "sets of operations are 64-bit masks");
 
 static bool lock_is_legal(const struct insn *insn)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Opcode maps of the instruction decoder (APM3 appendix A, SDM2 appendix A): for each opcode of the
- * set its operation and the shape of its operands. An empty row is outside the set. Included by
+ * set its operation and the shape of its operands; and sets of operations. An empty row is outside the set. Included by
  * decode.c only.
  */
 #ifndef TRIVET_CORE_DECODE_TABLES_H
@@ -128,5 +128,14 @@ static const uint8_t group7_register_ops[64] = {
 	[0x1c] = INSN_STGI,   [0x1d] = INSN_CLGI,     [0x1e] = INSN_SKINIT, [0x1f] = INSN_INVLPGA,
 	[0x39] = INSN_RDTSCP, [0x3a] = INSN_MONITORX, [0x3b] = INSN_MWAITX,
 };
+
+/* The operations whose destination in memory LOCK may precede (SDM2 "LOCK"). */
+#define LOCKABLE_OPS                                                                                      \
+	(BIT(INSN_ADD) | BIT(INSN_OR) | BIT(INSN_ADC) | BIT(INSN_SBB) | BIT(INSN_AND) | BIT(INSN_SUB) |   \
+	 BIT(INSN_XOR) | BIT(INSN_BTS) | BIT(INSN_BTR) | BIT(INSN_BTC) | BIT(INSN_XCHG) | BIT(INSN_NOT) | \
+	 BIT(INSN_NEG) | BIT(INSN_INC) | BIT(INSN_DEC) | BIT(INSN_XADD) | BIT(INSN_CMPXCHG))
+#define WRITE_ONLY_OPS (BIT(INSN_MOV) | BIT(INSN_MOVS) | BIT(INSN_STOS) | BIT(INSN_INS) | BIT(INSN_SMSW))
+#define READ_ONLY_OPS (BIT(INSN_CMP) | BIT(INSN_TEST) | BIT(INSN_BT))
+static_assert(INSN_OP_COUNT <= 64, "sets of operations are 64-bit masks");
 
 #endif

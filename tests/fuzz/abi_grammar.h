@@ -238,6 +238,87 @@ static uint64_t some_child(uint8_t byte)
 	return HV_PARTITION_ID_SELF;
 }
 
+/* Fields that are a number, mostly a small one: `byte & mask` for bytes below a bound; from there on one bit of 64, or the byte itself. */
+static const struct number_field {
+	char letter;
+	bool bits;
+	uint16_t below;
+	uint8_t mask;
+} number_fields[] = {
+	{ 's', false, 0xf0, 31 }, { 'i', false, 0xf0, 15 },  { 'n', false, 0xf0, 15 },
+	{ 'W', false, 0x80, 1 },  { 'h', false, 0xf0, 1 },   { 'x', false, 0xf0, 1 },
+	{ 'z', false, 0xf0, 3 },  { 'c', false, 0x100, 15 }, { 'o', false, 0x100, 15 },
+	{ 'g', true, 0xf0, 63 },  { 'k', true, 0x80, 15 },
+};
+
+static bool number_of_field(char letter, uint8_t byte, uint64_t *value)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(number_fields); i++) {
+		const struct number_field *field = &number_fields[i];
+
+		if (field->letter != letter)
+			continue;
+		*value = byte < field->below ? byte & field->mask : field->bits ? 1ull << (byte & 63) : byte;
+		return true;
+	}
+	return false;
+}
+
+/* Fields that name something which there is, or may be. */
+static bool name_of_field(char letter, uint8_t byte, uint64_t *value)
+{
+	static const uint32_t msrs_of_intercepts[] = { 0x1b, 0x80f, 0x40000000, 0xc0000082 };
+
+	switch (letter) {
+	case 'p':
+		*value = byte < 0x80 ? HV_PARTITION_ID_SELF : byte < 0xf0 ? some_child(byte) : byte & 3;
+		return true;
+	case 'P':
+		*value = byte < 0xf0 ? some_child(byte) : HV_PARTITION_ID_SELF;
+		return true;
+	case 'V':
+		*value = byte < 0x80 ? byte & 3 :
+			 byte < 0xc0 ? HV_VP_INDEX_SELF :
+			 byte < 0xe0 ? HV_VP_INDEX_ANY :
+				       byte;
+		return true;
+	case 'L':
+		*value = byte < 0x80 ? byte & 3 : apic_ids_of_machine[byte & 3];
+		return true;
+	case 'K':
+		*value = property_codes[byte % ARRAY_SIZE(property_codes)];
+		return true;
+	case 'N':
+		*value = register_names[byte % ARRAY_SIZE(register_names)] + (byte >= 0xc0 ? byte & 15 : 0);
+		return true;
+	case 'u': /* leaves that children ask for, which are vectors too; MSRs; none */
+		*value = byte < 0x80 ? byte & 31 :
+			 byte < 0xa0 ? 0x40000000u + (byte & 31u) :
+			 byte < 0xc0 ? msrs_of_intercepts[byte & 3] :
+				       0;
+		return true;
+	case 'l':
+		*value = byte < 0xf0 ? cpuid_leaves[byte % ARRAY_SIZE(cpuid_leaves)] : byte;
+		return true;
+	case 'M':
+		*value = byte < 0xc0 ? byte & 15 : byte < 0xe0 ? 0x10000 : 0x80000000 | (byte & 15);
+		return true;
+	case 't': /* the few that there are */
+		*value = byte < 0x40 ? 1 :
+			 byte < 0x70 ? 2 :
+			 byte < 0x80 ? 4 :
+			 byte < 0xa0 ? 0x10001 :
+			 byte < 0xc0 ? 0x10002 :
+				       byte & 7;
+		return true;
+	case 'd':
+		*value = DOORBELL_GPA + (byte & 3) * 4u;
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* 64 bits of a field, by its byte. */
 static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 {
@@ -245,89 +326,39 @@ static uint64_t value_of_field(struct input *in, char letter, uint8_t byte)
 		0, 1, 2, 3, 4, 7, 8, 9, 16, 17, 23, 0x41, 0x83, 0x111, 0x202, 0x400
 	};
 	static const uint8_t accesses[] = { 0, 1, 2, 3, 3, 4, 4, 4 };
-	static const uint32_t msrs_of_intercepts[] = { 0x1b, 0x80f, 0x40000000, 0xc0000082 };
+	uint64_t value;
 
 	if (byte >= 0xf8)
 		return take64(in);
+	if (number_of_field(letter, byte, &value) || name_of_field(letter, byte, &value))
+		return value;
 	switch (letter) {
-	case 'p':
-		return byte < 0x80 ? HV_PARTITION_ID_SELF : byte < 0xf0 ? some_child(byte) : byte & 3;
-	case 'P':
-		return byte < 0xf0 ? some_child(byte) : HV_PARTITION_ID_SELF;
-	case 'V':
-		return byte < 0x80 ? byte & 3 :
-		       byte < 0xc0 ? HV_VP_INDEX_SELF :
-		       byte < 0xe0 ? HV_VP_INDEX_ANY :
-				     byte;
-	case 'L':
-		return byte < 0x80 ? byte & 3 : apic_ids_of_machine[byte & 3];
 	case 'F':
 		return byte < 0xf0 ? flags[byte & 15] : 1ull << (byte & 63);
-	case 'K':
-		return property_codes[byte % ARRAY_SIZE(property_codes)];
-	case 'N':
-		return register_names[byte % ARRAY_SIZE(register_names)] + (byte >= 0xc0 ? byte & 15 : 0);
-	case 'g':
-		return byte < 0xf0 ? byte & 63 : 1ull << (byte & 63);
 	case 'G':
 		return byte < 0xc0 ? byte & 63 : (uint64_t)(byte & 63) << 9 | (uint64_t)(byte & 7) << 18;
-	case 'k':
-		return byte < 0x80 ? byte & 15 : 1ull << (byte & 63);
 	case 'v': /* few, so that they meet again */
 		return byte < 0x80 ? 0x30 | (byte & 3) : byte;
-	case 's':
-		return byte < 0xf0 ? byte & 31 : byte;
 	case 'a':
 		return byte < 0xf0 ? accesses[byte & 7] : byte;
-	case 'u': /* leaves that children ask for, which are vectors too; MSRs; none */
-		return byte < 0x80 ? byte & 31 :
-		       byte < 0xa0 ? 0x40000000u + (byte & 31u) :
-		       byte < 0xc0 ? msrs_of_intercepts[byte & 3] :
-				     0;
-	case 'i':
-	case 'n':
-		return byte < 0xf0 ? byte & 15 : byte;
-	case 'W':
-		return byte < 0x80 ? byte & 1 : byte;
-	case 'h':
-	case 'x':
-		return byte < 0xf0 ? byte & 1 : byte;
 	case 'y':
 		return byte < 0xe0 ? 1 : byte & 3;
 	case 'f':
 		return byte < 0x80 ? 0 : byte < 0xf0 ? 2 : byte;
-	case 't': /* the few that there are */
-		return byte < 0x40 ? 1 :
-		       byte < 0x70 ? 2 :
-		       byte < 0x80 ? 4 :
-		       byte < 0xa0 ? 0x10001 :
-		       byte < 0xc0 ? 0x10002 :
-				     byte & 7;
 	case 'C':
 		return byte < 0xc0 ? 0x482100 : 0x482100 ^ 1ull << (byte & 31);
-	case 'M':
-		return byte < 0xc0 ? byte & 15 : byte < 0xe0 ? 0x10000 : 0x80000000 | (byte & 15);
 	case 'A':
 		return byte < 0xc0 ? (uint64_t)(byte & 31) << PAGE_SHIFT | (byte & 0xe0) :
 				     1ull << (byte & 63);
 	case 'S':
 		return byte < 0xf0 ? (byte & 4 ? 4 : 0x80000000 | (byte & 3)) : byte;
-	case 'l':
-		return byte < 0xf0 ? cpuid_leaves[byte % ARRAY_SIZE(cpuid_leaves)] : byte;
 	case 'X':
 		return byte < 0x80 ? (uint64_t)UINT32_MAX << 32 | byte * 0x2040811u :
 				     (uint64_t)byte << 56 | (uint64_t)byte * 0x1000001u;
-	case 'd':
-		return DOORBELL_GPA + (byte & 3) * 4u;
 	case 'B': /* sizes, and any value */
 		return (byte & 7) | (byte & 8 ? 0x80000000 : 0);
-	case 'z':
-		return byte < 0xf0 ? byte & 3 : byte;
 	case '2':
 		return byte < 0xf0 ? 2 : byte & 15;
-	case 'c':
-	case 'o':
-		return byte & 15;
 	case 'D':
 		return (uint64_t)(byte & 3) << 62 | (byte >> 2 & 7);
 	case 'w':

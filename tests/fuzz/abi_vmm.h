@@ -377,50 +377,63 @@ static void vmm_interrupts(struct vp *vp, uint64_t id, uint8_t more, uint8_t kin
 	vmm_call(vp, HV_CALL_ASSERT_VIRTUAL_INTERRUPT, 0, &assert, sizeof(assert));
 }
 
-static void vmm_goes_on(struct input *in, struct vp *vp, struct partition *child, uint8_t what, uint8_t more)
+/* Of its life: memory, VPs, intercepts, and its end. False: something else. */
+static bool vmm_manages(struct vp *vp, uint64_t id, uint8_t what, uint8_t more)
 {
-	const uint64_t id = child->id, two[2] = { id, what == 11 ? more & 3u : 0 };
-	const struct named wanted = { .name = HV_REGISTER_DELIVERABILITY_NOTIFICATIONS,
-				      .value = { (uint64_t)more << 48 } };
+	const uint64_t two[2] = { id, what == 11 ? more & 3u : 0 };
 
 	switch (what) {
 	case 1:
 		vmm_deposits(vp, id, 64 + more % 192u, 8);
-		return;
+		return true;
 	case 2:
 		vmm_call(vp, HV_CALL_INITIALIZE_PARTITION, 0, &id, sizeof(id));
-		return;
+		return true;
 	case 3:
 		vmm_creates_vp(vp, id, more & 3);
-		return;
+		return true;
 	case 4:
 		vmm_releases(vp, id, more & 1);
-		return;
+		return true;
 	case 5:
 		vmm_installs(vp, id, more);
-		return;
+		return true;
 	case 6:
 	case 7:
 		vmm_maps(vp, id, more & 31, 32 + more % 224u, 4, more & 0xf);
-		return;
+		return true;
 	case 8:
 		vmm_maps_state_page(vp, id, more & 3, more >> 2 & 1);
-		return;
+		return true;
 	case 9:
 		if (more % 4 == 3) /* else too often */
 			vmm_call(vp, HV_CALL_FINALIZE_PARTITION, 0, &id, sizeof(id));
-		return;
+		return true;
 	case 10:
 		if (more % 4 == 3)
 			vmm_call(vp, HV_CALL_DELETE_PARTITION, 0, &id, sizeof(id));
-		return;
+		return true;
 	case 11:
 		if (more & 4)
 			vmm_call(vp, HV_CALL_DELETE_VP, 0, two, sizeof(two));
-		return;
+		return true;
 	case 12:
 		vmm_call(vp, HV_CALL_WITHDRAW_MEMORY, 1 + (more & 15u), two, sizeof(two));
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void vmm_goes_on(struct input *in, struct vp *vp, struct partition *child, uint8_t what, uint8_t more)
+{
+	const uint64_t id = child->id;
+	const struct named wanted = { .name = HV_REGISTER_DELIVERABILITY_NOTIFICATIONS,
+				      .value = { (uint64_t)more << 48 } };
+
+	if (vmm_manages(vp, id, what, more))
 		return;
+	switch (what) {
 	case 13:
 	case 14:
 		vmm_interrupts(vp, id, more, what == 13 ? HV_INTERRUPT_FIXED : take8(in));
