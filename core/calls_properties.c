@@ -268,7 +268,7 @@ static uint16_t set_property(struct partition *partition, uint32_t code, uint64_
 		tell_time_changed(partition);
 		return HV_STATUS_SUCCESS;
 	case HV_PROPERTY_PROCESSORS_PER_SOCKET:
-		if (!value || value > HV_VPS_MAX)
+		if (!value || value > HV_CHILD_VPS_MAX)
 			return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
 		partition->cpuid.vps_per_socket = (uint32_t)value;
 		return HV_STATUS_SUCCESS;
