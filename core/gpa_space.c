@@ -326,12 +326,12 @@ static int change_all(struct gpa_change *change, const struct gpa_run *run, uint
 		uint64_t gpn = run->gpn + *done, covered = overlay_first_in(child, gpn, gpn_end);
 
 		end = *done + 1;
-		if (covered == gpn) {
-			change_beneath(change, run, *done);
-		} else if (gpn == APIC_GPN && has_apic(child)) {
-			/* Nobody sees what the parent has there: it isn't kept. */
+		if (gpn == APIC_GPN && has_apic(child)) {
+			/* Nobody sees what the parent has there, with an overlay or without: it isn't kept. */
 			if (run->kind == GPA_MAP)
 				note_replaced(change, run->page + *done, 1);
+		} else if (covered == gpn) {
+			change_beneath(change, run, *done);
 		} else {
 			end = stretch_end(child, run, *done, covered, &type);
 			err = change_tables(change, run, *done, end, type);

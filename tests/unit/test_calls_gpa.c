@@ -356,6 +356,34 @@ static void an_overlay_is_no_part_of_a_large_leaf(bool ept)
 	end();
 }
 
+/*
+ * An overlay that the child lays on the local APIC's page doesn't show, and nothing is kept beneath it: what the parent maps there goes back to it at
+ * once, or it could never be deposited again.
+ */
+static void nothing_is_kept_beneath_the_apics_page(bool ept)
+{
+	struct overlay overlay = { 0 };
+
+	begin(ept, 32);
+	assert_int_equal(overlay_init(&child, &overlay, OVERLAY_SIMP), 0);
+	assert_int_equal(lay(&overlay, 0xfee00), 0);
+	assert_int_equal(map_from(0xfedff, RAM_FIRST, 3, RW), HV_STATUS_SUCCESS);
+	assert_int_equal(page_use_mappings(RAM_FIRST), 1);
+	assert_int_equal(page_use_mappings(RAM_FIRST + 1), 0);
+	assert_int_equal(page_use_mappings(RAM_FIRST + 2), 1);
+	assert_int_equal(overlay_write_msr(&child, &child_vp, &overlay, 0), 0);
+	assert_int_equal(map_from(0xfee00, RAM_FIRST + 1, 1, RW), HV_STATUS_SUCCESS);
+	/* The same when the child ends with it in place. */
+	assert_int_equal(lay(&overlay, 0xfee00), 0);
+	assert_int_equal(map_from(0xfee00, RAM_FIRST + 1, 1, RW), HV_STATUS_SUCCESS);
+	assert_int_equal(atomic_load(&child.statistics.gpa_pages), 2);
+	atomic_store(&child.state, PARTITION_FINALIZED);
+	while (!gpa_space_destroy(&child, &caller))
+		;
+	overlay_destroy(&overlay);
+	end();
+}
+
 /* However a parent cuts it up, each pass looks at so much, and begins where the one before ended. */
 static void the_end_comes_in_slices(bool ept)
 {
@@ -720,6 +748,7 @@ static void a_page_is_never_both(bool ept)
 	X(as_often_as_a_number_can_say)                 \
 	X(changes_beneath_an_overlay)                   \
 	X(an_overlay_is_no_part_of_a_large_leaf)        \
+	X(nothing_is_kept_beneath_the_apics_page)       \
 	X(the_end_comes_in_slices)                      \
 	X(access_states)                                \
 	X(accesses_go_through_the_childs_tables)        \
