@@ -333,6 +333,25 @@ static void a_new_reader_starts_anew(void **state)
 	assert_int_equal(event_ring(1)->port_id[0], 33);
 }
 
+/* Nor is there anything in the new rings that the message of before could be about. */
+static void a_new_reader_gets_no_message_of_before(void **state)
+{
+	(void)state;
+	assert_int_equal(connect_bell(33, BELL_GPA, 0, 0), 0);
+	slot(vps[1], 0)->type = 1; /* taken: the message waits */
+	assert_true(store(BELL_GPA, 4, 0));
+	enter(vps[1]);
+	assert_true(vps[1]->synic.ring_message.queued);
+	wr(vps[1], synic_write_page, HV_MSR_SIRBP, 0x102000);
+	wr(vps[1], synic_write_page, HV_MSR_SIRBP, 0x102001);
+	slot(vps[1], 0)->type = 0;
+	wr(vps[1], synic_write_eom, HV_MSR_EOM, 0);
+	assert_int_equal(slot(vps[1], 0)->type, 0);
+	assert_true(store(BELL_GPA, 4, 0));
+	assert_true(isr());
+	assert_int_equal(next_port(), 33);
+}
+
 static void the_empty_notice_is_checked(void **state)
 {
 	struct hv_input_notify_port_ring_empty input = { .sint_index = 16 };
@@ -517,6 +536,7 @@ int main(void)
 		T(another_kind_of_signal),
 		T(nobody_listens),
 		T(a_new_reader_starts_anew),
+		T(a_new_reader_gets_no_message_of_before),
 		T(the_empty_notice_is_checked),
 		T(a_childs_message_to_its_parent),
 		T(a_parents_message_to_its_child),
