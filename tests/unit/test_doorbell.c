@@ -403,6 +403,36 @@ static void a_parents_message_to_its_child(void **state)
 	assert_int_equal(post(), HV_STATUS_INVALID_CONNECTION_ID);
 }
 
+static unsigned int freed_under_lock;
+
+static void free_looking(struct page_source *source, void *page)
+{
+	(void)source;
+	assert_false(spin_trylock(&child.ports.lock));
+	freed_under_lock++;
+	host_pages.free(&host_pages, page);
+}
+
+/* Its parent can delete a port, or a connection, as long as the child has a number: the pages mustn't go while it looks at them. */
+static void the_tables_go_under_their_lock(void **state)
+{
+	static struct page_source looking = { .free = free_looking };
+
+	(void)state;
+	message_port(41);
+	create.port_partition_id = 7;
+	assert_int_equal(call(hypercall_create_port, &create), 0);
+	assert_int_equal(connect_bell(33, BELL_GPA, 0, 0), 0);
+	port_space_disconnect(&child);
+	free_vp(child_vp);
+	child_vp = NULL;
+	child.pages = &looking;
+	freed_under_lock = 0;
+	port_space_destroy(&child);
+	assert_int_equal(freed_under_lock, 2 + PORT_BUFFER_PAGES);
+	assert_true(spin_trylock(&child.ports.lock));
+}
+
 static struct hv_input_post_message_direct direct;
 
 static uint16_t post_direct(void)
@@ -540,6 +570,7 @@ int main(void)
 		T(the_empty_notice_is_checked),
 		T(a_childs_message_to_its_parent),
 		T(a_parents_message_to_its_child),
+		T(the_tables_go_under_their_lock),
 		T(past_the_ports),
 		T(past_the_ports_is_checked),
 		T(the_notice_of_an_intercept),
