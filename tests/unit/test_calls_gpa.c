@@ -426,6 +426,34 @@ static void processor_sets(uint64_t gpn, uint64_t bits)
 	}
 }
 
+static void written_while_it_is_split(void)
+{
+	processor_sets(0x400, 3);
+}
+
+/* The processor sets bits in a large leaf while the table in its place is made: they are in the table, too. */
+static void nothing_written_is_lost_by_a_split(bool ept)
+{
+	begin(ept, 16);
+	assert_int_equal(map_from(0x400, RAM_FIRST, 1, RW | HV_MAP_GPA_LARGE_PAGE), HV_STATUS_SUCCESS);
+	gpa_space_track(&child, true);
+	on_virt_to_phys = written_while_it_is_split;
+	assert_int_equal(get_states(0x401, 2, HV_ACCESS_STATE_CLEAR_DIRTY), HV_STATUS_SUCCESS);
+	assert_null(on_virt_to_phys);
+	assert_memory_equal(states, ((uint8_t[]){ 3, 3 }), 2);
+	assert_int_equal(get_states(0x400, 4, 0), HV_STATUS_SUCCESS);
+	assert_memory_equal(states, ((uint8_t[]){ 3, 1, 1, 3 }), 4);
+	/* The same when a part is taken out. */
+	gpa_space_track(&child, false);
+	assert_int_equal(map_from(0x400, RAM_FIRST, 1, RW | HV_MAP_GPA_LARGE_PAGE), HV_STATUS_SUCCESS);
+	on_virt_to_phys = written_while_it_is_split;
+	assert_int_equal(unmap(0x402, 1, 0), HV_STATUS_SUCCESS);
+	assert_null(on_virt_to_phys);
+	assert_int_equal(get_states(0x401, 3, 0), HV_STATUS_SUCCESS);
+	assert_memory_equal(states, ((uint8_t[]){ 3, 0, 3 }), 3);
+	end();
+}
+
 static void access_states(bool ept)
 {
 	uint64_t value = 7;
@@ -750,6 +778,7 @@ static void a_page_is_never_both(bool ept)
 	X(an_overlay_is_no_part_of_a_large_leaf)        \
 	X(nothing_is_kept_beneath_the_apics_page)       \
 	X(the_end_comes_in_slices)                      \
+	X(nothing_written_is_lost_by_a_split)           \
 	X(access_states)                                \
 	X(accesses_go_through_the_childs_tables)        \
 	X(reads_see_every_change)                       \
