@@ -101,6 +101,8 @@ static int make_pages(struct partition *child)
 	if (!err) /* statistics want a clock too */
 		err = reference_time_init(child, lp_tsc_hz(), lp_clock() + child->tsc_offset,
 					  child->tsc_offset);
+	if (!err && child->properties.time_frozen) /* before there was a clock */
+		reference_time_freeze(child, true);
 	return err;
 }
 
