@@ -217,6 +217,8 @@ struct vp *svm_handle_pending(struct vp *vp)
 	if (pending & VP_PENDING_EVENT) {
 		vp_clear_pending(vp, VP_PENDING_EVENT);
 		svm_deliver_interrupt(vp);
+		if (unlikely(vp_was_stopped(vp)))
+			return svm_handle_pending(vp);
 	}
 #ifdef TRIVET_DEBUG
 	flush_check(vp);

@@ -265,12 +265,14 @@ _Noreturn void vmx_run_next(struct vp *vp)
 	struct vmx_vp *own;
 	bool launch;
 
-	vmx_know_apic(vp);
-	vp = schedule(vp);
-	own = vmx_of(vp);
-	if (unlikely(own->pdptes_stale))
-		vmx_settle_pdptes(vp);
-	handle_own(vp, atomic_load_explicit(&vp->pending, memory_order_acquire));
+	do {
+		vmx_know_apic(vp);
+		vp = schedule(vp);
+		own = vmx_of(vp);
+		if (unlikely(own->pdptes_stale))
+			vmx_settle_pdptes(vp);
+		handle_own(vp, atomic_load_explicit(&vp->pending, memory_order_acquire));
+	} while (unlikely(vp_was_stopped(vp)));
 	launch = own->is_clear;
 	own->is_clear = false;
 	vmx_enter(vp, launch);
@@ -283,6 +285,8 @@ void vmx_handle_pending(struct vp *vp)
 	if (unlikely(pending & VP_PENDING_NEUTRAL))
 		vmx_run_next(vp);
 	handle_own(vp, pending);
+	if (unlikely(vp_was_stopped(vp)))
+		vmx_run_next(vp);
 }
 
 void vmx_handle_interrupt_window(struct vp *vp)

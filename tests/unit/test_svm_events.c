@@ -31,8 +31,13 @@ void vp_put_back_interrupt(struct vp *of, uint8_t vector)
 	put_back = vector;
 }
 
+static unsigned int choices;
+
 struct vp *schedule(struct vp *of)
 {
+	choices++;
+	vp_clear_pending(of, VP_PENDING_NEUTRAL);
+	atomic_store(&of->holds, 0); /* its parent was quick */
 	return of;
 }
 
@@ -58,11 +63,13 @@ void lp_kick_self(struct lp *of)
 	(void)of;
 }
 
+/* A level-triggered one, of which the parent hears. */
 void apic_take(struct apic *apic, uint8_t vector)
 {
-	(void)apic;
-	(void)vector;
-	fail();
+	assert_int_equal(vector, apic->irr_top);
+	apic->irr_top = -1;
+	atomic_store(&vp->holds, VP_HOLD_INTERCEPT);
+	vp_post_self(vp, VP_PENDING_SCHEDULE);
 }
 
 void apic_sync_posted_slow(struct apic *apic)
@@ -183,6 +190,22 @@ static void steps(void **state)
 			 BIT(VECTOR_DB) | BIT(VECTOR_UD) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
 }
 
+/* Stopped by the interrupt that was taken, it isn't entered as it is. */
+static void who_was_stopped_is_not_entered(void **state)
+{
+	(void)state;
+	vp->child = (struct vp_child *)&lp; /* there is one */
+	vp->apic.eoi_automatic_any = true;
+	vp->apic.irr_top = 0x61;
+	vmcb.rflags = RFLAGS_IF;
+	choices = 0;
+	vp_post(vp, VP_PENDING_EVENT);
+	assert_ptr_equal(svm_handle_pending(vp), vp);
+	assert_int_equal(choices, 1);
+	assert_int_equal(atomic_load(&vp->pending), 0);
+	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_INTR | 0x61));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -190,6 +213,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_nmi_comes_after_the_exception, setup, teardown),
 		cmocka_unit_test_setup_teardown(exceptions_merge, setup, teardown),
 		cmocka_unit_test_setup_teardown(steps, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_was_stopped_is_not_entered, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("svm_events", tests, NULL, NULL);
