@@ -15,7 +15,7 @@
 #include <trivet/vp_child.h>
 
 #define MSR_SPEC_CTRL 0x48u
-#define DEBUGCTL_WRITABLE (BIT(0) | DEBUGCTL_BTF)
+#define DEBUGCTL_WRITABLE (DEBUGCTL_LBR | DEBUGCTL_BTF)
 #define XCR0_X87 BIT(0)
 
 /* ---- MSRs ---- */

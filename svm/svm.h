@@ -30,6 +30,7 @@
 #define CR4_LA57 BIT(12)
 #define DR6_BS BIT(14)
 #define DR7_GD BIT(13)
+#define DEBUGCTL_LBR BIT(0)
 #define DEBUGCTL_BTF BIT(1)
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)

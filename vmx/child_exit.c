@@ -18,8 +18,6 @@
 #define CPUID_EXTENDED 0x80000001u
 #define CPUID_SYSCALL_EDX ((uint32_t)BIT(11)) /* only in 64-bit code, SDM2A table 3-8 */
 #define XCR0_X87 BIT(0)
-#define DR7_GD BIT(13)
-#define DEBUGCTL_LBR BIT(0)
 /* Of the exit qualification for #DB, SDM3 table 28-1: these two are clear in DR6 when they happened. */
 #define DB_ACTIVE_LOW (BIT(16) | DR6_BLD)
 #define DB_STICKY (BIT(13) | DR6_BS)
@@ -88,7 +86,7 @@ static void handle_entry_failure(struct vp *vp, uint32_t reason)
 
 /* ---- Exceptions ---- */
 
-/* What the delivery of #DB does besides, and neither the exit nor the injection (SDM3 28.2, 27.6.1). */
+/* What the processor does with a #DB that it delivers itself, and neither with the exit nor with the injection (SDM3 28.1, 27.6.1). */
 static void note_debug_exception(struct vp *vp)
 {
 	uint64_t cause = vmread(VMCS_EXIT_QUALIFICATION);
@@ -96,8 +94,7 @@ static void note_debug_exception(struct vp *vp)
 
 	dr6 |= (cause & (DR6_BREAKPOINTS | DB_STICKY)) | DB_ACTIVE_LOW;
 	vmx_set_dr6(vp, dr6 & ~(cause & DB_ACTIVE_LOW));
-	vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
-	vmwrite(VMCS_GUEST_DEBUGCTL, vmread(VMCS_GUEST_DEBUGCTL) & ~DEBUGCTL_LBR);
+	vmx_begin_debug_exception();
 	/* The entry insists on it where single steps are held up (SDM3 27.3.1.5), as behind MOV SS with a breakpoint. */
 	if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_STI | BLOCKING_MOV_SS)) &&
 	    (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF) && !(vmread(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF))

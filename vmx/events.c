@@ -28,6 +28,7 @@ void vmx_complete_traced(struct vp *vp, uint64_t rflags)
 		/* What a shadow held up comes with this trap. DR6.BLD is clear when it happened (SDM3 18.2.3). */
 		vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
 		write_dr(6, (read_dr(6) | DR6_BS | (pending & DR6_BREAKPOINTS)) & ~(pending & DR6_BLD));
+		vmx_begin_debug_exception();
 		vmx_inject_exception(vp, VECTOR_DB, false, 0);
 	}
 }

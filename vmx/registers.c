@@ -14,7 +14,6 @@
 
 #define EFER_SCE BIT(0)
 #define CR4_FRED BIT(32)
-#define DEBUGCTL_LBR BIT(0)
 #define DR7_ONES 0x400ull
 #define DR7_ZERO 0xd000ull
 #define RIGHTS_ATTRIBUTES 0xf0ffu

@@ -73,6 +73,8 @@
 #define DR6_BREAKPOINTS 0xfull
 #define DR6_BLD BIT(11)
 #define DR6_BS BIT(14)
+#define DR7_GD BIT(13)
+#define DEBUGCTL_LBR BIT(0)
 #define DEBUGCTL_BTF BIT(1)
 #define RFLAGS_TF BIT(8)
 #define RFLAGS_IF BIT(9)
@@ -280,6 +282,12 @@ void vmx_reset_events(struct vp *vp);
 
 /* RF ends with an instruction done in software, TF traps after it. */
 void vmx_complete_traced(struct vp *vp, uint64_t rflags);
+/* The handler of #DB finds general detection, branch records and single steps on branches off (SDM3 18.2.4, 18.4.2, 18.4.3). */
+static inline void vmx_begin_debug_exception(void)
+{
+	vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
+	vmwrite(VMCS_GUEST_DEBUGCTL, vmread(VMCS_GUEST_DEBUGCTL) & ~(DEBUGCTL_LBR | DEBUGCTL_BTF));
+}
 /* RIP went over a 4 GiB boundary: outside 64-bit code it has 32 bits. */
 uint64_t vmx_wrap_rip(uint64_t rip);
 

@@ -23,6 +23,7 @@ static struct vp *vp;
 static struct lp lp;
 static int put_back; /* the vector, -1: none */
 static int handled;  /* the same, of an exception that isn't ours */
+static unsigned int debugctl_writes;
 
 void vp_put_back_interrupt(struct vp *of, uint8_t vector)
 {
@@ -83,6 +84,14 @@ uint64_t rdmsr(uint32_t msr)
 	return 0;
 }
 
+void svm_set_switched_msr(struct vp *of, unsigned int which, uint64_t value)
+{
+	assert_ptr_equal(of, vp);
+	assert_int_equal(which, SVM_DEBUGCTL);
+	svm_of(vp)->msrs[which] = value;
+	debugctl_writes++;
+}
+
 void flush_taken(struct vp *of)
 {
 	(void)of;
@@ -110,6 +119,7 @@ static int setup(void **state)
 	memset(&vmcb, 0, sizeof(vmcb));
 	vmcb.cr0 = CR0_PE;
 	put_back = handled = -1;
+	debugctl_writes = 0;
 	return 0;
 }
 
@@ -206,6 +216,32 @@ static void who_was_stopped_is_not_entered(void **state)
 	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_INTR | 0x61));
 }
 
+/* What a child finds in its handler of #DB, whether the processor raised it or we do behind an instruction of ours. */
+static void debug_exceptions_end_tracing(void **state)
+{
+	(void)state;
+	vp->child = (struct vp_child *)&lp; /* there is one */
+	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR | DEBUGCTL_BTF;
+	svm_handle_step(vp);
+	assert_int_equal(handled, VECTOR_DB);
+	assert_int_equal(svm_of(vp)->msrs[SVM_DEBUGCTL], 0);
+	assert_int_equal(debugctl_writes, 1);
+	svm_handle_step(vp);
+	assert_int_equal(debugctl_writes, 1);
+	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR;
+	vmcb.dr7 = 0x2400;
+	vmcb.rflags = RFLAGS_TF;
+	svm_complete_traced(vp);
+	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB));
+	assert_int_equal(vmcb.dr7, 0x400);
+	assert_int_equal(svm_of(vp)->msrs[SVM_DEBUGCTL], 0);
+	/* A root has its own in the processor. */
+	vp->child = NULL;
+	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR;
+	svm_complete_traced(vp);
+	assert_int_equal(debugctl_writes, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -214,6 +250,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(exceptions_merge, setup, teardown),
 		cmocka_unit_test_setup_teardown(steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_was_stopped_is_not_entered, setup, teardown),
+		cmocka_unit_test_setup_teardown(debug_exceptions_end_tracing, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("svm_events", tests, NULL, NULL);

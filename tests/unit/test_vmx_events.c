@@ -299,7 +299,8 @@ static void tf_traps_behind_an_instruction(void **state)
 	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 3);
 	assert_int_equal(run(), 0);
 	assert_int_equal(dr6, 0xffff0ff0);
-	vmcs[VMCS_GUEST_DEBUGCTL] = ~DEBUGCTL_BTF;
+	vmcs[VMCS_GUEST_DEBUGCTL] = BIT(6) | DEBUGCTL_LBR;
+	vmcs[VMCS_GUEST_DR7] = DR7_GD | 0x400;
 	vmcs[VMCS_GUEST_PENDING_DEBUG] =
 		BIT(1) | BIT(12) | DR6_BLD; /* bit 12: a breakpoint that is on (SDM3 25.4.2) */
 	dr6 |= BIT(0);
@@ -308,6 +309,8 @@ static void tf_traps_behind_an_instruction(void **state)
 	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 0);
 	assert_int_equal(run(), VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB);
 	assert_int_equal(dr6, 0xffff47f3); /* BS, B0, B1; BLD is clear when there was one */
+	assert_int_equal(vmcs[VMCS_GUEST_DEBUGCTL], BIT(6));
+	assert_int_equal(vmcs[VMCS_GUEST_DR7], 0x400);
 	dr6 = 0xffff0ff0;
 	vmx_complete_traced(vp, RFLAGS_TF);
 	assert_int_equal(dr6, 0xffff4ff0);
