@@ -152,15 +152,34 @@ static void set_segment(struct vp *vp, enum vp_register which, const union hv_re
 		vmcb->cpl = attributes >> HV_SEGMENT_DPL_SHIFT & 3; /* the same thing (APM2 15.5.1) */
 }
 
+/*
+ * INT n, INT3 and INTO: the processor pushes the next RIP of the VMCB, which is 0 after most exits (APM2 15.7.1, 15.20). The two exceptions are
+ * injected as what raises them, wherever they come from.
+ */
+static bool pushes_next_rip(uint64_t event)
+{
+	uint64_t vector = event & EVENT_VECTOR_MASK;
+
+	if (!(event & EVENT_VALID))
+		return false;
+	return (event & EVENT_TYPE_MASK) == EVENT_TYPE_SOFT_INT ||
+	       ((event & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION &&
+		(vector == VECTOR_BP || vector == VECTOR_OF));
+}
+
 static uint64_t get_pending_interruption(const struct vmcb *vmcb)
 {
 	uint64_t event = vmcb->event_injection;
+	uint64_t length = pushes_next_rip(event) ? vmcb->next_rip - vmcb->rip : 0;
+	uint32_t type = (uint32_t)(event & EVENT_TYPE_MASK) >> EVENT_TYPE_SHIFT;
 	uint64_t pending;
 
 	if (!(event & EVENT_VALID))
 		return 0;
-	pending = pending_interruption((uint32_t)(event & EVENT_TYPE_MASK) >> EVENT_TYPE_SHIFT,
-				       event & EVENT_VECTOR_MASK);
+	if (length && type == HV_INTERRUPTION_EXCEPTION)
+		type = HV_INTERRUPTION_SOFTWARE_EXCEPTION;
+	pending = pending_interruption(type, event & EVENT_VECTOR_MASK) |
+		  (length << HV_PENDING_INTERRUPTION_LENGTH_SHIFT & HV_PENDING_INTERRUPTION_LENGTH_MASK);
 	return event & EVENT_ERROR_VALID ?
 		       pending_with_error(pending, (uint32_t)(event >> EVENT_ERROR_SHIFT)) :
 		       pending;
@@ -226,7 +245,7 @@ static int set_pending_interruption(struct vp *vp, uint64_t pending)
 	if (pending & HV_PENDING_INTERRUPTION_HAS_ERROR_CODE)
 		vmcb->event_injection |= EVENT_ERROR_VALID | (uint64_t)pending_error(pending)
 								     << EVENT_ERROR_SHIFT;
-	if (type == HV_INTERRUPTION_SOFTWARE_INTERRUPT)
+	if (pushes_next_rip(vmcb->event_injection))
 		vmcb->next_rip = vmcb->rip + pending_length(pending);
 	if (type == HV_INTERRUPTION_NMI)
 		set_nmi_masked(vp, true);
@@ -445,6 +464,8 @@ int svm_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 		vmcb->rsp = value->reg64;
 		return 0;
 	case VP_REGISTER_RIP:
+		if (pushes_next_rip(vmcb->event_injection)) /* it is as long as it was */
+			vmcb->next_rip += value->reg64 - vmcb->rip;
 		vmcb->rip = value->reg64;
 		vmcb->interrupt_shadow = 0;
 		return 0;

@@ -464,8 +464,8 @@ static void pending_interruptions(void **state)
 		{ 0x300001, 0x80000030, 0x300001 },	   /* interrupt 30h */
 		{ 0x5000e0017, 0x580000b0e, 0x5000e0017 }, /* page fault, error code 5 */
 		{ 0x60007, 0x80000306, 0x60007 },	   /* #UD */
-		{ 0x800049, 0x80000480, 0x800009 },	   /* INT 80h, two bytes */
-		{ 0x3002d, 0x80000303, 0x30007 },	   /* INT3: an exception */
+		{ 0x800049, 0x80000480, 0x800049 },	   /* INT 80h, two bytes */
+		{ 0x3002d, 0x80000303, 0x3002d },	   /* INT3: an exception */
 		{ 0x1002b, 0x80000301, 0x10007 },	   /* INT1 */
 		{ 0xffffffff00000010, 0, 0 },		   /* nothing */
 	};
@@ -477,11 +477,39 @@ static void pending_interruptions(void **state)
 		assert_int_equal(vmcb.event_injection, map[i].vmcb);
 		assert_int_equal(get(VP_REGISTER_PENDING_INTERRUPTION).reg64, map[i].back);
 	}
-	assert_int_equal(vmcb.next_rip, 0x1002);
 	assert_false(svm_of(vp)->nmi_masked);
 	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0x5002d), -EINVAL); /* BOUND, in 64-bit mode */
 	vmcb.efer &= ~EFER_LMA;
 	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0x4002d), 0);
+}
+
+/* What the processor pushes for INT n, #BP and #OF, whatever the exit before left there (APM2 15.7.1, 15.20). */
+static void next_rips(void **state)
+{
+	static const struct {
+		uint64_t pending;
+		unsigned int length;
+	} map[] = {
+		{ 0x800049, 2 }, { 0x3002d, 1 }, { 0x4002d, 1 }, { 0x30007, 0 }, { 0x40007, 0 },
+	};
+	union hv_register_value rip = { .reg64 = 0x2000 };
+
+	(void)state;
+	vmcb.efer &= ~EFER_LMA;
+	for (size_t i = 0; i < ARRAY_SIZE(map); i++) {
+		vmcb.rip = 0x1000;
+		vmcb.next_rip = 0;
+		assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, map[i].pending), 0);
+		assert_int_equal(vmcb.next_rip, 0x1000 + map[i].length);
+		/* The parent sets registers in any order. */
+		assert_int_equal(svm_set_register(vp, VP_REGISTER_RIP, &rip), 0);
+		assert_int_equal(vmcb.next_rip, 0x2000 + map[i].length);
+		assert_int_equal(get(VP_REGISTER_PENDING_INTERRUPTION).reg64, map[i].pending);
+	}
+	vmcb.next_rip = 0x55;
+	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0x60007), 0);
+	assert_int_equal(svm_set_register(vp, VP_REGISTER_RIP, &rip), 0);
+	assert_int_equal(vmcb.next_rip, 0x55);
 }
 
 /* VMRUN ends with VMEXIT_INVALID, and Trivet with it, for a vector that no exception has. */
@@ -587,6 +615,7 @@ int main(void)
 		cmocka_unit_test_setup(a_borrowed_vps_registers_are_in_its_vmcb, setup),
 		cmocka_unit_test_setup(efer_hides_svm, setup),
 		cmocka_unit_test_setup(pending_interruptions, setup),
+		cmocka_unit_test_setup(next_rips, setup),
 		cmocka_unit_test_setup(vectors_that_are_no_exceptions, setup),
 		cmocka_unit_test_setup(a_pending_nmi_masks_others, setup),
 		cmocka_unit_test_setup(interrupt_state, setup),
