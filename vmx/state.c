@@ -217,6 +217,8 @@ void vmx_lp_start(struct lp *lp)
 	struct vp *vp = lp->root_vp;
 
 	enter_vmx_operation(lp);
+	if (lp->index == 0)
+		vmx_find_cpuid_faulting();
 	vmx_first_load(vp);
 	vmx_write_controls(vp);
 	vmx_write_host_state(vp);

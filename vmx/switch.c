@@ -28,6 +28,9 @@
 #define ARCH_MDS_NO BIT(5)
 #define MSR_FLUSH_CMD 0x10bu
 #define FLUSH_CMD_L1D BIT(0)
+#define MSR_PLATFORM_INFO 0xceu
+#define PLATFORM_CPUID_FAULTING BIT(31)
+#define MSR_MISC_FEATURES 0x140u /* SDM4: MISC_FEATURES_ENABLES */
 #define SELECTOR_DATA 0x10
 
 static const uint32_t msr_numbers[SWITCHED_MSRS] = {
@@ -39,6 +42,7 @@ static const uint32_t msr_numbers[SWITCHED_MSRS] = {
 	[SWITCHED_TSC_AUX] = MSR_TSC_AUX,
 	[SWITCHED_SPEC_CTRL] = MSR_SPEC_CTRL,
 	[SWITCHED_XSS] = MSR_XSS,
+	[SWITCHED_MISC_FEATURES] = MSR_MISC_FEATURES,
 };
 
 static uint32_t present;    /* bit n: msr_numbers[n] is there */
@@ -68,6 +72,18 @@ void vmx_find_switched_msrs(void)
 		present |= BIT(SWITCHED_XSS);
 	has_ibpb = more.edx & CPUID_7_EDX_IBRS_IBPB;
 	find_leaks(more.edx);
+}
+
+/*
+ * With CPUID faulting on, CPUID is #GP outside CPL 0, and that comes before the exit (SDM3 26.1.1): a root that has it on for a program of its own
+ * would have it on for whatever child runs meanwhile. No CPUID bit tells of it.
+ */
+void vmx_find_cpuid_faulting(void)
+{
+	uint64_t info;
+
+	if (safe_rdmsr(MSR_PLATFORM_INFO, &info) && (info & PLATFORM_CPUID_FAULTING))
+		present |= BIT(SWITCHED_MISC_FEATURES);
 }
 
 static void make_clear(const struct vp *vp)
@@ -128,7 +144,7 @@ uint64_t vmx_rip(const struct vp *vp)
 
 int vmx_switched_msr(uint32_t msr)
 {
-	for (int i = 0; i < SWITCHED_MSRS; i++)
+	for (int i = 0; i < SWITCHED_CHILDS; i++)
 		if (msr_numbers[i] == msr)
 			return present >> i & 1 ? i : -1;
 	return -1;
