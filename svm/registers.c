@@ -111,7 +111,10 @@ static struct vmcb_segment *segment_of(struct vmcb *vmcb, enum vp_register which
 	}
 }
 
-/* The VMCB packs the descriptor's two bytes of attributes into twelve bits. */
+/*
+ * The VMCB packs the descriptor's two bytes of attributes into twelve bits. G isn't among those that a processor takes or keeps, as limits are in
+ * bytes (APM2 15.5.1): of such a limit the interface wants it.
+ */
 static inline struct hv_x64_segment_register unpacked(const struct vmcb_segment *segment)
 {
 	uint16_t packed = segment->attributes;
@@ -120,8 +123,19 @@ static inline struct hv_x64_segment_register unpacked(const struct vmcb_segment 
 		.base = segment->base,
 		.limit = segment->limit,
 		.selector = segment->selector,
-		.attributes = (uint16_t)((packed & 0xff) | (packed & 0xf00) << 4),
+		.attributes = (uint16_t)((packed & 0xffu) | (packed & 0xf00u) << 4 |
+					 (segment->limit >> 20 ? HV_SEGMENT_GRANULARITY : 0u)),
 	};
+}
+
+/* The privilege level is in a field of its own; DPL may be what it was in the kernel, as after SYSRET (APM2 15.5.1, APM3 SYSRET). */
+static inline struct hv_x64_segment_register unpacked_ss(const struct vmcb *vmcb)
+{
+	struct hv_x64_segment_register ss = unpacked(&vmcb->ss);
+
+	ss.attributes = (uint16_t)((ss.attributes & ~(3u << HV_SEGMENT_DPL_SHIFT)) |
+				   ((uint32_t)vmcb->cpl & 3u) << HV_SEGMENT_DPL_SHIFT);
+	return ss;
 }
 
 static void get_segment(struct vp *vp, enum vp_register which, union hv_register_value *value)
@@ -129,7 +143,7 @@ static void get_segment(struct vp *vp, enum vp_register which, union hv_register
 	const struct vmcb_segment *segment = segment_of(vmcb_of(vp), which);
 
 	fetch_loaded(vp);
-	value->segment = unpacked(segment);
+	value->segment = which == VP_REGISTER_SS ? unpacked_ss(vmcb_of(vp)) : unpacked(segment);
 	/* A loaded TR is busy; not every processor notes that here (QEMU's does not). */
 	if (which == VP_REGISTER_TR && (segment->attributes & ATTR_PRESENT))
 		value->segment.attributes |= TSS_BUSY;
@@ -431,7 +445,7 @@ void svm_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot)
 	snapshot->interrupt_state = get_interrupt_state(vp);
 	snapshot->segment[INSN_SEG_ES] = unpacked(&vmcb->es);
 	snapshot->segment[INSN_SEG_CS] = unpacked(&vmcb->cs);
-	snapshot->segment[INSN_SEG_SS] = unpacked(&vmcb->ss);
+	snapshot->segment[INSN_SEG_SS] = unpacked_ss(vmcb);
 	snapshot->segment[INSN_SEG_DS] = unpacked(&vmcb->ds);
 	snapshot->segment[INSN_SEG_FS] = unpacked(&vmcb->fs);
 	snapshot->segment[INSN_SEG_GS] = unpacked(&vmcb->gs);

@@ -311,6 +311,35 @@ static void ss_is_the_privilege_level(void **state)
 	assert_int_equal(vmcb.cpl, 0);
 }
 
+/* SYSRET changes CPL and SS.selector, and the processor keeps no G (APM2 15.5.1): a parent that reads and writes back changes nothing. */
+static void what_the_processor_does_not_keep(void **state)
+{
+	static const enum vp_register flat[] = { VP_REGISTER_CS, VP_REGISTER_DS };
+	struct vp_snapshot snapshot;
+	union hv_register_value ss;
+
+	(void)state;
+	vmcb.cpl = 3;
+	vmcb.ss = (struct vmcb_segment){ 0x2b, 0xc93, 0xffffffff, 0 };
+	ss = get(VP_REGISTER_SS);
+	assert_int_equal(ss.segment.attributes, 0xc0f3);
+	svm_get_snapshot(vp, &snapshot);
+	assert_int_equal(snapshot.segment[INSN_SEG_SS].attributes, 0xc0f3);
+	assert_int_equal(svm_set_register(vp, VP_REGISTER_SS, &ss), 0);
+	assert_int_equal(vmcb.cpl, 3);
+	vmcb.cpl = 0;
+	vmcb.ss = (struct vmcb_segment){ 0 };
+	assert_int_equal(get(VP_REGISTER_SS).segment.attributes, 0);
+	vmcb.cs = (struct vmcb_segment){ 0x33, 0x2fb, 0xffffffff, 0 };
+	vmcb.ds = (struct vmcb_segment){ 0, 0x493, 0x100000, 0 };
+	for (size_t i = 0; i < ARRAY_SIZE(flat); i++)
+		assert_true(get(flat[i]).segment.attributes & HV_SEGMENT_GRANULARITY);
+	svm_get_snapshot(vp, &snapshot);
+	assert_int_equal(snapshot.segment[INSN_SEG_CS].attributes, 0xa0fb);
+	vmcb.ds.limit = 0xfffff;
+	assert_int_equal(get(VP_REGISTER_DS).segment.attributes, 0x4093);
+}
+
 static void tables(void **state)
 {
 	const union hv_register_value value = { .table = { { 0 }, 0x7f, 0xfffffe0000001000 } };
@@ -605,6 +634,7 @@ int main(void)
 		cmocka_unit_test_setup(rip_ends_the_shadow, setup),
 		cmocka_unit_test_setup(segment_attributes, setup),
 		cmocka_unit_test_setup(every_segment_has_its_place, setup),
+		cmocka_unit_test_setup(what_the_processor_does_not_keep, setup),
 		cmocka_unit_test_setup(a_vp_that_is_not_loaded, setup),
 		cmocka_unit_test_setup(ss_is_the_privilege_level, setup),
 		cmocka_unit_test_setup(tables, setup),
