@@ -325,6 +325,7 @@ static void clear_transient_state(struct vp *vp)
 /* A child's VP is made on the LP of the parent's, whose VMCS is current before and after. It starts as after power-up, with the caches on. */
 static void fill_child(struct vp *vp)
 {
+	vmx_initialize(vp);
 	vmx_vp_borrow(vp);
 	vmx_write_controls(vp);
 	vmx_child_write_controls(vp);

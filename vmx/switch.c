@@ -120,6 +120,11 @@ static uint64_t current_hpa(void)
 	return hpa;
 }
 
+void vmx_initialize(struct vp *vp)
+{
+	make_clear(vp);
+}
+
 void vmx_relaunch(struct vp *vp)
 {
 	make_clear(vp);

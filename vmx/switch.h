@@ -57,6 +57,8 @@ static_assert(sizeof(struct vmx_vp_page) <= PAGE_SIZE, "one page");
 void vmx_find_switched_msrs(void);
 /* The same of one that only a try can find: once the first LP has its IDT. */
 void vmx_find_cpuid_faulting(void);
+/* A new VMCS, before it is made current for the first time: what the processor keeps in it beside the fields (SDM3 25.11.3). */
+void vmx_initialize(struct vp *vp);
 /* The LP's own VMCS becomes current, clear. At boot; from then on the VP is loaded. */
 void vmx_first_load(struct vp *vp);
 void vmx_vp_unload(struct vp *vp);
