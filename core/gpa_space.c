@@ -29,8 +29,8 @@ static bool has_apic(const struct partition *child)
 int gpa_space_init(struct partition *child, unsigned int gpa_bits)
 {
 	/* No leaf of 1 GiB: to give up one takes too long for a hypercall. */
-	int err =
-		ss_init(&child->space, backend->ss_format, child->pages, backend->ss_flags() & ~SS_1G_PAGES);
+	int err = ss_init(&child->space, backend->ss_format, child->pages,
+			  backend->ss_flags(true) & ~SS_1G_PAGES);
 
 	if (err)
 		return err;
@@ -50,10 +50,8 @@ void gpa_space_track(struct partition *child, bool tracks)
 {
 	spin_lock(&child->space_lock);
 	child->properties.tracks_access = tracks;
-	if (tracks)
-		child->space.flags |= SS_SMALL_PAGES;
-	else
-		child->space.flags &= ~SS_SMALL_PAGES;
+	child->space.flags &= ~SS_SMALL_PAGES;
+	child->space.flags |= tracks ? SS_SMALL_PAGES : backend->ss_flags(true) & SS_SMALL_PAGES;
 	spin_unlock(&child->space_lock);
 }
 

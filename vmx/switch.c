@@ -26,6 +26,7 @@
 #define ARCH_RDCL_NO BIT(0)
 #define ARCH_SKIP_L1D_FLUSH BIT(3)
 #define ARCH_MDS_NO BIT(5)
+#define ARCH_PSCHANGE_MC_NO BIT(6)
 #define MSR_FLUSH_CMD 0x10bu
 #define FLUSH_CMD_L1D BIT(0)
 #define MSR_PLATFORM_INFO 0xceu
@@ -55,6 +56,7 @@ static void find_leaks(uint32_t edx)
 	uint64_t capabilities = edx & CPUID_7_EDX_ARCH_CAPABILITIES ? rdmsr(MSR_ARCH_CAPABILITIES) : 0;
 
 	flushes_l1d = (edx & CPUID_7_EDX_L1D_FLUSH) && !(capabilities & (ARCH_RDCL_NO | ARCH_SKIP_L1D_FLUSH));
+	vmx.multihit = !(capabilities & ARCH_PSCHANGE_MC_NO);
 	clears_buffers = (edx & CPUID_7_EDX_MD_CLEAR) && !(capabilities & ARCH_MDS_NO);
 }
 

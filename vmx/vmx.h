@@ -130,6 +130,7 @@ struct vmx_machine {
 	void *apic_access;	 /* page; NULL: APIC accesses are EPT violations */
 	/* For VPs of child partitions: child.c */
 	bool has_children; /* the processor has what they need */
+	bool multihit;	   /* code in large pages can stop the processor */
 	uint32_t child_proc, child_proc2;
 	uint32_t child_offers2; /* what of proc2 goes with features that CPUID may offer */
 	uint8_t *child_msr_map;

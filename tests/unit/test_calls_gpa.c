@@ -209,6 +209,25 @@ static void large_pages(bool ept)
 	end();
 }
 
+/* A processor that can't have code in large pages gets none from a child, whatever its parent turns on and off. */
+static void large_pages_are_small_where_they_must_be(bool ept)
+{
+	struct ss_mapping mapping;
+
+	begin(ept, 32);
+	ss_flags_of_machine |= SS_SMALL_PAGES;
+	for (unsigned int i = 0; i < 3; i++) {
+		gpa_space_track(&child, i == 1);
+		assert_int_equal(map_from(0x400, RAM_FIRST, 1, ALL | HV_MAP_GPA_LARGE_PAGE),
+				 HV_STATUS_SUCCESS);
+		assert_true(ss_lookup(&child.space, GPA(0x4ff000), &mapping));
+		assert_int_equal(mapping.page_size, PAGE_SIZE);
+		assert_int_equal(mapping.hpa.v, (RAM_FIRST + 0xff) << PAGE_SHIFT);
+		assert_int_equal(unmap(0x400, 1, HV_UNMAP_GPA_LARGE_PAGE), HV_STATUS_SUCCESS);
+	}
+	end();
+}
+
 /* Linux deposits and goes on at the element that couldn't be done. */
 static void an_empty_pool_is_filled_and_the_call_goes_on(bool ept)
 {
@@ -771,6 +790,7 @@ static void a_page_is_never_both(bool ept)
 	X(arguments_are_checked)                        \
 	X(no_access_is_not_unmapped)                    \
 	X(large_pages)                                  \
+	X(large_pages_are_small_where_they_must_be)     \
 	X(an_empty_pool_is_filled_and_the_call_goes_on) \
 	X(a_mapped_page_is_no_deposit)                  \
 	X(as_often_as_a_number_can_say)                 \
