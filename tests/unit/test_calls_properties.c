@@ -258,6 +258,8 @@ static void ranges(void **state)
 	};
 
 	(void)state;
+	assert_int_equal(set(HV_PROPERTY_REFERENCE_TIME, 0), HV_STATUS_INVALID_PARTITION_STATE); /* no clock */
+	atomic_store(&child.state, PARTITION_ACTIVE);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		assert_int_equal(set(cases[i].code, cases[i].low), HV_STATUS_SUCCESS);
 		assert_int_equal(get(CHILD, cases[i].code), cases[i].low);
