@@ -111,6 +111,9 @@ static void set_deadline(struct apic *apic, uint64_t now_tsc)
 	} else if (apic_timer_mode(apic) == APIC_TIMER_PERIODIC) {
 		re_anchor(apic, now_tsc);
 		timer->deadline_tsc = next_period_end(apic, now_tsc);
+		/* Behind the end of a TSC that its guest has set to there: as often as may be, until it has begun anew. */
+		if (unlikely(timer->deadline_tsc <= now_tsc))
+			timer->deadline_tsc = now_tsc + apic->config.min_period_tsc;
 	} else {
 		timer->deadline_tsc = deadline_after(apic, timer->period_ticks);
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Hypercalls about the CPUID of a child's VPs: results that its parent registers, and what a VP would get (TLFS
- * "HvCallRegisterInterceptResult", "HvCallUnregisterInterceptResult", "HvCallGetVpCpuidValues"). A result is applied whether the parent
- * asked for it always or only in place of an intercept: there are no CPUID intercepts.
+ * "HvCallRegisterInterceptResult", "HvCallUnregisterInterceptResult", "HvCallGetVpCpuidValues"). A result is what the VP reads, whether or
+ * not its parent asked for it always: where a leaf is intercepted as well, the message goes out and has it among the default results.
  */
 #include <errno.h>
 #include <hv/partition.h>

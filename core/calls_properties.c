@@ -245,6 +245,18 @@ static uint16_t set_time_freeze(struct partition *partition, uint64_t value)
 	return HV_STATUS_SUCCESS;
 }
 
+static uint16_t set_reference_time(struct partition *partition, uint64_t value)
+{
+	if (value > INT64_MAX)
+		return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
+	/* Initialization makes the clock, which begins at 0. */
+	if (atomic_load_explicit(&partition->state, memory_order_acquire) == PARTITION_CREATED)
+		return HV_STATUS_INVALID_PARTITION_STATE;
+	reference_time_set(partition, value);
+	tell_time_changed(partition);
+	return HV_STATUS_SUCCESS;
+}
+
 static uint16_t set_property(struct partition *partition, uint32_t code, uint64_t value)
 {
 	struct partition_properties *properties = &partition->properties;
@@ -262,13 +274,9 @@ static uint16_t set_property(struct partition *partition, uint32_t code, uint64_
 	case HV_PROPERTY_TIME_FREEZE:
 		return set_time_freeze(partition, value);
 	case HV_PROPERTY_REFERENCE_TIME:
-		if (value > INT64_MAX)
-			return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
-		reference_time_set(partition, value);
-		tell_time_changed(partition);
-		return HV_STATUS_SUCCESS;
+		return set_reference_time(partition, value);
 	case HV_PROPERTY_PROCESSORS_PER_SOCKET:
-		if (!value || value > HV_VPS_MAX)
+		if (!value || value > HV_CHILD_VPS_MAX)
 			return HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE;
 		partition->cpuid.vps_per_socket = (uint32_t)value;
 		return HV_STATUS_SUCCESS;

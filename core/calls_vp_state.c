@@ -42,12 +42,17 @@ static bool write_page(const struct transfer *transfer, const void *from, size_t
 
 /* ---- Local APIC ---- */
 
+/* Of the requested interrupts, none of which can have this vector: an NMI is pending. Monitors that save a VP keep it, OpenVMM does. */
+#define IRR_NMI_PENDING BIT(2)
+
 static uint16_t get_lapic(const struct transfer *transfer)
 {
 	struct apic *apic = &transfer->vp->apic;
 	struct hv_vp_state_lapic image;
 
 	apic_save(apic, &image, apic_host_now_tsc(apic));
+	if (atomic_load(&transfer->vp->pending) & VP_PENDING_NMI)
+		image.irr[0] |= (uint32_t)IRR_NMI_PENDING;
 	return write_page(transfer, &image, sizeof(image)) ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_PARAMETER;
 }
 
@@ -60,6 +65,10 @@ static uint16_t set_lapic(const struct transfer *transfer)
 		return HV_STATUS_INVALID_PARAMETER;
 	if (apic_restore(apic, &image, apic_host_now_tsc(apic)))
 		return HV_STATUS_INVALID_SAVE_RESTORE_STATE;
+	if (image.irr[0] & IRR_NMI_PENDING)
+		vp_post(transfer->vp, VP_PENDING_NMI);
+	else
+		vp_clear_pending(transfer->vp, VP_PENDING_NMI);
 	vp_post(transfer->vp, VP_PENDING_EVENT);
 	return HV_STATUS_SUCCESS;
 }

@@ -9,6 +9,7 @@
 #include <hv/status.h>
 #include <trivet/backend.h>
 #include <trivet/gpa_space.h>
+#include <trivet/hv_cpuid.h>
 #include <trivet/hypercall.h>
 #include <trivet/hypercall_page.h>
 #include <trivet/log.h>
@@ -20,9 +21,9 @@
 #include <trivet/vp.h>
 #include <trivet/vp_child.h>
 
-#define CHILD_VPS_MAX (PAGE_SIZE / sizeof(struct vp *))
 #define WITHDRAW_BATCH 64u
 static_assert(sizeof(struct partition) <= PAGE_SIZE, "a deposited page");
+static_assert(HV_CHILD_VPS_MAX * sizeof(struct vp *) == PAGE_SIZE, "another");
 
 static struct spinlock life_lock = SPINLOCK_INIT(LOCK_RANK_PARTITIONS); /* states, and tables of VPs */
 static atomic_flag ending = ATOMIC_FLAG_INIT; /* somebody waits for all LPs: one at a time */
@@ -100,6 +101,8 @@ static int make_pages(struct partition *child)
 	if (!err) /* statistics want a clock too */
 		err = reference_time_init(child, lp_tsc_hz(), lp_clock() + child->tsc_offset,
 					  child->tsc_offset);
+	if (!err && child->properties.time_frozen) /* before there was a clock */
+		reference_time_freeze(child, true);
 	return err;
 }
 
@@ -132,7 +135,7 @@ uint16_t partition_create_vp(struct partition *child, uint32_t index)
 	struct vp *vp;
 	int err;
 
-	if (index >= CHILD_VPS_MAX)
+	if (index >= HV_CHILD_VPS_MAX)
 		return HV_STATUS_INVALID_VP_INDEX;
 	spin_lock(&life_lock);
 	if (child->state != PARTITION_ACTIVE) {

@@ -322,6 +322,7 @@ void cpuid_policy_read(struct vp *vp, uint64_t cr4)
 unsigned int cpuid_policy_phys_bits(const struct vp *vp)
 {
 	const struct cpuid_query query = { .leaf = 0x80000008 };
+	unsigned int bits = cpuid_policy_query(vp, &query).eax & 0xff;
 
-	return cpuid_policy_query(vp, &query).eax & 0xff;
+	return bits < 52 ? bits : 52; /* the architecture's most: its parent may have given it any number */
 }

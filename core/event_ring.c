@@ -137,6 +137,8 @@ void event_ring_restart(struct vp *vp)
 	memset(overlay_content(&vp->synic.ring_page), 0, sizeof(struct hv_event_ring_page));
 	memset(vp->synic.ring_head, 0, sizeof(vp->synic.ring_head));
 	event_ring_drop(vp);
+	if (vp->synic.ring_message.queued) /* it would be about no ring */
+		synic_unqueue(vp, &vp->synic.ring_message);
 }
 
 bool event_ring_fill_message(struct vp *vp, struct hv_message *message)

@@ -127,8 +127,8 @@ void flush_space(struct partition *partition, struct vp *self)
 
 		ASSERT(self != NULL); /* at boot nobody runs */
 #ifdef TRIVET_DEBUG
-		/* Who waits for the lock would be waited for. Only parents wait for those they borrow. */
-		ASSERT(!(self->lp->lock_ranks & ~BIT(LOCK_RANK_BORROW)));
+		/* Who waits for the lock would be waited for. Only parents wait for those they borrow: `self` may be such a one, of another LP. */
+		ASSERT(!(this_lp()->lock_ranks & ~BIT(LOCK_RANK_BORROW)));
 #endif
 		began = wait_begin(self);
 		for (uint32_t i = 0; i < partition->vp_count; i++)

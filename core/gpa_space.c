@@ -29,8 +29,8 @@ static bool has_apic(const struct partition *child)
 int gpa_space_init(struct partition *child, unsigned int gpa_bits)
 {
 	/* No leaf of 1 GiB: to give up one takes too long for a hypercall. */
-	int err =
-		ss_init(&child->space, backend->ss_format, child->pages, backend->ss_flags() & ~SS_1G_PAGES);
+	int err = ss_init(&child->space, backend->ss_format, child->pages,
+			  backend->ss_flags(true) & ~SS_1G_PAGES);
 
 	if (err)
 		return err;
@@ -50,10 +50,8 @@ void gpa_space_track(struct partition *child, bool tracks)
 {
 	spin_lock(&child->space_lock);
 	child->properties.tracks_access = tracks;
-	if (tracks)
-		child->space.flags |= SS_SMALL_PAGES;
-	else
-		child->space.flags &= ~SS_SMALL_PAGES;
+	child->space.flags &= ~SS_SMALL_PAGES;
+	child->space.flags |= tracks ? SS_SMALL_PAGES : backend->ss_flags(true) & SS_SMALL_PAGES;
 	spin_unlock(&child->space_lock);
 }
 
@@ -326,12 +324,12 @@ static int change_all(struct gpa_change *change, const struct gpa_run *run, uint
 		uint64_t gpn = run->gpn + *done, covered = overlay_first_in(child, gpn, gpn_end);
 
 		end = *done + 1;
-		if (covered == gpn) {
-			change_beneath(change, run, *done);
-		} else if (gpn == APIC_GPN && has_apic(child)) {
-			/* Nobody sees what the parent has there: it isn't kept. */
+		if (gpn == APIC_GPN && has_apic(child)) {
+			/* Nobody sees what the parent has there, with an overlay or without: it isn't kept. */
 			if (run->kind == GPA_MAP)
 				note_replaced(change, run->page + *done, 1);
+		} else if (covered == gpn) {
+			change_beneath(change, run, *done);
 		} else {
 			end = stretch_end(child, run, *done, covered, &type);
 			err = change_tables(change, run, *done, end, type);

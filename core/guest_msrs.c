@@ -265,7 +265,7 @@ static const struct row rows[] = {
 	{ MSR_MTRR_DEF_TYPE, 1, ANY, FAULTS, 0, read_mtrr_default, write_mtrr_default },
 	{ 0xc0010000, 8, AMD, IGNORED, 0, NULL, NULL }, /* the old performance counters: Linux looks whether they keep a value */
 	{ 0xc0010010, 1, AMD, IGNORED, 0, NULL, NULL }, /* SYSCFG */
-	{ 0xc0010015, 1, AMD, IGNORED, HWCR_TSC_AT_P0, NULL, NULL }, /* HWCR */
+	{ MSR_HWCR, 1, AMD, IGNORED, HWCR_TSC_AT_P0, NULL, NULL },
 	{ 0xc001001a, 1, AMD, IGNORED, 0, NULL, NULL }, /* TOP_MEM */
 	{ 0xc001001d, 1, AMD, IGNORED, 0, NULL, NULL }, /* TOP_MEM2 */
 	{ 0xc001001f, 1, AMD, IGNORED, 0, NULL, NULL }, /* NB_CFG */

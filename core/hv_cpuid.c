@@ -99,7 +99,7 @@ static void fill_leaves(struct partition *partition)
 		.ecx = backend->phys_bits() & 0x7f,
 	};
 	*leaf_of(partition, HV_CPUID_LIMITS) = (struct cpuid_regs){
-		.eax = HV_VPS_MAX,
+		.eax = partition_is_root(partition) ? HV_VPS_MAX : HV_CHILD_VPS_MAX,
 		.ebx = HV_VPS_MAX,
 	};
 	*leaf_of(partition, HV_CPUID_HARDWARE) = (struct cpuid_regs){

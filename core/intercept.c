@@ -205,16 +205,26 @@ static unsigned int source_segment(const struct insn *insn)
 	return insn && insn->op == INSN_OUTS ? insn->segment : INSN_SEG_DS;
 }
 
+/* A monitor that carries out a string instruction needs its bytes: the address size is in a prefix. */
+static bool decode(struct vp *vp, struct hv_x64_io_port_intercept *message, struct insn *insn)
+{
+	struct vp_context context;
+
+	backend->get_context(vp, &context);
+	message->instruction_byte_count = intercept_fetch(vp, &context, message->instruction_bytes);
+	return !insn_decode(message->instruction_bytes, message->instruction_byte_count,
+			    (enum insn_mode)context.mode, insn);
+}
+
 void intercept_io(struct vp *vp, const struct io_exit *exit)
 {
 	struct hv_x64_io_port_intercept message = { .port = exit->port };
 	struct vp_snapshot now;
-	struct vp_context context;
 	struct insn insn;
 	bool decoded = false;
 
 	if (exit->string || !exit->length)
-		decoded = !vp_decode_current(vp, &context, &insn);
+		decoded = decode(vp, &message, &insn);
 	backend->get_snapshot(vp, &now);
 	intercept_fill_header(vp, &now,
 			      (uint8_t)(exit->in ? HV_INTERCEPT_ACCESS_READ : HV_INTERCEPT_ACCESS_WRITE),

@@ -41,15 +41,11 @@ static uint8_t access_type(const struct memory_exit *exit)
 static void fill_bytes(struct vp *vp, const struct memory_exit *exit, const struct vp_context *context,
 		       struct hv_x64_memory_intercept *message)
 {
-	size_t count = exit->byte_count;
-
-	if (count)
-		memcpy(message->instruction_bytes, exit->bytes, count);
+	message->instruction_byte_count = exit->byte_count;
+	if (exit->byte_count)
+		memcpy(message->instruction_bytes, exit->bytes, exit->byte_count);
 	else if (!exit->is_fetch)
-		count = guest_fetch(&context->paging, vp,
-				    GVA(context->rip + context->segment_base[INSN_SEG_CS]),
-				    message->instruction_bytes, GUEST_FETCH_MAX);
-	message->instruction_byte_count = (uint8_t)count;
+		message->instruction_byte_count = intercept_fetch(vp, context, message->instruction_bytes);
 }
 
 /*

@@ -10,7 +10,6 @@
 #include <trivet/backend.h>
 #include <trivet/exceptions.h>
 #include <trivet/guest_msrs.h>
-#include <trivet/guest_walk.h>
 #include <trivet/hv_msr.h>
 #include <trivet/intercept.h>
 #include <trivet/intercepts.h>
@@ -19,7 +18,6 @@
 
 #define INT3 0xccu
 #define INTO 0xceu
-static_assert(GUEST_FETCH_MAX <= INTERCEPT_INSTRUCTION_BYTES, "the message has room");
 
 /* ---- CPUID ---- */
 
@@ -100,15 +98,14 @@ void intercept_exception(struct vp *vp, const struct exception_exit *exit)
 	};
 	struct vp_context context;
 	struct vp_snapshot now;
-	size_t count;
 	uint8_t length;
 
 	backend->get_context(vp, &context);
-	count = guest_fetch(&context.paging, vp, GVA(context.rip + context.segment_base[INSN_SEG_CS]),
-			    message.instruction_bytes, GUEST_FETCH_MAX);
-	message.instruction_byte_count = (uint8_t)count;
+	message.instruction_byte_count = intercept_fetch(vp, &context, message.instruction_bytes);
 	/* TLFS "Exception Intercept Message": none; but INT3 and INTO are there to be stepped over. */
-	length = exit->is_software ? software_length(message.instruction_bytes, count) : 0;
+	length = exit->is_software ?
+			 software_length(message.instruction_bytes, message.instruction_byte_count) :
+			 0;
 	backend->get_snapshot(vp, &now);
 	intercept_fill_header(vp, &now, HV_INTERCEPT_ACCESS_EXECUTE, length, &message.header);
 	message.ds = now.segment[INSN_SEG_DS];

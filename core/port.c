@@ -94,6 +94,8 @@ void port_space_destroy(struct partition *partition)
 {
 	struct port_space *space = &partition->ports;
 
+	/* Its parent may still name one of them, to delete it. */
+	spin_lock(&space->lock);
 	for (unsigned int i = 0; i < PORT_PAGES; i++) {
 		struct port *ports = atomic_load_explicit(&space->port_pages[i], memory_order_relaxed);
 
@@ -116,6 +118,7 @@ void port_space_destroy(struct partition *partition)
 		free_page(partition, atomic_load_explicit(&space->doorbell_pages[i], memory_order_relaxed));
 		atomic_store_explicit(&space->doorbell_pages[i], NULL, memory_order_relaxed);
 	}
+	spin_unlock(&space->lock);
 }
 
 /* ---- Ports, under the lock ---- */

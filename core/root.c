@@ -112,7 +112,7 @@ int root_init(const struct boot_handoff *handoff)
 	phys_bits = backend->phys_bits();
 	if (phys_bits > SS_GPA_BITS)
 		phys_bits = SS_GPA_BITS;
-	err = ss_init(&root_partition.space, backend->ss_format, &host_pages, backend->ss_flags());
+	err = ss_init(&root_partition.space, backend->ss_format, &host_pages, backend->ss_flags(false));
 	if (!err)
 		err = map_memory(handoff);
 	if (!err && backend->apic_page().v)

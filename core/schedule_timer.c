@@ -117,3 +117,8 @@ void schedule_timer(struct lp *lp)
 	}
 	schedule_set_timer(lp);
 }
+
+void schedule_tsc_moved(struct lp *lp)
+{
+	schedule_set_timer(lp);
+}

@@ -132,6 +132,17 @@ static void set_entry(struct ss_op *op, uint64_t *entry, uint64_t value, bool li
 	__atomic_store_n(entry, value, __ATOMIC_RELEASE);
 }
 
+/* The same, with what was there until then. */
+static uint64_t exchange_entry(struct ss_op *op, uint64_t *entry, uint64_t value, bool live)
+{
+	uint64_t old = __atomic_exchange_n(entry, value, __ATOMIC_ACQ_REL);
+
+	if (live && is_present(op->ss->format, old))
+		op->live_changed = true;
+	op->writes++;
+	return old;
+}
+
 /*
  * Puts a table that is no longer linked on the retired list. It stays as it is but for its first entry: a processor may
  * be reading it.
@@ -190,12 +201,25 @@ static bool too_many_tables(struct ss_op *op)
 static void apply(struct ss_op *op, uint64_t *table, uint64_t parent, unsigned level, uint64_t table_gpa,
 		  bool live);
 
+/* What processors have set in a leaf since the table in its place was made of it: nobody else knows any more which page it was. */
+static void set_late_bits(const struct ss_format *f, uint64_t *table, unsigned level, uint64_t bits)
+{
+	for (unsigned i = 0; i < ENTRIES; i++) {
+		uint64_t entry = load_entry(&table[i]);
+
+		if (is_table(f, entry, level))
+			set_late_bits(f, table_of(f, entry), level - 1, bits);
+		else if (is_present(f, entry))
+			__atomic_fetch_or(&table[i], bits, __ATOMIC_RELAXED);
+	}
+}
+
 /* Replaces a hole or leaf by a table that says the same except for what the operation changes. */
 static void apply_split(struct ss_op *op, uint64_t *slot, uint64_t entry, unsigned level, uint64_t gpa,
 			bool live)
 {
 	struct second_stage *ss = op->ss;
-	uint64_t *table;
+	uint64_t *table, late;
 
 	if (op->counting) {
 		op->tables++;
@@ -209,7 +233,10 @@ static void apply_split(struct ss_op *op, uint64_t *slot, uint64_t entry, unsign
 	for (unsigned i = 0; i < ENTRIES; i++)
 		table[i] = split_entry(ss->format, entry, level - 1, i);
 	apply(op, table, 0, level - 1, gpa, false);
-	set_entry(op, slot, hv_virt_to_phys(table).v | ss->format->table_bits, live);
+	late = exchange_entry(op, slot, hv_virt_to_phys(table).v | ss->format->table_bits, live) & ~entry &
+	       ss->format->hardware_bits;
+	if (unlikely(late))
+		set_late_bits(ss->format, table, level - 1, late);
 }
 
 /* Goes into the table that `slot` points to, and merges it back afterwards if it can be. */

@@ -33,7 +33,7 @@ static void update_next(struct stimers *stimers)
 }
 
 #define RATIO_SHIFT 40
-#define FAR_100NS BIT(56) /* two thousand years */
+#define FAR_100NS BIT(48) /* most of a year: in ticks of a TSC of 100 GHz still far below 2^64 */
 
 /* On the VP's own LP: only there is its TSC. */
 static __attribute__((__noinline__)) void learn_clock(struct vp *vp)

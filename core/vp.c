@@ -253,6 +253,7 @@ static int write_tsc(struct vp *vp, uint32_t msr, uint64_t value)
 
 	if (lp_tsc_write(msr, value, &delta))
 		return -EINVAL;
+	schedule_tsc_moved(vp->lp); /* the end of a slice, and the timers of those that aren't loaded */
 	apic_tsc_adjusted(&vp->apic, delta);
 	reference_time_tsc_moved(vp->partition);
 	stimers_clock_changed(vp);

@@ -244,6 +244,7 @@ RIP is at the instruction, and nothing of it has happened. The parent sets the r
 exception (register PENDING_EVENT0), or uninstalls and lets it run.
 
 * *CPUID*: the default results are what the VP would have read, results registered by RegisterInterceptResult included.
+  RegisterInterceptResult is for CPUID alone; a result holds whether or not it was asked for always.
 * *Exceptions*: vectors 0 to 31 without 2, 9 and 18 (NMIs and machine checks are the machine's). The parameter is the address of a page fault,
   with CR2 as it was; or DR6 of a debug exception, of which DR6, DR7 and DEBUGCTL are what its handler would find. INT3 and INTO are exceptions, with
   SOFTWARE in their information and a length; INT n and INT1 are not. What the hypervisor raises itself has no message: #GP for an
@@ -305,6 +306,12 @@ def document(root):
         "",
         "TLFS \"HvCallGetVpRegisters\", \"HvCallSetVpRegisters\", \"HV_REGISTER_NAME\". A name that isn't there is status 5, as is one whose MSR",
         "the processor hasn't; a register that can't be written, or that isn't for who asks, is status 6, a value that it can't have status 50h.",
+        "DELIVERABILITY_NOTIFICATIONS takes bits of SINTs; NMIs and interrupts are the hypervisor's local APIC's to deliver. A pending NMI is bit 2 of",
+        "the IRR in the local APIC's state (GetVpState), and goes with it when that is set.",
+        "",
+        "*TranslateVirtualAddress* of a child's VP says where the address leads: what is there, a device or nothing at all, its parent knows better,",
+        "so cache type and overlay flag are told of the root's own only. TLB_FLUSH_INHIBIT and SHADOW_STACK are status 5: nothing keeps a guest",
+        "from flushing, and to say so would promise it.",
         "",
         *register_table,
         "## Intercepts",

@@ -29,8 +29,9 @@ static unsigned int memory_type(uint64_t start, uint64_t *end)
 	return 0;
 }
 
-static uint64_t ss_flags(void)
+static uint64_t ss_flags(bool of_child)
 {
+	(void)of_child;
 	return SS_ACCESS_BITS | (svm.gbpages ? SS_1G_PAGES : 0);
 }
 

@@ -14,7 +14,7 @@
 #include <trivet/safe_msr.h>
 #include <trivet/vp_child.h>
 
-#define DEBUGCTL_WRITABLE (BIT(0) | DEBUGCTL_BTF)
+#define DEBUGCTL_WRITABLE (DEBUGCTL_LBR | DEBUGCTL_BTF)
 
 /* ---- MSRs ---- */
 
@@ -154,6 +154,9 @@ static void handle_invalid(struct vp *vp, const struct vmcb *vmcb)
 			   "rip 0x%llx, cr0 0x%llx, cr4 0x%llx, efer 0x%llx: no state to run in",
 			   (unsigned long long)vmcb->rip, (unsigned long long)vmcb->cr0,
 			   (unsigned long long)vmcb->cr4, (unsigned long long)vmcb->efer);
+	/* What TLB_CONTROL said wasn't done: VMRUN checks first (APM3 "VMRUN"). How much it was is forgotten by now. */
+	svm_of(vp)->flush_all = true;
+	vp_post_self(vp, VP_PENDING_FLUSH);
 	intercept_unrecoverable(vp);
 }
 

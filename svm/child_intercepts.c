@@ -8,8 +8,6 @@
 #include <trivet/intercepts.h>
 #include <trivet/partition.h>
 
-#define VECTOR_BP 3u
-#define VECTOR_OF 4u
 /* With an error code, APM2 table 8-8: #DF, #TS to #PF, #AC, #CP; and what memory encryption has, #VC and #SX. */
 #define VECTORS_WITH_ERROR \
 	((uint32_t)(BIT(VECTOR_DF) | 0x7c00u | BIT(VECTOR_AC) | BIT(VECTOR_CP) | BIT(29) | BIT(30)))

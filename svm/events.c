@@ -15,6 +15,20 @@
 
 #define CR8_BIT (1u << 8)
 
+/*
+ * The handler of #DB finds general detection, branch records and single steps on branches off (APM2 13.1.3.5, 13.1.6). DebugCtl is written with the
+ * delivery, which the intercept comes before (APM2 15.12), and not every processor does it for what is injected. A child's is kept here
+ * besides; a root's is in the processor alone.
+ */
+static void begin_debug_exception(struct vp *vp, struct vmcb *vmcb)
+{
+	const uint64_t value = svm_of(vp)->msrs[SVM_DEBUGCTL], off = DEBUGCTL_LBR | DEBUGCTL_BTF;
+
+	vmcb->dr7 &= ~DR7_GD;
+	if (vp->child && unlikely(value & off))
+		svm_set_switched_msr(vp, SVM_DEBUGCTL, value & ~off);
+}
+
 void svm_complete_traced(struct vp *vp)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
@@ -23,6 +37,7 @@ void svm_complete_traced(struct vp *vp)
 	if ((vmcb->rflags & RFLAGS_TF) && !svm_of(vp)->nmi_step &&
 	    !(rdmsr(MSR_DEBUGCTL) & DEBUGCTL_BTF)) { /* the guest's stays in the processor */
 		vmcb->dr6 |= DR6_BS;
+		begin_debug_exception(vp, vmcb);
 		svm_inject_exception(vp, VECTOR_DB, false, 0);
 	}
 }
@@ -211,6 +226,8 @@ struct vp *svm_handle_pending(struct vp *vp)
 	if (pending & VP_PENDING_EVENT) {
 		vp_clear_pending(vp, VP_PENDING_EVENT);
 		svm_deliver_interrupt(vp);
+		if (unlikely(vp_was_stopped(vp)))
+			return svm_handle_pending(vp);
 	}
 #ifdef TRIVET_DEBUG
 	flush_check(vp);
@@ -240,8 +257,7 @@ void svm_handle_step(struct vp *vp)
 	struct vmcb *vmcb = vmcb_of(vp);
 
 	if (!svm_of(vp)->nmi_step) {
-		/* DR6 has the cause (APM2 15.12.2); the delivery would have done this, an injection doesn't (APM2 13.1.1.5). */
-		vmcb->dr7 &= ~DR7_GD;
+		begin_debug_exception(vp, vmcb); /* DR6 has the cause (APM2 15.12.2) */
 		svm_handle_exception(vp, vmcb, VECTOR_DB);
 		return;
 	}

@@ -60,6 +60,11 @@ int svm_probe(char *why, size_t size)
 	if (rdmsr(MSR_VM_CR) & VM_CR_SVMDIS)
 		return refuse(why, size,
 			      "SVM is disabled by the firmware: turn it on in the setup (\"SVM mode\")");
+	/* Then setting EFER.NXE, as host_memory_init() does, is #GP (APM2 3.1.7). */
+	if (!(cpuid(0x80000001, 0).edx & CPUID_EXTENDED_EDX_NX))
+		return refuse(why, size,
+			      "no-execute pages are disabled by the firmware: turn them on in the setup "
+			      "(\"NX mode\")");
 	svm.features = max_leaf >= 0x8000000a ? cpuid(0x8000000a, 0).edx : 0;
 	svm.asids = max_leaf >= 0x8000000a ? cpuid(0x8000000a, 0).ebx : 0;
 	if (!(svm.features & SVM_FEATURE_NPT))

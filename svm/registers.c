@@ -91,7 +91,10 @@ static struct vmcb_segment *segment_of(struct vmcb *vmcb, enum vp_register which
 	}
 }
 
-/* The VMCB packs the descriptor's two bytes of attributes into twelve bits. */
+/*
+ * The VMCB packs the descriptor's two bytes of attributes into twelve bits. G isn't among those that a processor takes or keeps, as limits are in
+ * bytes (APM2 15.5.1): of such a limit the interface wants it.
+ */
 static inline struct hv_x64_segment_register unpacked(const struct vmcb_segment *segment)
 {
 	uint16_t packed = segment->attributes;
@@ -100,8 +103,19 @@ static inline struct hv_x64_segment_register unpacked(const struct vmcb_segment 
 		.base = segment->base,
 		.limit = segment->limit,
 		.selector = segment->selector,
-		.attributes = (uint16_t)((packed & 0xff) | (packed & 0xf00) << 4),
+		.attributes = (uint16_t)((packed & 0xffu) | (packed & 0xf00u) << 4 |
+					 (segment->limit >> 20 ? HV_SEGMENT_GRANULARITY : 0u)),
 	};
+}
+
+/* The privilege level is in a field of its own; DPL may be what it was in the kernel, as after SYSRET (APM2 15.5.1, APM3 SYSRET). */
+static inline struct hv_x64_segment_register unpacked_ss(const struct vmcb *vmcb)
+{
+	struct hv_x64_segment_register ss = unpacked(&vmcb->ss);
+
+	ss.attributes = (uint16_t)((ss.attributes & ~(3u << HV_SEGMENT_DPL_SHIFT)) |
+				   ((uint32_t)vmcb->cpl & 3u) << HV_SEGMENT_DPL_SHIFT);
+	return ss;
 }
 
 static void get_segment(struct vp *vp, enum vp_register which, union hv_register_value *value)
@@ -109,7 +123,7 @@ static void get_segment(struct vp *vp, enum vp_register which, union hv_register
 	const struct vmcb_segment *segment = segment_of(vmcb_of(vp), which);
 
 	fetch_loaded(vp);
-	value->segment = unpacked(segment);
+	value->segment = which == VP_REGISTER_SS ? unpacked_ss(vmcb_of(vp)) : unpacked(segment);
 	/* A loaded TR is busy; not every processor notes that here (QEMU's does not). */
 	if (which == VP_REGISTER_TR && (segment->attributes & ATTR_PRESENT))
 		value->segment.attributes |= TSS_BUSY;
@@ -132,15 +146,34 @@ static void set_segment(struct vp *vp, enum vp_register which, const union hv_re
 		vmcb->cpl = attributes >> HV_SEGMENT_DPL_SHIFT & 3; /* the same thing (APM2 15.5.1) */
 }
 
+/*
+ * INT n, INT3 and INTO: the processor pushes the next RIP of the VMCB, which is 0 after most exits (APM2 15.7.1, 15.20). The two exceptions are
+ * injected as what raises them, wherever they come from.
+ */
+static bool pushes_next_rip(uint64_t event)
+{
+	uint64_t vector = event & EVENT_VECTOR_MASK;
+
+	if (!(event & EVENT_VALID))
+		return false;
+	return (event & EVENT_TYPE_MASK) == EVENT_TYPE_SOFT_INT ||
+	       ((event & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION &&
+		(vector == VECTOR_BP || vector == VECTOR_OF));
+}
+
 static uint64_t get_pending_interruption(const struct vmcb *vmcb)
 {
 	uint64_t event = vmcb->event_injection;
+	uint64_t length = pushes_next_rip(event) ? vmcb->next_rip - vmcb->rip : 0;
+	uint32_t type = (uint32_t)(event & EVENT_TYPE_MASK) >> EVENT_TYPE_SHIFT;
 	uint64_t pending;
 
 	if (!(event & EVENT_VALID))
 		return 0;
-	pending = pending_interruption((uint32_t)(event & EVENT_TYPE_MASK) >> EVENT_TYPE_SHIFT,
-				       event & EVENT_VECTOR_MASK);
+	if (length && type == HV_INTERRUPTION_EXCEPTION)
+		type = HV_INTERRUPTION_SOFTWARE_EXCEPTION;
+	pending = pending_interruption(type, event & EVENT_VECTOR_MASK) |
+		  (length << HV_PENDING_INTERRUPTION_LENGTH_SHIFT & HV_PENDING_INTERRUPTION_LENGTH_MASK);
 	return event & EVENT_ERROR_VALID ?
 		       pending_with_error(pending, (uint32_t)(event >> EVENT_ERROR_SHIFT)) :
 		       pending;
@@ -206,7 +239,7 @@ static int set_pending_interruption(struct vp *vp, uint64_t pending)
 	if (pending & HV_PENDING_INTERRUPTION_HAS_ERROR_CODE)
 		vmcb->event_injection |= EVENT_ERROR_VALID | (uint64_t)pending_error(pending)
 								     << EVENT_ERROR_SHIFT;
-	if (type == HV_INTERRUPTION_SOFTWARE_INTERRUPT)
+	if (pushes_next_rip(vmcb->event_injection))
 		vmcb->next_rip = vmcb->rip + pending_length(pending);
 	if (type == HV_INTERRUPTION_NMI)
 		set_nmi_masked(vp, true);
@@ -392,7 +425,7 @@ void svm_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot)
 	snapshot->interrupt_state = get_interrupt_state(vp);
 	snapshot->segment[INSN_SEG_ES] = unpacked(&vmcb->es);
 	snapshot->segment[INSN_SEG_CS] = unpacked(&vmcb->cs);
-	snapshot->segment[INSN_SEG_SS] = unpacked(&vmcb->ss);
+	snapshot->segment[INSN_SEG_SS] = unpacked_ss(vmcb);
 	snapshot->segment[INSN_SEG_DS] = unpacked(&vmcb->ds);
 	snapshot->segment[INSN_SEG_FS] = unpacked(&vmcb->fs);
 	snapshot->segment[INSN_SEG_GS] = unpacked(&vmcb->gs);
@@ -425,6 +458,8 @@ int svm_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 		vmcb->rsp = value->reg64;
 		return 0;
 	case VP_REGISTER_RIP:
+		if (pushes_next_rip(vmcb->event_injection)) /* it is as long as it was */
+			vmcb->next_rip += value->reg64 - vmcb->rip;
 		vmcb->rip = value->reg64;
 		vmcb->interrupt_shadow = 0;
 		return 0;

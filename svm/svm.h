@@ -43,6 +43,7 @@ struct svm_machine {
 	bool delivers_twice;	/* QEMU: see exit_when_delivered() */
 	uint64_t efer_writable; /* bits of EFER that the root may change */
 	bool ibpb;		/* branch predictors can be made to forget */
+	bool faults_cpuid;	/* CPUID can be made to fault outside CPL 0 */
 	uint32_t switched;	/* bit n: there is switched_msrs[n] (switch.c) */
 	uint8_t *io_map;	/* 12 KiB: a bit per port */
 	uint8_t *msr_map;	/* 8 KiB: two bits per MSR */
@@ -74,6 +75,7 @@ struct svm_vp {
 	bool nmi_masked;    /* an NMI is being handled: until IRET */
 	bool nmi_iret_seen; /* its IRET was reached, at iret_rip: over once that completed */
 	bool nmi_step;	    /* single-stepping over it */
+	bool faults_cpuid;  /* a root's, while it isn't loaded: HWCR.CpuidUserDis was set */
 };
 static_assert(sizeof(struct svm_vp) <= sizeof(((struct vp *)0)->backend_data), "struct vp");
 

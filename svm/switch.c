@@ -13,6 +13,8 @@
 
 #define CPUID_80000008_EBX_IBPB BIT(12)
 #define CPUID_80000008_EBX_SPEC_CTRL (BIT(14) | BIT(15) | BIT(24)) /* IBRS, STIBP, SSBD */
+#define CPUID_80000021_EAX_USER_DIS BIT(17)
+#define HWCR_CPUID_USER_DIS BIT(35)
 
 /* MSRs that no VMCB has, in the order of svm_vp.msrs, and what a VP of a child has after power-up: 0. */
 static const uint32_t switched_msrs[SVM_SWITCHED_MSRS] = { MSR_TSC_AUX, MSR_DEBUGCTL, MSR_SPEC_CTRL,
@@ -33,6 +35,8 @@ void svm_find_switched_msrs(void)
 	if (cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & CPUID_7_ECX_SHSTK))
 		svm.switched |= BIT(SVM_U_CET) | BIT(SVM_PL3_SSP);
 	svm.ibpb = ebx & CPUID_80000008_EBX_IBPB;
+	svm.faults_cpuid = cpuid(0x80000000, 0).eax >= 0x80000021 &&
+			   (cpuid(0x80000021, 0).eax & CPUID_80000021_EAX_USER_DIS);
 }
 
 /* A child's VP, which is loaded or borrowed: its value, and the processor's when it is here. */
@@ -71,6 +75,28 @@ static void load_msrs(const struct svm_vp *own, struct lp *lp)
 }
 
 /*
+ * A root may have CPUID fault outside CPL 0 for a program of its own. Such a #GP comes before the intercept (APM2 15.7), so that a child would have
+ * it too. All else in that register is the root's, whoever runs.
+ */
+static void leave_cpuid(struct vp *vp)
+{
+	uint64_t hwcr;
+
+	if (vp->child || !svm.faults_cpuid)
+		return;
+	hwcr = rdmsr(MSR_HWCR);
+	svm_of(vp)->faults_cpuid = hwcr & HWCR_CPUID_USER_DIS;
+	if (unlikely(svm_of(vp)->faults_cpuid))
+		wrmsr(MSR_HWCR, hwcr & ~HWCR_CPUID_USER_DIS);
+}
+
+static void take_cpuid(struct vp *vp)
+{
+	if (unlikely(svm_of(vp)->faults_cpuid))
+		wrmsr(MSR_HWCR, rdmsr(MSR_HWCR) | HWCR_CPUID_USER_DIS);
+}
+
+/*
  * Translations carry the ASID. The root's VPs keep theirs; children's VPs get one when they come to an LP, and keep it there until the LP has
  * given out all it has: then everything is flushed and they get new ones.
  */
@@ -96,6 +122,7 @@ void svm_vp_unload(struct vp *vp)
 {
 	svm_vmsave(vp->control_hpa);
 	save_msrs(vp);
+	leave_cpuid(vp);
 	vp->lp->last_partition_id = vp->partition->id;
 }
 
@@ -104,6 +131,7 @@ void svm_vp_load(struct vp *vp)
 	struct lp *lp = vp->lp;
 
 	load_msrs(svm_of(vp), lp);
+	take_cpuid(vp);
 	/* What one partition taught the branch predictors isn't another's. */
 	if (svm.ibpb && lp->last_partition_id != vp->partition->id)
 		wrmsr(MSR_PRED_CMD, PRED_CMD_IBPB);

@@ -19,9 +19,14 @@ static void idle(struct lp *lp)
 	vmx_halt();
 }
 
-static uint64_t ss_flags(void)
+/*
+ * A guest that executes from a large page and then changes its own tables can make the processor find the page twice, and stop with a machine check
+ * (Intel SA 210, CVE-2018-12207). A root would only stop itself.
+ */
+static uint64_t ss_flags(bool of_child)
 {
-	return (vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0) |
+	return (of_child && vmx.multihit ? SS_SMALL_PAGES : 0) |
+	       (vmx.ept_vpid_cap & EPT_CAP_1G ? SS_1G_PAGES : 0) |
 	       (vmx.ept_vpid_cap & EPT_CAP_ACCESSED_DIRTY ? SS_ACCESS_BITS : 0);
 }
 

@@ -83,7 +83,7 @@ static void handle_entry_failure(struct vp *vp, uint32_t reason)
 
 /* ---- Exceptions ---- */
 
-/* What the delivery of #DB does besides, and neither the exit nor the injection (SDM3 28.2, 27.6.1). */
+/* What the processor does with a #DB that it delivers itself, and neither with the exit nor with the injection (SDM3 28.1, 27.6.1). */
 static void note_debug_exception(struct vp *vp)
 {
 	uint64_t cause = vmread(VMCS_EXIT_QUALIFICATION);
@@ -91,8 +91,7 @@ static void note_debug_exception(struct vp *vp)
 
 	dr6 |= (cause & (DR6_BREAKPOINTS | DB_STICKY)) | DB_ACTIVE_LOW;
 	vmx_set_dr6(vp, dr6 & ~(cause & DB_ACTIVE_LOW));
-	vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
-	vmwrite(VMCS_GUEST_DEBUGCTL, vmread(VMCS_GUEST_DEBUGCTL) & ~DEBUGCTL_LBR);
+	vmx_begin_debug_exception();
 	/* The entry insists on it where single steps are held up (SDM3 27.3.1.5), as behind MOV SS with a breakpoint. */
 	if ((vmread(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_STI | BLOCKING_MOV_SS)) &&
 	    (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF) && !(vmread(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF))

@@ -28,6 +28,7 @@ void vmx_complete_traced(struct vp *vp, uint64_t rflags)
 		/* What a shadow held up comes with this trap. DR6.BLD is clear when it happened (SDM3 18.2.3). */
 		vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
 		write_dr(6, (read_dr(6) | DR6_BS | (pending & DR6_BREAKPOINTS)) & ~(pending & DR6_BLD));
+		vmx_begin_debug_exception();
 		vmx_inject_exception(vp, VECTOR_DB, false, 0);
 	}
 }
@@ -259,12 +260,14 @@ _Noreturn void vmx_run_next(struct vp *vp)
 	struct vmx_vp *own;
 	bool launch;
 
-	vmx_know_apic(vp);
-	vp = schedule(vp);
-	own = vmx_of(vp);
-	if (unlikely(own->pdptes_stale))
-		vmx_settle_pdptes(vp);
-	handle_own(vp, atomic_load_explicit(&vp->pending, memory_order_acquire));
+	do {
+		vmx_know_apic(vp);
+		vp = schedule(vp);
+		own = vmx_of(vp);
+		if (unlikely(own->pdptes_stale))
+			vmx_settle_pdptes(vp);
+		handle_own(vp, atomic_load_explicit(&vp->pending, memory_order_acquire));
+	} while (unlikely(vp_was_stopped(vp)));
 	launch = own->is_clear;
 	own->is_clear = false;
 	vmx_enter(vp, launch);
@@ -277,6 +280,8 @@ void vmx_handle_pending(struct vp *vp)
 	if (unlikely(pending & VP_PENDING_NEUTRAL))
 		vmx_run_next(vp);
 	handle_own(vp, pending);
+	if (unlikely(vp_was_stopped(vp)))
+		vmx_run_next(vp);
 }
 
 void vmx_handle_interrupt_window(struct vp *vp)

@@ -103,6 +103,12 @@ int vmx_probe(char *why, size_t size)
 			why, size,
 			"VMX is disabled by the firmware: turn it on in the setup (\"Intel Virtualization "
 			"Technology\")");
+	/* Firmware can hide it (SDM4 IA32_MISC_ENABLE bit 34), and then setting EFER.NXE, as host_memory_init() does, is #GP (SDM3 2.2.1). */
+	if (!(cpuid(0x80000001, 0).edx & CPUID_EXTENDED_EDX_NX))
+		return refuse(
+			why, size,
+			"no-execute pages are disabled by the firmware: turn them on in the setup (\"Execute "
+			"Disable Bit\")");
 	vmx.basic = rdmsr(MSR_VMX_BASIC);
 	if (!(vmx.basic & VMX_BASIC_TRUE_CONTROLS) || !choose_controls())
 		return refuse(why, size,

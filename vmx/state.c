@@ -217,6 +217,8 @@ void vmx_lp_start(struct lp *lp)
 	struct vp *vp = lp->root_vp;
 
 	enter_vmx_operation(lp);
+	if (lp->index == 0)
+		vmx_find_cpuid_faulting();
 	vmx_first_load(vp);
 	write_controls(vp);
 	vmx_write_host_state(vp);
@@ -323,6 +325,7 @@ static void clear_transient_state(struct vp *vp)
 /* A child's VP is made on the LP of the parent's, whose VMCS is current before and after. It starts as after power-up, with the caches on. */
 static void fill_child(struct vp *vp)
 {
+	vmx_initialize(vp);
 	vmx_vp_borrow(vp);
 	write_controls(vp);
 	vmx_child_write_controls(vp);

@@ -21,8 +21,12 @@
 #define ARCH_RDCL_NO BIT(0)
 #define ARCH_SKIP_L1D_FLUSH BIT(3)
 #define ARCH_MDS_NO BIT(5)
+#define ARCH_PSCHANGE_MC_NO BIT(6)
 #define MSR_FLUSH_CMD 0x10bu
 #define FLUSH_CMD_L1D BIT(0)
+#define MSR_PLATFORM_INFO 0xceu
+#define PLATFORM_CPUID_FAULTING BIT(31)
+#define MSR_MISC_FEATURES 0x140u /* SDM4: MISC_FEATURES_ENABLES */
 #define SELECTOR_DATA 0x10
 
 static const uint32_t msr_numbers[SWITCHED_MSRS] = {
@@ -34,6 +38,7 @@ static const uint32_t msr_numbers[SWITCHED_MSRS] = {
 	[SWITCHED_TSC_AUX] = MSR_TSC_AUX,
 	[SWITCHED_SPEC_CTRL] = MSR_SPEC_CTRL,
 	[SWITCHED_XSS] = MSR_XSS,
+	[SWITCHED_MISC_FEATURES] = MSR_MISC_FEATURES,
 };
 
 static uint32_t present;    /* bit n: msr_numbers[n] is there */
@@ -46,6 +51,7 @@ static void find_leaks(uint32_t edx)
 	uint64_t capabilities = edx & CPUID_7_EDX_ARCH_CAPABILITIES ? rdmsr(MSR_ARCH_CAPABILITIES) : 0;
 
 	flushes_l1d = (edx & CPUID_7_EDX_L1D_FLUSH) && !(capabilities & (ARCH_RDCL_NO | ARCH_SKIP_L1D_FLUSH));
+	vmx.multihit = !(capabilities & ARCH_PSCHANGE_MC_NO);
 	clears_buffers = (edx & CPUID_7_EDX_MD_CLEAR) && !(capabilities & ARCH_MDS_NO);
 }
 
@@ -63,6 +69,18 @@ void vmx_find_switched_msrs(void)
 		present |= BIT(SWITCHED_XSS);
 	has_ibpb = more.edx & CPUID_7_EDX_IBRS_IBPB;
 	find_leaks(more.edx);
+}
+
+/*
+ * With CPUID faulting on, CPUID is #GP outside CPL 0, and that comes before the exit (SDM3 26.1.1): a root that has it on for a program of its own
+ * would have it on for whatever child runs meanwhile. No CPUID bit tells of it.
+ */
+void vmx_find_cpuid_faulting(void)
+{
+	uint64_t info;
+
+	if (safe_rdmsr(MSR_PLATFORM_INFO, &info) && (info & PLATFORM_CPUID_FAULTING))
+		present |= BIT(SWITCHED_MISC_FEATURES);
 }
 
 static void make_clear(const struct vp *vp)
@@ -99,6 +117,11 @@ static uint64_t current_hpa(void)
 	return hpa;
 }
 
+void vmx_initialize(struct vp *vp)
+{
+	make_clear(vp);
+}
+
 void vmx_relaunch(struct vp *vp)
 {
 	make_clear(vp);
@@ -123,7 +146,7 @@ uint64_t vmx_rip(const struct vp *vp)
 
 int vmx_switched_msr(uint32_t msr)
 {
-	for (int i = 0; i < SWITCHED_MSRS; i++)
+	for (int i = 0; i < SWITCHED_CHILDS; i++)
 		if (msr_numbers[i] == msr)
 			return present >> i & 1 ? i : -1;
 	return -1;

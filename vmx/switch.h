@@ -17,6 +17,8 @@ enum switched_msr {
 	SWITCHED_TSC_AUX = SWITCHED_ALWAYS,
 	SWITCHED_SPEC_CTRL,
 	SWITCHED_XSS,
+	SWITCHED_CHILDS, /* the ones from here on a child hasn't got: they stay 0 */
+	SWITCHED_MISC_FEATURES = SWITCHED_CHILDS,
 	SWITCHED_MSRS,
 };
 static_assert(SWITCHED_MSRS <= LP_SWITCHED_MSRS, "struct lp");
@@ -45,6 +47,10 @@ static_assert(sizeof(struct vmx_vp_page) <= PAGE_SIZE, "one page");
 
 /* Once at boot: which of the MSRs there are. */
 void vmx_find_switched_msrs(void);
+/* The same of one that only a try can find: once the first LP has its IDT. */
+void vmx_find_cpuid_faulting(void);
+/* A new VMCS, before it is made current for the first time: what the processor keeps in it beside the fields (SDM3 25.11.3). */
+void vmx_initialize(struct vp *vp);
 /* The LP's own VMCS becomes current, clear. At boot; from then on the VP is loaded. */
 void vmx_first_load(struct vp *vp);
 void vmx_vp_unload(struct vp *vp);
@@ -59,7 +65,7 @@ uint64_t vmx_rip(const struct vp *vp);
 /* The TSC of a child's VP, which is loaded, goes by vp->tsc_delta from now on. */
 void vmx_update_tsc(struct vp *vp);
 
-/* Index of a switched MSR that the processor has, or -1. */
+/* Index of a switched MSR that the processor has and a child may have, or -1. */
 int vmx_switched_msr(uint32_t msr);
 uint64_t vmx_read_switched(struct vp *vp, int index);
 /* False: it isn't one that WRMSR takes. */

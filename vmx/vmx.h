@@ -93,6 +93,7 @@ struct vmx_machine {
 	void *apic_access;	 /* page; NULL: APIC accesses are EPT violations */
 	/* For VPs of child partitions: child.c */
 	bool has_children; /* the processor has what they need */
+	bool multihit;	   /* code in large pages can stop the processor */
 	uint32_t child_proc, child_proc2;
 	uint32_t child_offers2; /* what of proc2 goes with features that CPUID may offer */
 	uint8_t *child_msr_map;
@@ -243,6 +244,12 @@ void vmx_reset_events(struct vp *vp);
 
 /* RF ends with an instruction done in software, TF traps after it. */
 void vmx_complete_traced(struct vp *vp, uint64_t rflags);
+/* The handler of #DB finds general detection, branch records and single steps on branches off (SDM3 18.2.4, 18.4.2, 18.4.3). */
+static inline void vmx_begin_debug_exception(void)
+{
+	vmwrite(VMCS_GUEST_DR7, vmread(VMCS_GUEST_DR7) & ~DR7_GD);
+	vmwrite(VMCS_GUEST_DEBUGCTL, vmread(VMCS_GUEST_DEBUGCTL) & ~(DEBUGCTL_LBR | DEBUGCTL_BTF));
+}
 /* RIP went over a 4 GiB boundary: outside 64-bit code it has 32 bits. */
 uint64_t vmx_wrap_rip(uint64_t rip);
 

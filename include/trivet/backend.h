@@ -34,7 +34,8 @@ struct boot_cpu_state {
 struct backend {
 	const char *name;
 	const struct ss_format *ss_format;
-	uint64_t (*ss_flags)(void); /* for ss_init(): the page sizes that second-stage tables may have */
+	/* For ss_init(): the page sizes that second-stage tables may have, the root's or a child's. */
+	uint64_t (*ss_flags)(bool of_child);
 	/* Width of the physical addresses that each stand for other memory: MAXPHYADDR without key identifiers. After init. */
 	unsigned int (*phys_bits)(void);
 	uint8_t hypercall_code[4]; /* the instruction of a hypercall, and RET */

@@ -10,8 +10,9 @@ struct partition;
 struct vp;
 
 #define HV_CPUID_BASE 0x40000000u
-#define HV_CPUID_LEAVES 13u /* 0x40000000 .. 0x4000000c */
-#define HV_VPS_MAX 1024u    /* of one partition; LPs too */
+#define HV_CPUID_LEAVES 13u   /* 0x40000000 .. 0x4000000c */
+#define HV_VPS_MAX 1024u      /* of the root; LPs too */
+#define HV_CHILD_VPS_MAX 512u /* of a child: its table of VPs is a page */
 
 static inline bool hv_cpuid_is_hypervisor_leaf(uint32_t leaf)
 {

@@ -76,6 +76,9 @@ void schedule_kicked(struct lp *lp);
 /* The LP's timer: those of the VPs that aren't loaded, and the end of a slice. */
 void schedule_timer(struct lp *lp);
 
+/* The LP's TSC, which its timer goes by, has been written. */
+void schedule_tsc_moved(struct lp *lp);
+
 /* placement.c. A VP that nobody can have seen yet gets an LP, and its share. */
 void vp_place(struct vp *vp);
 

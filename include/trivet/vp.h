@@ -263,6 +263,16 @@ void vp_halt_until_pending(struct vp *vp);
 /* It sleeps, and nothing has come that wakes it. Where it is loaded. */
 bool vp_sleeps(struct vp *vp);
 
+/*
+ * A level-triggered interrupt that ended as it was taken (AutoEOI) is told to the VP's parent, and the VP stopped for that: after schedule() has chosen
+ * it, so that it has to be asked once more.
+ */
+static inline bool vp_was_stopped(const struct vp *vp)
+{
+	return unlikely(vp->apic.eoi_automatic_any) && vp->child &&
+	       atomic_load_explicit(&vp->holds, memory_order_relaxed);
+}
+
 /* LINT0 delivers the 8259s' interrupts. */
 static inline bool vp_extint_wired(const struct vp *vp)
 {

@@ -16,8 +16,9 @@
 
 /* ---- The back end ---- */
 
-static uint64_t fake_ss_flags(void)
+static uint64_t fake_ss_flags(bool of_child)
 {
+	(void)of_child;
 	return SS_1G_PAGES;
 }
 

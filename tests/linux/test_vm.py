@@ -60,9 +60,9 @@ def partitions(host):
     return counters(host)["hv"].get("HvPartitions") if not BARE else None
 
 
-# Each kernel with one and two processors and started both ways; test_disk_and_network has the fourth.
-@pytest.mark.parametrize("version,processors,firmware", [(NEW, 1, ""), (NEW, 2, "-u"), (OLD, 1, "-u")],
-                         ids=["7.2-1vp-kernel", "7.2-2vp-uefi", "6.1-1vp-uefi"])
+@pytest.mark.parametrize("firmware", ["", "-u"], ids=["kernel", "uefi"])
+@pytest.mark.parametrize("processors", [1, 2], ids=["1vp", "2vp"])
+@pytest.mark.parametrize("version", [OLD, NEW])
 def test_boots(host, version, processors, firmware):
     """To its shell, and off"""
     if SHARED == OLD and (version == NEW or firmware):

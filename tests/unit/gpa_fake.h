@@ -99,8 +99,9 @@ bool log_ratelimit_allow(struct log_ratelimit *bucket)
 
 static uint64_t ss_flags_of_machine;
 
-static uint64_t fake_ss_flags(void)
+static uint64_t fake_ss_flags(bool of_child)
 {
+	assert_true(of_child);
 	return ss_flags_of_machine;
 }
 

@@ -21,11 +21,16 @@
 
 struct page_pool host_pool;
 static uint8_t *arena, *ram;
+static void (*on_virt_to_phys)(void); /* called once */
 
 hpa_t hv_virt_to_phys(const void *p)
 {
 	const uint8_t *at = p;
+	void (*call)(void) = on_virt_to_phys;
 
+	on_virt_to_phys = NULL;
+	if (call)
+		call();
 	if (at >= ram && at < ram + RAM_PAGES * PAGE_SIZE)
 		return HPA((RAM_FIRST << PAGE_SHIFT) + (uint64_t)(at - ram));
 	return HPA(ARENA_HPA + (uint64_t)(at - arena));
@@ -61,6 +66,7 @@ static unsigned int one_type(uint64_t start, uint64_t *end)
 
 static void memory_begin(void)
 {
+	on_virt_to_phys = NULL;
 	arena = aligned_alloc(SIZE_2M, ARENA_PAGES * PAGE_SIZE);
 	ram = malloc(RAM_PAGES * PAGE_SIZE);
 	memset(ram, 0x5a, RAM_PAGES * PAGE_SIZE);

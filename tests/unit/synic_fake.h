@@ -33,14 +33,13 @@
 #include <trivet/vp.h>
 
 #define FAKE_VPS 3
-#define TICKS_PER_100NS 10
 #define POOL_PAGES 512
 
 static struct partition part;
 static struct vp *vps[FAKE_VPS];
 static struct lp *lps[FAKE_VPS];
 struct page_pool host_pool;
-static uint64_t now_100ns, ratio_is_rounded_up;
+static uint64_t now_100ns, ratio_is_rounded_up, ticks_per_100ns;
 static _Atomic unsigned int kicks, timer_updates, mode_changes;
 static size_t pool_pages_at_start;
 
@@ -48,7 +47,7 @@ static size_t pool_pages_at_start;
 
 uint64_t rdtsc(void)
 {
-	return now_100ns * TICKS_PER_100NS;
+	return now_100ns * ticks_per_100ns;
 }
 
 void lp_kick(struct lp *lp)
@@ -124,7 +123,7 @@ uint64_t reference_time_to_tsc(const struct partition *partition, uint64_t time_
 	assert_ptr_equal(partition, &part);
 	if (time_stands)
 		return time_100ns > now_100ns ? UINT64_MAX : rdtsc();
-	return time_100ns > UINT64_MAX / TICKS_PER_100NS ? UINT64_MAX : time_100ns * TICKS_PER_100NS;
+	return time_100ns > UINT64_MAX / ticks_per_100ns ? UINT64_MAX : time_100ns * ticks_per_100ns;
 }
 
 bool reference_time_is_frozen(const struct partition *partition)
@@ -142,7 +141,7 @@ bool vp_is_loaded_here(const struct vp *vp)
 uint64_t tsc_from_100ns(const struct reference_time *time, uint64_t duration_100ns)
 {
 	assert_ptr_equal(time, &part.reference_time);
-	return duration_100ns * TICKS_PER_100NS + ratio_is_rounded_up;
+	return duration_100ns * ticks_per_100ns + ratio_is_rounded_up;
 }
 
 /* ---- Overlays: a page, and an MSR ---- */
@@ -276,6 +275,7 @@ static int fake_setup(void **state)
 	part.ports.lock = (struct spinlock)SPINLOCK_INIT(LOCK_RANK_PORTS);
 	now_100ns = 1000000;
 	ratio_is_rounded_up = 0;
+	ticks_per_100ns = 10;
 	for (uint32_t i = 0; i < FAKE_VPS; i++) {
 		vps[i] = make_vp(&part, i);
 		vps[i]->lp = lps[i] = calloc(1, sizeof(struct lp));

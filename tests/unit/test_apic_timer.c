@@ -312,6 +312,31 @@ static void tsc_jumps(void **state)
 	assert_int_equal(apic_timer_deadline(&apic), 9000);
 }
 
+/* Set by the guest to just before its end: a period that ends behind it isn't one that is over, again and again. */
+static void the_end_of_the_tsc(void **state)
+{
+	const uint64_t begin = UINT64_MAX - 9999;
+	struct apic_config config = fake_config(0);
+	unsigned int interrupts = 0;
+
+	(void)state;
+	config.min_period_tsc = 1000;
+	assert_int_equal(apic_init(&apic, &config, &fake_page), 0);
+	wr(&apic, APIC_REG_SVR, 0x1ff);
+	fake.now_tsc = begin;
+	wr(&apic, APIC_REG_LVT_TIMER, 0x200ec);
+	wr(&apic, APIC_REG_TIMER_DIVIDE, 0xb);
+	wr(&apic, APIC_REG_TIMER_INITIAL, 10000); /* 160,000 ticks of the TSC */
+	for (uint64_t now = begin; now >= begin; now += 10)
+		interrupts += fires_at(now);
+	assert_in_range(interrupts, 0, 9 + 100); /* as often as may be, but for the last such distance */
+	fires_at(1000);
+	assert_int_equal(apic_timer_deadline(&apic), 150000);
+	assert_false(fires_at(149999));
+	assert_true(fires_at(150000));
+	assert_int_equal(apic_timer_deadline(&apic), 310000);
+}
+
 /* ceil(ticks * tsc_hz / timer_hz), exactly. */
 static uint64_t exact_tsc(uint64_t ticks, uint64_t timer_hz, uint64_t tsc_hz)
 {
@@ -402,13 +427,14 @@ static void no_drift(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_shot),	    cmocka_unit_test(dividers),
-		cmocka_unit_test(stop_and_restart), cmocka_unit_test(periodic),
-		cmocka_unit_test(shortest_period),  cmocka_unit_test(tsc_deadline),
-		cmocka_unit_test(masked_counts),    cmocka_unit_test(mode_changes),
-		cmocka_unit_test(divide_change),    cmocka_unit_test(illegal_vector),
-		cmocka_unit_test(tsc_jumps),	    cmocka_unit_test(clock_arithmetic),
-		cmocka_unit_test(clock_limits),	    cmocka_unit_test(no_drift),
+		cmocka_unit_test(one_shot),	      cmocka_unit_test(dividers),
+		cmocka_unit_test(stop_and_restart),   cmocka_unit_test(periodic),
+		cmocka_unit_test(shortest_period),    cmocka_unit_test(tsc_deadline),
+		cmocka_unit_test(masked_counts),      cmocka_unit_test(mode_changes),
+		cmocka_unit_test(divide_change),      cmocka_unit_test(illegal_vector),
+		cmocka_unit_test(tsc_jumps),	      cmocka_unit_test(clock_arithmetic),
+		cmocka_unit_test(clock_limits),	      cmocka_unit_test(no_drift),
+		cmocka_unit_test(the_end_of_the_tsc),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

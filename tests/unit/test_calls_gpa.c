@@ -6,6 +6,7 @@
  * dirty bits; and that no page is ever a child's memory and a deposit at once.
  */
 #include <pthread.h>
+#include <sched.h>
 
 #include "gpa_fake.h"
 
@@ -208,6 +209,25 @@ static void large_pages(bool ept)
 	end();
 }
 
+/* A processor that can't have code in large pages gets none from a child, whatever its parent turns on and off. */
+static void large_pages_are_small_where_they_must_be(bool ept)
+{
+	struct ss_mapping mapping;
+
+	begin(ept, 32);
+	ss_flags_of_machine |= SS_SMALL_PAGES;
+	for (unsigned int i = 0; i < 3; i++) {
+		gpa_space_track(&child, i == 1);
+		assert_int_equal(map_from(0x400, RAM_FIRST, 1, ALL | HV_MAP_GPA_LARGE_PAGE),
+				 HV_STATUS_SUCCESS);
+		assert_true(ss_lookup(&child.space, GPA(0x4ff000), &mapping));
+		assert_int_equal(mapping.page_size, PAGE_SIZE);
+		assert_int_equal(mapping.hpa.v, (RAM_FIRST + 0xff) << PAGE_SHIFT);
+		assert_int_equal(unmap(0x400, 1, HV_UNMAP_GPA_LARGE_PAGE), HV_STATUS_SUCCESS);
+	}
+	end();
+}
+
 /* Linux deposits and goes on at the element that couldn't be done. */
 static void an_empty_pool_is_filled_and_the_call_goes_on(bool ept)
 {
@@ -355,6 +375,34 @@ static void an_overlay_is_no_part_of_a_large_leaf(bool ept)
 	end();
 }
 
+/*
+ * An overlay that the child lays on the local APIC's page doesn't show, and nothing is kept beneath it: what the parent maps there goes back to it at
+ * once, or it could never be deposited again.
+ */
+static void nothing_is_kept_beneath_the_apics_page(bool ept)
+{
+	struct overlay overlay = { 0 };
+
+	begin(ept, 32);
+	assert_int_equal(overlay_init(&child, &overlay, OVERLAY_SIMP), 0);
+	assert_int_equal(lay(&overlay, 0xfee00), 0);
+	assert_int_equal(map_from(0xfedff, RAM_FIRST, 3, RW), HV_STATUS_SUCCESS);
+	assert_int_equal(page_use_mappings(RAM_FIRST), 1);
+	assert_int_equal(page_use_mappings(RAM_FIRST + 1), 0);
+	assert_int_equal(page_use_mappings(RAM_FIRST + 2), 1);
+	assert_int_equal(overlay_write_msr(&child, &child_vp, &overlay, 0), 0);
+	assert_int_equal(map_from(0xfee00, RAM_FIRST + 1, 1, RW), HV_STATUS_SUCCESS);
+	/* The same when the child ends with it in place. */
+	assert_int_equal(lay(&overlay, 0xfee00), 0);
+	assert_int_equal(map_from(0xfee00, RAM_FIRST + 1, 1, RW), HV_STATUS_SUCCESS);
+	assert_int_equal(atomic_load(&child.statistics.gpa_pages), 2);
+	atomic_store(&child.state, PARTITION_FINALIZED);
+	while (!gpa_space_destroy(&child, &caller))
+		;
+	overlay_destroy(&overlay);
+	end();
+}
+
 /* However a parent cuts it up, each pass looks at so much, and begins where the one before ended. */
 static void the_end_comes_in_slices(bool ept)
 {
@@ -395,6 +443,34 @@ static void processor_sets(uint64_t gpn, uint64_t bits)
 		}
 		table = hv_phys_to_virt(HPA(*entry & 0xffffffffff000));
 	}
+}
+
+static void written_while_it_is_split(void)
+{
+	processor_sets(0x400, 3);
+}
+
+/* The processor sets bits in a large leaf while the table in its place is made: they are in the table, too. */
+static void nothing_written_is_lost_by_a_split(bool ept)
+{
+	begin(ept, 16);
+	assert_int_equal(map_from(0x400, RAM_FIRST, 1, RW | HV_MAP_GPA_LARGE_PAGE), HV_STATUS_SUCCESS);
+	gpa_space_track(&child, true);
+	on_virt_to_phys = written_while_it_is_split;
+	assert_int_equal(get_states(0x401, 2, HV_ACCESS_STATE_CLEAR_DIRTY), HV_STATUS_SUCCESS);
+	assert_null(on_virt_to_phys);
+	assert_memory_equal(states, ((uint8_t[]){ 3, 3 }), 2);
+	assert_int_equal(get_states(0x400, 4, 0), HV_STATUS_SUCCESS);
+	assert_memory_equal(states, ((uint8_t[]){ 3, 1, 1, 3 }), 4);
+	/* The same when a part is taken out. */
+	gpa_space_track(&child, false);
+	assert_int_equal(map_from(0x400, RAM_FIRST, 1, RW | HV_MAP_GPA_LARGE_PAGE), HV_STATUS_SUCCESS);
+	on_virt_to_phys = written_while_it_is_split;
+	assert_int_equal(unmap(0x402, 1, 0), HV_STATUS_SUCCESS);
+	assert_null(on_virt_to_phys);
+	assert_int_equal(get_states(0x401, 3, 0), HV_STATUS_SUCCESS);
+	assert_memory_equal(states, ((uint8_t[]){ 3, 0, 3 }), 3);
+	end();
 }
 
 static void access_states(bool ept)
@@ -646,8 +722,10 @@ static void *deposits_and_withdraws(void *unused)
 	(void)unused;
 	current_lp = &lps[0];
 	while (racing) {
-		if (deposit_pages(&child, &caller, &page, 1))
+		if (deposit_pages(&child, &caller, &page, 1)) {
+			sched_yield(); /* on a busy host the other thread may wait for its turn with the page */
 			continue;
+		}
 		granted[0]++;
 		assert_int_equal(page_use_mappings(page), 0);
 		while (!deposit_withdraw(&child, &caller, &out, 1))
@@ -675,10 +753,12 @@ static void a_page_is_never_both(bool ept)
 	racing = true;
 	granted[0] = granted[1] = 0;
 	assert_int_equal(pthread_create(&thread, NULL, deposits_and_withdraws, NULL), 0);
-	for (unsigned int i = 0; i < 2000000 && (granted[0] < 500 || granted[1] < 500); i++) {
+	for (unsigned int i = 0; i < 2000000 && (granted[0] < 200 || granted[1] < 200); i++) {
 		run.kind = GPA_MAP;
-		if (gpa_change_run(&change, &run, &done))
+		if (gpa_change_run(&change, &run, &done)) {
+			sched_yield();
 			continue;
+		}
 		granted[1]++;
 		assert_false(page_use_is_deposited(RAM_FIRST + 1));
 		run.kind = GPA_UNMAP;
@@ -710,12 +790,15 @@ static void a_page_is_never_both(bool ept)
 	X(arguments_are_checked)                        \
 	X(no_access_is_not_unmapped)                    \
 	X(large_pages)                                  \
+	X(large_pages_are_small_where_they_must_be)     \
 	X(an_empty_pool_is_filled_and_the_call_goes_on) \
 	X(a_mapped_page_is_no_deposit)                  \
 	X(as_often_as_a_number_can_say)                 \
 	X(changes_beneath_an_overlay)                   \
 	X(an_overlay_is_no_part_of_a_large_leaf)        \
+	X(nothing_is_kept_beneath_the_apics_page)       \
 	X(the_end_comes_in_slices)                      \
+	X(nothing_written_is_lost_by_a_split)           \
 	X(access_states)                                \
 	X(accesses_go_through_the_childs_tables)        \
 	X(reads_see_every_change)                       \

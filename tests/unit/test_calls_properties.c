@@ -252,12 +252,15 @@ static void ranges(void **state)
 		{ HV_PROPERTY_CPU_WEIGHT, 1, 10000 },
 		{ HV_PROPERTY_TIME_FREEZE, 0, 1 },
 		{ HV_PROPERTY_REFERENCE_TIME, 0, INT64_MAX },
-		{ HV_PROPERTY_PROCESSORS_PER_SOCKET, 1, 1024 },
+		{ HV_PROPERTY_PROCESSORS_PER_SOCKET, 1, HV_CHILD_VPS_MAX },
 		{ HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING, 0, 1 },
 		{ HV_PROPERTY_UNIMPLEMENTED_MSR_ACTION, 0, 1 },
 	};
 
 	(void)state;
+	assert_int_equal(set(HV_PROPERTY_REFERENCE_TIME, 0),
+			 HV_STATUS_INVALID_PARTITION_STATE); /* no clock */
+	atomic_store(&child.state, PARTITION_ACTIVE);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		assert_int_equal(set(cases[i].code, cases[i].low), HV_STATUS_SUCCESS);
 		assert_int_equal(get(CHILD, cases[i].code), cases[i].low);

@@ -332,6 +332,26 @@ static void lapic_image(void **state)
 	assert_int_equal(lapic()->divide_configuration, 0xb);
 }
 
+/* An NMI is a bit of IRR that no interrupt can have: it comes along, there and back, and goes where it isn't. */
+static void lapic_has_a_pending_nmi(void **state)
+{
+	(void)state;
+	apic_accept(&vp->apic, 0x51, false);
+	assert_int_equal(get_type(HV_VP_STATE_LAPIC), HV_STATUS_SUCCESS);
+	assert_int_equal(lapic()->irr[0], 0);
+	lapic()->irr[0] = 0xffff;
+	assert_int_equal(set_type(HV_VP_STATE_LAPIC), HV_STATUS_SUCCESS);
+	assert_true(atomic_load(&vp->pending) & VP_PENDING_NMI);
+	memset(memory, 0, PAGE_SIZE);
+	assert_int_equal(get_type(HV_VP_STATE_LAPIC), HV_STATUS_SUCCESS);
+	assert_int_equal(lapic()->irr[0], 1 << 2);
+	assert_int_equal(lapic()->irr[2], 1 << 0x11);
+	lapic()->irr[0] = 0xfffb;
+	assert_int_equal(set_type(HV_VP_STATE_LAPIC), HV_STATUS_SUCCESS);
+	assert_false(atomic_load(&vp->pending) & VP_PENDING_NMI);
+	assert_int_equal(vp->apic.irr_top, 0x51);
+}
+
 /* As QEMU 11.1 sets the LINT pins: all else stays, what is pending too. */
 static void lapic_round_trip(void **state)
 {
@@ -585,9 +605,19 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(refusals),	     T(synthetic_timers),     T(synic_pages),	   T(lapic_image),
-		T(lapic_round_trip), T(lapic_deadline_stays), T(hostile_lapic),	   T(xsave_layout),
-		T(xsave_part),	     T(xsave_initial_state),  T(xsave_round_trip), T(hostile_xsave),
+		T(refusals),
+		T(synthetic_timers),
+		T(synic_pages),
+		T(lapic_image),
+		T(lapic_has_a_pending_nmi),
+		T(lapic_round_trip),
+		T(lapic_deadline_stays),
+		T(hostile_lapic),
+		T(xsave_layout),
+		T(xsave_part),
+		T(xsave_initial_state),
+		T(xsave_round_trip),
+		T(hostile_xsave),
 		T(without_xsave),
 	};
 

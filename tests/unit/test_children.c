@@ -86,6 +86,14 @@ int reference_time_init(struct partition *of, uint64_t hz, uint64_t tsc, uint64_
 	return overlay_init(of, &of->reference_time.page, OVERLAY_REFERENCE_TSC);
 }
 
+static unsigned int freezes;
+
+void reference_time_freeze(struct partition *of, bool freeze)
+{
+	assert_non_null(of->reference_time.page.content);
+	freezes += freeze;
+}
+
 void reference_time_tsc_moved(struct partition *of)
 {
 	(void)of;
@@ -326,6 +334,21 @@ static void what_is_refused_in_which_state(void **state)
 	delete (made);
 }
 
+/* HV_PROPERTY_TIME_FREEZE can be set before there is a clock. */
+static void one_whose_time_is_to_stand_still(void **state)
+{
+	struct partition *made = create();
+
+	(void)state;
+	made->properties.time_frozen = true;
+	deposit_to(made, RAM_FIRST + 16, ENOUGH);
+	freezes = 0;
+	assert_int_equal(partition_initialize(made, &caller), HV_STATUS_SUCCESS);
+	assert_int_equal(freezes, 1);
+	assert_int_equal(until_done(partition_finalize, made), HV_STATUS_SUCCESS);
+	delete (made);
+}
+
 static void one_that_was_never_initialized(void **state)
 {
 	struct partition *made = create();
@@ -477,6 +500,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_whole_life),
 		TEST(what_is_refused_in_which_state),
+		TEST(one_whose_time_is_to_stand_still),
 		TEST(one_that_was_never_initialized),
 		TEST(creation_takes_a_page_of_the_parents),
 		TEST(too_few_deposits_leave_nothing_behind),

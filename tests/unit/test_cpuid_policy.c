@@ -582,6 +582,9 @@ static void phys_bits_as_told(void **state)
 	assert_int_equal(cpuid_policy_phys_bits(vp), 46);
 	assert_int_equal(cpuid_overrides_set(&partition.cpuid, &vp->child->overrides, &source, &entry), 0);
 	assert_int_equal(cpuid_policy_phys_bits(vp), 40);
+	entry.value[0] = 200;
+	assert_int_equal(cpuid_overrides_set(&partition.cpuid, &vp->child->overrides, &source, &entry), 0);
+	assert_int_equal(cpuid_policy_phys_bits(vp), 52);
 	cpuid_overrides_destroy(vp);
 }
 

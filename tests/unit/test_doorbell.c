@@ -333,6 +333,25 @@ static void a_new_reader_starts_anew(void **state)
 	assert_int_equal(event_ring(1)->port_id[0], 33);
 }
 
+/* Nor is there anything in the new rings that the message of before could be about. */
+static void a_new_reader_gets_no_message_of_before(void **state)
+{
+	(void)state;
+	assert_int_equal(connect_bell(33, BELL_GPA, 0, 0), 0);
+	slot(vps[1], 0)->type = 1; /* taken: the message waits */
+	assert_true(store(BELL_GPA, 4, 0));
+	enter(vps[1]);
+	assert_true(vps[1]->synic.ring_message.queued);
+	wr(vps[1], synic_write_page, HV_MSR_SIRBP, 0x102000);
+	wr(vps[1], synic_write_page, HV_MSR_SIRBP, 0x102001);
+	slot(vps[1], 0)->type = 0;
+	wr(vps[1], synic_write_eom, HV_MSR_EOM, 0);
+	assert_int_equal(slot(vps[1], 0)->type, 0);
+	assert_true(store(BELL_GPA, 4, 0));
+	assert_true(isr());
+	assert_int_equal(next_port(), 33);
+}
+
 static void the_empty_notice_is_checked(void **state)
 {
 	struct hv_input_notify_port_ring_empty input = { .sint_index = 16 };
@@ -382,6 +401,36 @@ static void a_parents_message_to_its_child(void **state)
 	/* The child goes with one of them undelivered, and the connection with the port. */
 	destroy_child();
 	assert_int_equal(post(), HV_STATUS_INVALID_CONNECTION_ID);
+}
+
+static unsigned int freed_under_lock;
+
+static void free_looking(struct page_source *source, void *page)
+{
+	(void)source;
+	assert_false(spin_trylock(&child.ports.lock));
+	freed_under_lock++;
+	host_pages.free(&host_pages, page);
+}
+
+/* Its parent can delete a port, or a connection, as long as the child has a number: the pages mustn't go while it looks at them. */
+static void the_tables_go_under_their_lock(void **state)
+{
+	static struct page_source looking = { .free = free_looking };
+
+	(void)state;
+	message_port(41);
+	create.port_partition_id = 7;
+	assert_int_equal(call(hypercall_create_port, &create), 0);
+	assert_int_equal(connect_bell(33, BELL_GPA, 0, 0), 0);
+	port_space_disconnect(&child);
+	free_vp(child_vp);
+	child_vp = NULL;
+	child.pages = &looking;
+	freed_under_lock = 0;
+	port_space_destroy(&child);
+	assert_int_equal(freed_under_lock, 2 + PORT_BUFFER_PAGES);
+	assert_true(spin_trylock(&child.ports.lock));
 }
 
 static struct hv_input_post_message_direct direct;
@@ -517,9 +566,11 @@ int main(void)
 		T(another_kind_of_signal),
 		T(nobody_listens),
 		T(a_new_reader_starts_anew),
+		T(a_new_reader_gets_no_message_of_before),
 		T(the_empty_notice_is_checked),
 		T(a_childs_message_to_its_parent),
 		T(a_parents_message_to_its_child),
+		T(the_tables_go_under_their_lock),
 		T(past_the_ports),
 		T(past_the_ports_is_checked),
 		T(the_notice_of_an_intercept),

@@ -1,4 +1,4 @@
-/* unit: core/intercept.c core/intercept_memory.c core/intercept_pages.c */
+/* unit: core/intercept.c core/intercept_memory.c core/intercept_pages.c core/decode.c */
 /* SPDX-License-Identifier: MIT */
 /*
  * Intercepts of a child's VP on a back end that is an array: what the parent finds in the pages and when, how it is told and how often, what of its
@@ -57,8 +57,6 @@ static struct {
 	bool bell;
 	uint8_t code[16];
 	size_t code_size;
-	struct insn insn;
-	int decodes;
 	/* Deposits: how many there are; those handed out and shown. */
 	unsigned int free_pages, shown, hidden;
 	bool show_fails, hide_fails;
@@ -191,14 +189,6 @@ static void get_snapshot(struct vp *of, struct vp_snapshot *snapshot)
 
 static const struct backend fake_backend = { .get_snapshot = get_snapshot, .get_context = get_context };
 const struct backend *backend = &fake_backend;
-
-int vp_decode_current(struct vp *of, struct vp_context *context, struct insn *insn)
-{
-	get_context(of, context);
-	*insn = fake.insn;
-	fake.decodes++;
-	return 0;
-}
 
 int live_register_get(struct vp *of, enum live_register which, unsigned int index,
 		      union hv_register_value *value)
@@ -428,6 +418,12 @@ static void check_header(const struct hv_x64_intercept_header *header, unsigned 
 	assert_int_equal(header->rflags, 0x10246);
 }
 
+static void set_code(const uint8_t *bytes, size_t count)
+{
+	memcpy(fake.code, bytes, count);
+	fake.code_size = count;
+}
+
 static void ports(void **state)
 {
 	const struct io_exit exit = { .port = 0x3f8, .bytes = 2, .length = 2 };
@@ -446,30 +442,34 @@ static void ports(void **state)
 	assert_int_equal(message->rdi, 0x1007);
 	assert_int_equal(message->ds.base, 0x100 + VP_REGISTER_DS);
 	assert_int_equal(message->es.base, 0x100 + VP_REGISTER_ES);
-	assert_int_equal(fake.decodes, 0);
+	assert_int_equal(message->instruction_byte_count, 0);
 }
 
 static void string_ports(void **state)
 {
+	static const uint8_t rep_gs_outsd[] = { 0xf3, 0x65, 0x67, 0x6f, 0x90 };
 	const struct io_exit exit = { .port = 0x1f0, .bytes = 4, .string = true, .rep = true };
 	const struct hv_x64_io_port_intercept *message;
 
 	(void)state;
-	fake.insn = (struct insn){ .op = INSN_OUTS, .length = 4, .segment = INSN_SEG_GS };
+	set_code(rep_gs_outsd, sizeof(rep_gs_outsd));
 	intercept_io(vp, &exit);
 	message = payload(HV_MESSAGE_X64_IO_PORT_INTERCEPT, 128);
 	check_header(&message->header, HV_INTERCEPT_ACCESS_WRITE, 4);
 	assert_int_equal(message->access_info, 4 | 8 | 16);
+	assert_int_equal(message->instruction_byte_count, sizeof(rep_gs_outsd));
+	assert_memory_equal(message->instruction_bytes, rep_gs_outsd, sizeof(rep_gs_outsd));
 	assert_int_equal(message->ds.base, 0x100 + VP_REGISTER_GS);
 }
 
 static void input_of_unknown_length(void **state)
 {
+	static const uint8_t fs_in[] = { 0x64, 0xe4, 0x60 };
 	const struct io_exit exit = { .port = 0x60, .bytes = 1, .in = true };
 	const struct hv_x64_io_port_intercept *message;
 
 	(void)state;
-	fake.insn = (struct insn){ .op = INSN_IN, .length = 3, .segment = INSN_SEG_FS };
+	set_code(fs_in, sizeof(fs_in));
 	intercept_io(vp, &exit);
 	message = payload(HV_MESSAGE_X64_IO_PORT_INTERCEPT, 128);
 	check_header(&message->header, HV_INTERCEPT_ACCESS_READ, 3);

@@ -424,6 +424,22 @@ static void timers_of_those_who_sleep(void **state)
 	assert_int_equal(machine_of(vp)->timer_expirations, 1);
 }
 
+/* A root that sets its TSC back has no longer slice for it, and who sleeps doesn't sleep longer: the timer goes by the TSC (SDM3 11.5.4.1). */
+static void the_timer_follows_the_tsc(void **state)
+{
+	struct lp *lp = lp_table[0];
+
+	(void)state;
+	atomic_store(&lp->tsc_moved, BIT(40));
+	assert_ptr_equal(run_child(), vps[2]);
+	start(3, 1);
+	run(lp);
+	assert_true(of_lp[0].armed_tsc == lp->slice_end_clock + BIT(40));
+	atomic_store(&lp->tsc_moved, 5000);
+	schedule_tsc_moved(lp);
+	assert_true(of_lp[0].armed_tsc == lp->slice_end_clock + 5000);
+}
+
 /* A deadline that lies before the VP's TSC's beginning, and one that lies too far behind its end. */
 static void timers_at_the_ends_of_time(void **state)
 {
@@ -897,6 +913,7 @@ int main(void)
 		TEST(two_share_their_lp),
 		TEST(who_spins_makes_room),
 		TEST(timers_of_those_who_sleep),
+		TEST(the_timer_follows_the_tsc),
 		TEST(timers_at_the_ends_of_time),
 		TEST(a_timer_that_was_set_from_elsewhere),
 		TEST(holding_waits_until_it_is_out),

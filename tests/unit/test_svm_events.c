@@ -23,6 +23,7 @@ static struct vp *vp;
 static struct lp lp;
 static int put_back; /* the vector, -1: none */
 static int handled;  /* the same, of an exception that isn't ours */
+static unsigned int debugctl_writes;
 
 void vp_put_back_interrupt(struct vp *of, uint8_t vector)
 {
@@ -31,8 +32,13 @@ void vp_put_back_interrupt(struct vp *of, uint8_t vector)
 	put_back = vector;
 }
 
+static unsigned int choices;
+
 struct vp *schedule(struct vp *of)
 {
+	choices++;
+	vp_clear_pending(of, VP_PENDING_NEUTRAL);
+	atomic_store(&of->holds, 0); /* its parent was quick */
 	return of;
 }
 
@@ -58,11 +64,13 @@ void lp_kick_self(struct lp *of)
 	(void)of;
 }
 
+/* A level-triggered one, of which the parent hears. */
 void apic_take(struct apic *apic, uint8_t vector)
 {
-	(void)apic;
-	(void)vector;
-	fail();
+	assert_int_equal(vector, apic->irr_top);
+	apic->irr_top = -1;
+	atomic_store(&vp->holds, VP_HOLD_INTERCEPT);
+	vp_post_self(vp, VP_PENDING_SCHEDULE);
 }
 
 void apic_sync_posted_slow(struct apic *apic)
@@ -74,6 +82,14 @@ uint64_t rdmsr(uint32_t msr)
 {
 	(void)msr;
 	return 0;
+}
+
+void svm_set_switched_msr(struct vp *of, unsigned int which, uint64_t value)
+{
+	assert_ptr_equal(of, vp);
+	assert_int_equal(which, SVM_DEBUGCTL);
+	svm_of(vp)->msrs[which] = value;
+	debugctl_writes++;
 }
 
 void flush_taken(struct vp *of)
@@ -103,6 +119,7 @@ static int setup(void **state)
 	memset(&vmcb, 0, sizeof(vmcb));
 	vmcb.cr0 = CR0_PE;
 	put_back = handled = -1;
+	debugctl_writes = 0;
 	return 0;
 }
 
@@ -183,6 +200,48 @@ static void steps(void **state)
 			 BIT(VECTOR_DB) | BIT(VECTOR_UD) | BIT(VECTOR_AC) | BIT(VECTOR_MC));
 }
 
+/* Stopped by the interrupt that was taken, it isn't entered as it is. */
+static void who_was_stopped_is_not_entered(void **state)
+{
+	(void)state;
+	vp->child = (struct vp_child *)&lp; /* there is one */
+	vp->apic.eoi_automatic_any = true;
+	vp->apic.irr_top = 0x61;
+	vmcb.rflags = RFLAGS_IF;
+	choices = 0;
+	vp_post(vp, VP_PENDING_EVENT);
+	assert_ptr_equal(svm_handle_pending(vp), vp);
+	assert_int_equal(choices, 1);
+	assert_int_equal(atomic_load(&vp->pending), 0);
+	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_INTR | 0x61));
+}
+
+/* What a child finds in its handler of #DB, whether the processor raised it or we do behind an instruction of ours. */
+static void debug_exceptions_end_tracing(void **state)
+{
+	(void)state;
+	vp->child = (struct vp_child *)&lp; /* there is one */
+	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR | DEBUGCTL_BTF;
+	svm_handle_step(vp);
+	assert_int_equal(handled, VECTOR_DB);
+	assert_int_equal(svm_of(vp)->msrs[SVM_DEBUGCTL], 0);
+	assert_int_equal(debugctl_writes, 1);
+	svm_handle_step(vp);
+	assert_int_equal(debugctl_writes, 1);
+	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR;
+	vmcb.dr7 = 0x2400;
+	vmcb.rflags = RFLAGS_TF;
+	svm_complete_traced(vp);
+	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB));
+	assert_int_equal(vmcb.dr7, 0x400);
+	assert_int_equal(svm_of(vp)->msrs[SVM_DEBUGCTL], 0);
+	/* A root has its own in the processor. */
+	vp->child = NULL;
+	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR;
+	svm_complete_traced(vp);
+	assert_int_equal(debugctl_writes, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -190,6 +249,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_nmi_comes_after_the_exception, setup, teardown),
 		cmocka_unit_test_setup_teardown(exceptions_merge, setup, teardown),
 		cmocka_unit_test_setup_teardown(steps, setup, teardown),
+		cmocka_unit_test_setup_teardown(who_was_stopped_is_not_entered, setup, teardown),
+		cmocka_unit_test_setup_teardown(debug_exceptions_end_tracing, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("svm_events", tests, NULL, NULL);

@@ -311,6 +311,35 @@ static void ss_is_the_privilege_level(void **state)
 	assert_int_equal(vmcb.cpl, 0);
 }
 
+/* SYSRET changes CPL and SS.selector, and the processor keeps no G (APM2 15.5.1): a parent that reads and writes back changes nothing. */
+static void what_the_processor_does_not_keep(void **state)
+{
+	static const enum vp_register flat[] = { VP_REGISTER_CS, VP_REGISTER_DS };
+	struct vp_snapshot snapshot;
+	union hv_register_value ss;
+
+	(void)state;
+	vmcb.cpl = 3;
+	vmcb.ss = (struct vmcb_segment){ 0x2b, 0xc93, 0xffffffff, 0 };
+	ss = get(VP_REGISTER_SS);
+	assert_int_equal(ss.segment.attributes, 0xc0f3);
+	svm_get_snapshot(vp, &snapshot);
+	assert_int_equal(snapshot.segment[INSN_SEG_SS].attributes, 0xc0f3);
+	assert_int_equal(svm_set_register(vp, VP_REGISTER_SS, &ss), 0);
+	assert_int_equal(vmcb.cpl, 3);
+	vmcb.cpl = 0;
+	vmcb.ss = (struct vmcb_segment){ 0 };
+	assert_int_equal(get(VP_REGISTER_SS).segment.attributes, 0);
+	vmcb.cs = (struct vmcb_segment){ 0x33, 0x2fb, 0xffffffff, 0 };
+	vmcb.ds = (struct vmcb_segment){ 0, 0x493, 0x100000, 0 };
+	for (size_t i = 0; i < ARRAY_SIZE(flat); i++)
+		assert_true(get(flat[i]).segment.attributes & HV_SEGMENT_GRANULARITY);
+	svm_get_snapshot(vp, &snapshot);
+	assert_int_equal(snapshot.segment[INSN_SEG_CS].attributes, 0xa0fb);
+	vmcb.ds.limit = 0xfffff;
+	assert_int_equal(get(VP_REGISTER_DS).segment.attributes, 0x4093);
+}
+
 static void tables(void **state)
 {
 	const union hv_register_value value = { .table = { { 0 }, 0x7f, 0xfffffe0000001000 } };
@@ -464,8 +493,8 @@ static void pending_interruptions(void **state)
 		{ 0x300001, 0x80000030, 0x300001 },	   /* interrupt 30h */
 		{ 0x5000e0017, 0x580000b0e, 0x5000e0017 }, /* page fault, error code 5 */
 		{ 0x60007, 0x80000306, 0x60007 },	   /* #UD */
-		{ 0x800049, 0x80000480, 0x800009 },	   /* INT 80h, two bytes */
-		{ 0x3002d, 0x80000303, 0x30007 },	   /* INT3: an exception */
+		{ 0x800049, 0x80000480, 0x800049 },	   /* INT 80h, two bytes */
+		{ 0x3002d, 0x80000303, 0x3002d },	   /* INT3: an exception */
 		{ 0x1002b, 0x80000301, 0x10007 },	   /* INT1 */
 		{ 0xffffffff00000010, 0, 0 },		   /* nothing */
 	};
@@ -477,11 +506,39 @@ static void pending_interruptions(void **state)
 		assert_int_equal(vmcb.event_injection, map[i].vmcb);
 		assert_int_equal(get(VP_REGISTER_PENDING_INTERRUPTION).reg64, map[i].back);
 	}
-	assert_int_equal(vmcb.next_rip, 0x1002);
 	assert_false(svm_of(vp)->nmi_masked);
 	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0x5002d), -EINVAL); /* BOUND, in 64-bit mode */
 	vmcb.efer &= ~EFER_LMA;
 	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0x4002d), 0);
+}
+
+/* What the processor pushes for INT n, #BP and #OF, whatever the exit before left there (APM2 15.7.1, 15.20). */
+static void next_rips(void **state)
+{
+	static const struct {
+		uint64_t pending;
+		unsigned int length;
+	} map[] = {
+		{ 0x800049, 2 }, { 0x3002d, 1 }, { 0x4002d, 1 }, { 0x30007, 0 }, { 0x40007, 0 },
+	};
+	union hv_register_value rip = { .reg64 = 0x2000 };
+
+	(void)state;
+	vmcb.efer &= ~EFER_LMA;
+	for (size_t i = 0; i < ARRAY_SIZE(map); i++) {
+		vmcb.rip = 0x1000;
+		vmcb.next_rip = 0;
+		assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, map[i].pending), 0);
+		assert_int_equal(vmcb.next_rip, 0x1000 + map[i].length);
+		/* The parent sets registers in any order. */
+		assert_int_equal(svm_set_register(vp, VP_REGISTER_RIP, &rip), 0);
+		assert_int_equal(vmcb.next_rip, 0x2000 + map[i].length);
+		assert_int_equal(get(VP_REGISTER_PENDING_INTERRUPTION).reg64, map[i].pending);
+	}
+	vmcb.next_rip = 0x55;
+	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0x60007), 0);
+	assert_int_equal(svm_set_register(vp, VP_REGISTER_RIP, &rip), 0);
+	assert_int_equal(vmcb.next_rip, 0x55);
 }
 
 /* VMRUN ends with VMEXIT_INVALID, and Trivet with it, for a vector that no exception has. */
@@ -577,6 +634,7 @@ int main(void)
 		cmocka_unit_test_setup(rip_ends_the_shadow, setup),
 		cmocka_unit_test_setup(segment_attributes, setup),
 		cmocka_unit_test_setup(every_segment_has_its_place, setup),
+		cmocka_unit_test_setup(what_the_processor_does_not_keep, setup),
 		cmocka_unit_test_setup(a_vp_that_is_not_loaded, setup),
 		cmocka_unit_test_setup(ss_is_the_privilege_level, setup),
 		cmocka_unit_test_setup(tables, setup),
@@ -587,6 +645,7 @@ int main(void)
 		cmocka_unit_test_setup(a_borrowed_vps_registers_are_in_its_vmcb, setup),
 		cmocka_unit_test_setup(efer_hides_svm, setup),
 		cmocka_unit_test_setup(pending_interruptions, setup),
+		cmocka_unit_test_setup(next_rips, setup),
 		cmocka_unit_test_setup(vectors_that_are_no_exceptions, setup),
 		cmocka_unit_test_setup(a_pending_nmi_masks_others, setup),
 		cmocka_unit_test_setup(interrupt_state, setup),

@@ -47,7 +47,7 @@ static uint64_t next_100ns(void)
 {
 	uint64_t tsc = vp->stimers.next_deadline_tsc;
 
-	return tsc == NEVER ? NEVER : tsc / TICKS_PER_100NS;
+	return tsc == NEVER ? NEVER : tsc / ticks_per_100ns;
 }
 
 /* The LP's timer, at that time; a vector or -1. */
@@ -429,10 +429,10 @@ static void conversion_rounds_up(void **state)
 	assert_int_equal(vp->stimers.next_deadline_tsc, 10005001);
 	count(0, 1000000 + BIT(41));
 	assert_int_equal(vp->stimers.next_deadline_tsc, 10000000 + BIT(41) * 10 + 2);
-	count(0, 1000000 + BIT(56) - 1);
-	assert_int_equal(vp->stimers.next_deadline_tsc, 10000000 + (BIT(56) - 1) * 10 + BIT(16));
-	count(0, 1000000 + BIT(56));
-	assert_int_equal(vp->stimers.next_deadline_tsc, 10000000 + BIT(56) * 10);
+	count(0, 1000000 + BIT(48) - 1);
+	assert_int_equal(vp->stimers.next_deadline_tsc, 10000000 + (BIT(48) - 1) * 10 + BIT(8));
+	count(0, 1000000 + BIT(48));
+	assert_int_equal(vp->stimers.next_deadline_tsc, 10000000 + BIT(48) * 10);
 	/* Learned anew when the clock changes. */
 	ratio_is_rounded_up = 0;
 	now_100ns = 1000100;
@@ -440,6 +440,20 @@ static void conversion_rounds_up(void **state)
 	count(0, 1000500);
 	assert_int_equal(vp->stimers.next_deadline_tsc, 10005000);
 	assert_int_equal(vp->stimers.base_100ns, 1000100);
+}
+
+/* 117 years at 5 GHz: more ticks than a number holds, which isn't at once. */
+static void a_time_beyond_the_tsc_never_comes(void **state)
+{
+	(void)state;
+	ticks_per_100ns = 500;
+	stimers_clock_changed(vp);
+	config(0, AUTO | DIRECT(0x41));
+	count(0, 1000000 + UINT64_MAX / 500 + 1);
+	assert_int_equal(vp->stimers.next_deadline_tsc, NEVER);
+	assert_int_equal(at(1000001), -1);
+	count(0, 1000000 + BIT(56) - 1);
+	assert_int_equal(vp->stimers.next_deadline_tsc, NEVER);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, fake_teardown)
@@ -581,6 +595,7 @@ int main(void)
 		T(masked_sint_and_disabled_apic),
 		T(clock_change_moves_deadlines),
 		T(conversion_rounds_up),
+		T(a_time_beyond_the_tsc_never_comes),
 		T(frozen_time),
 		T(written_from_elsewhere),
 		T(save_and_load),

@@ -299,7 +299,8 @@ static void tf_traps_behind_an_instruction(void **state)
 	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 3);
 	assert_int_equal(run(), 0);
 	assert_int_equal(dr6, 0xffff0ff0);
-	vmcs[VMCS_GUEST_DEBUGCTL] = ~DEBUGCTL_BTF;
+	vmcs[VMCS_GUEST_DEBUGCTL] = BIT(6) | DEBUGCTL_LBR;
+	vmcs[VMCS_GUEST_DR7] = DR7_GD | 0x400;
 	vmcs[VMCS_GUEST_PENDING_DEBUG] =
 		BIT(1) | BIT(12) | DR6_BLD; /* bit 12: a breakpoint that is on (SDM3 25.4.2) */
 	dr6 |= BIT(0);
@@ -308,6 +309,8 @@ static void tf_traps_behind_an_instruction(void **state)
 	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 0);
 	assert_int_equal(run(), VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB);
 	assert_int_equal(dr6, 0xffff47f3); /* BS, B0, B1; BLD is clear when there was one */
+	assert_int_equal(vmcs[VMCS_GUEST_DEBUGCTL], BIT(6));
+	assert_int_equal(vmcs[VMCS_GUEST_DR7], 0x400);
 	dr6 = 0xffff0ff0;
 	vmx_complete_traced(vp, RFLAGS_TF);
 	assert_int_equal(dr6, 0xffff4ff0);
@@ -385,10 +388,46 @@ static void whoever_is_scheduled_is_entered(void **state)
 	assert_int_equal(settled, 2);
 }
 
+static void have_one_that_stops_it(void)
+{
+	vp->child = (struct vp_child *)vmcs; /* there is one */
+	vp->apic.eoi_automatic_any = true;
+	set_apic(0x61, NOTHING, 0);
+	vp_post(vp, VP_PENDING_EVENT);
+}
+
+/* Stopped by the interrupt that was taken, it isn't entered as it is. */
+static void who_was_stopped_is_not_entered(void **state)
+{
+	(void)state;
+	have_one_that_stops_it();
+	scheduled = &vps[1];
+	if (!setjmp(entry)) {
+		vmx_handle_pending(vp);
+		fail();
+	}
+	assert_ptr_equal(entered, &vps[1]);
+	assert_int_equal(vmx_of(vp)->event, VALID | EVENT_TYPE_INTR | 0x61);
+}
+
+/* Nor if it was chosen before. */
+static void who_was_stopped_is_not_entered_as_chosen(void **state)
+{
+	(void)state;
+	have_one_that_stops_it();
+	choose_other_after = 1;
+	if (!setjmp(entry))
+		vmx_run_next(vp);
+	assert_ptr_equal(entered, &vps[1]);
+	assert_int_equal(vmx_of(vp)->event, VALID | EVENT_TYPE_INTR | 0x61);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(exceptions_have_their_error_codes, setup),
+		cmocka_unit_test_setup(who_was_stopped_is_not_entered, setup),
+		cmocka_unit_test_setup(who_was_stopped_is_not_entered_as_chosen, setup),
 		cmocka_unit_test_setup(two_exceptions_make_a_double_fault, setup),
 		cmocka_unit_test_setup(a_third_one_shuts_down, setup),
 		cmocka_unit_test_setup(what_was_broken_into_comes_again, setup),

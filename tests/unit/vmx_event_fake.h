@@ -65,6 +65,10 @@ void apic_take(struct apic *apic, uint8_t vector)
 	assert_int_equal(vector, apic->irr_top);
 	set_apic(next_pending, vector, apic->tpr);
 	next_pending = NOTHING;
+	if (apic->eoi_automatic_any) { /* a level-triggered one, of which the parent hears */
+		atomic_store(&vp->holds, VP_HOLD_INTERCEPT);
+		vp_post_self(vp, VP_PENDING_SCHEDULE);
+	}
 }
 
 void apic_sync_posted_slow(struct apic *apic)
@@ -127,8 +131,17 @@ void vmx_invalidate(struct vp *of)
 	invalidations++;
 }
 
+static unsigned int choose_other_after; /* so many choices; 0: never */
+
 struct vp *schedule(struct vp *of)
 {
+	if (choose_other_after && choose_other_after-- == 1) {
+		struct vp *first = scheduled;
+
+		scheduled = &vps[1];
+		vp_clear_pending(of, VP_PENDING_NEUTRAL);
+		return first;
+	}
 	assert_ptr_equal(of, vp);
 	assert_true(vmx_of(of)->apic_known || !vmx_of(of)->lends_page);
 	vp_clear_pending(of, VP_PENDING_NEUTRAL);
