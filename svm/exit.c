@@ -68,21 +68,28 @@ static __attribute__((__noinline__)) uint64_t next_rip(struct vp *vp, const stru
 	return quick_next_rip(vp, vmcb, opcode, 2, &rip) ? rip : decode_next_rip(vp, 2);
 }
 
+/* A root has no SVM, no memory encryption, and no FRED, whose state nobody switches. */
+static void hide_from_root(struct vp *vp, uint32_t leaf, uint32_t subleaf)
+{
+	if (leaf == CPUID_EXTENDED)
+		vp->gpr[GPR_RCX] &= ~CPUID_SVM_ECX;
+	else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
+		vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
+	else if (leaf == 7 && subleaf == 1)
+		vp->gpr[GPR_RAX] &= ~CPUID_7_1_EAX_FRED;
+}
+
 /* The leaves that aren't simply the machine's. */
 static __attribute__((__noinline__)) void handle_cpuid_slow(struct vp *vp, struct vmcb *vmcb)
 {
-	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX];
+	uint32_t leaf = (uint32_t)vp->gpr[GPR_RAX], subleaf = (uint32_t)vp->gpr[GPR_RCX];
 	uint64_t rip = next_rip(vp, vmcb, INSN_BYTES_CPUID);
 
 	if (unlikely(vp->wanted & VP_WANTED_CPUID) && svm_intercepts_cpuid(vp, vmcb, rip))
 		return;
 	vp_cpuid(vp, vmcb->cr4);
-	if (vp->child)
-		; /* its own table has said it all */
-	else if (leaf == CPUID_EXTENDED)
-		vp->gpr[GPR_RCX] &= ~CPUID_SVM_ECX;
-	else if (leaf == CPUID_SVM || leaf == CPUID_ENCRYPTION)
-		vp->gpr[GPR_RAX] = vp->gpr[GPR_RBX] = vp->gpr[GPR_RCX] = vp->gpr[GPR_RDX] = 0;
+	if (!vp->child) /* whose own table has said it all */
+		hide_from_root(vp, leaf, subleaf);
 	svm_complete(vp, vmcb, rip);
 }
 
