@@ -197,6 +197,12 @@ def test_intercepts(roots, vendor):
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
+def test_signals(roots, vendor):
+    """However RUN_VP is interrupted, no exit is lost or doubled, and an interrupted VP stands still."""
+    check_program(roots.get(vendor), "./mshv-signals -n 150", 120, 8)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
 def test_nothing_is_left_for_the_next(roots, vendor):
     check_program(roots.get(vendor), f"./mshv-secret -n {20 if vendor == 'amd' else 3}", 120, 4)
 
