@@ -80,10 +80,16 @@ static int unknown(const struct vp *vp, uint32_t wanted)
 
 /* ---- Time stamp counter ---- */
 
+/* Not by tsc_delta: a VP that its parent fills before it ever ran has none yet, nor is this its LP. */
+uint64_t guest_msrs_tsc(const struct vp *vp)
+{
+	return lp_clock() + vp->tsc_offset;
+}
+
 static uint64_t read_tsc(struct vp *vp, uint32_t msr)
 {
 	(void)msr;
-	return lp_clock() + vp->tsc_offset;
+	return guest_msrs_tsc(vp);
 }
 
 /* The VP's TSC jumps by `delta`: deadlines in it stay as far away as they were, but for what is set to a moment of the TSC itself. */
