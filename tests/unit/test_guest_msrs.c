@@ -199,6 +199,20 @@ static void a_parent_sets_tscs(void **state)
 	assert_int_equal(rd(0x10), 21 * HZ + 4);
 }
 
+/* What the partition began with is nobody's clock, however near. */
+static void a_parent_sets_the_tsc_of_a_young_guest(void **state)
+{
+	(void)state;
+	loaded = false;
+	partition.tsc_offset = vp->tsc_offset = other->tsc_offset = 0 - 5 * HZ; /* begins now */
+	assert_int_equal(guest_msr_write(vp, 0x10, HZ / 3), 0);
+	assert_int_equal(rd(0x10), HZ / 3);
+	clock_now += 7;
+	assert_int_equal(guest_msr_write(other, 0x10, HZ / 3), 0);
+	assert_int_equal(other->tsc_offset, vp->tsc_offset);
+	assert_int_equal(rd(0x10), HZ / 3 + 7);
+}
+
 /* Its local APIC's timer is set by this clock, before the VP ran, and goes on by it. */
 static void a_tsc_before_the_vp_runs(void **state)
 {
