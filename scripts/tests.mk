@@ -202,7 +202,7 @@ $(foreach app,$(GUEST_APPS),$(eval $(call guest_rule,$(app))))
 # root's kernel.
 V_OUT := $(OUT)/vmm
 VMM_PROGRAMS := guest bench churn intercepts isolation secret sched signals
-VMM_LIB := mshv tiny machine devices firmware move pe
+VMM_LIB := mshv tiny machine devices firmware move pe save
 VMM_BINS := $(VMM_PROGRAMS:%=$(V_OUT)/mshv-%)
 VMM_UAPI ?= $(OUT)/linux/mshv/uapi
 VMM_CC ?= gcc

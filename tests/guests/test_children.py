@@ -70,6 +70,8 @@ CHILDREN = [
     Child("tlfs_vp_registers", least=114, timeout=240),
     Child("tlfs_smp", least=67, vps=2, timeout=240),
     Child("isolation", least=59, timeout=240),
+    # Moved from partition to partition.
+    Child("saved", least=29, mib=16, options="-P -s"),
     # The same without a register page, and without the privileges that our monitor adds.
     Child("cpuid", least=20, options="-P -r"),
     Child("isolation", least=59, options="", timeout=240),
