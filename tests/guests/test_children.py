@@ -39,6 +39,7 @@ class Child:
     vps: int = 1
     mib: int = 64
     options: str = "-P"  # of mshv-guest
+    monitor: str = ""  # another one than that
     timeout: int = 120
 
     @property
@@ -72,6 +73,7 @@ CHILDREN = [
     Child("isolation", least=59, timeout=240),
     # Moved from partition to partition.
     Child("saved", least=29, mib=16, options="-P -s"),
+    Child("vmbus", least=48, mib=16, monitor="./mshv-vmbus", options=""),
     # The same without a register page, and without the privileges that our monitor adds.
     Child("cpuid", least=20, options="-P -r"),
     Child("isolation", least=59, options="", timeout=240),
@@ -152,8 +154,9 @@ def run_program(root, line, timeout):
 def run_child(root, child):
     """The Result as of a guest on a machine of its own."""
     efi = f"test_{child.name}.efi"
-    output, status = run_program(root, f"sh -c 'gunzip -c {efi}.gz >/tmp/{efi} && "
-                                 f"exec ./mshv-guest /tmp/{efi} -c {child.vps} -m {child.mib} {child.options}'", child.timeout)
+    line = f"{child.monitor} /tmp/{efi}" if child.monitor else \
+        f"./mshv-guest /tmp/{efi} -c {child.vps} -m {child.mib} {child.options}"
+    output, status = run_program(root, f"sh -c 'gunzip -c {efi}.gz >/tmp/{efi} && exec {line}'", child.timeout)
     root.check(f"rm -f /tmp/{efi}")
     # As the emulator's exit device has it, so that the same checks do.
     return Result(status * 2 + 1, output, root.log_text(), output[-2000:])

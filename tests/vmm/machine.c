@@ -60,11 +60,12 @@ static uint64_t load_image(struct machine *m, const char *path)
 /* Before it is initialized. The privileges that come with the features stay. */
 static void set_features(struct machine *m)
 {
-	struct answer a = set_property(m->partition, HV_PROPERTY_SYNTHETIC_PROC_FEATURES, PARTITION_FEATURES);
-	uint64_t mask;
+	uint64_t features = PARTITION_FEATURES | m->features, mask;
+	struct answer a = set_property(m->partition, HV_PROPERTY_SYNTHETIC_PROC_FEATURES, features);
 
 	if (a.error)
-		die("vmm: synthetic features %#llx are refused: status %#x", PARTITION_FEATURES, a.status);
+		die("vmm: synthetic features %#llx are refused: status %#x", (unsigned long long)features,
+		    a.status);
 	if (!m->privileges)
 		return;
 	a = get_property(m->partition, HV_PROPERTY_PRIVILEGE_FLAGS, &mask);
@@ -272,6 +273,8 @@ static void handle(struct vp *vp, const struct hv_message *message)
 
 	if (m->trace)
 		fprintf(stderr, "vmm: vp %u: %s\n", vp->index, message_name(message->type));
+	if (m->message && m->message(vp, message))
+		return;
 	switch (message->type) {
 	case HV_MESSAGE_X64_IO_PORT_INTERCEPT:
 		handle_port(vp, message);

@@ -39,15 +39,20 @@ struct vp {
 /* A port or address of whoever uses the machine. True: it was his. Reads set *value. */
 typedef bool (*port_handler)(struct vp *vp, uint16_t port, unsigned int bytes, bool write, uint32_t *value);
 
+/* A message of a kind that the machine itself has no answer to. */
+typedef bool (*message_handler)(struct vp *vp, const struct hv_message *message);
+
 struct machine {
 	size_t bytes; /* of RAM, from address 0 to its end, the hole included */
 	unsigned int vp_count;
 	const char *load_options;
-	uint64_t privileges;	/* HV_PRIVILEGE_*: property PRIVILEGE_FLAGS; 0: the hypervisor's choice */
-	bool registers_by_call; /* don't use the register page */
-	bool trace;		/* each message on stderr */
-	bool stop_at_unmapped;	/* also where the instruction is understood */
-	port_handler port;	/* NULL: none */
+	uint64_t privileges;	 /* HV_PRIVILEGE_*: property PRIVILEGE_FLAGS; 0: the hypervisor's choice */
+	bool registers_by_call;	 /* don't use the register page */
+	bool trace;		 /* each message on stderr */
+	bool stop_at_unmapped;	 /* also where the instruction is understood */
+	port_handler port;	 /* NULL: none */
+	message_handler message; /* NULL: none */
+	uint64_t features;	 /* HV_SYNTHETIC_*, besides PARTITION_FEATURES */
 	FILE *serial;
 
 	int partition;
