@@ -97,6 +97,19 @@ static uint16_t clear(void)
 		.status;
 }
 
+static uint32_t pages(uint64_t gpn)
+{
+	struct hv_input_get_gpa_pages_access_states in = {
+		.flags = HV_ACCESS_STATE_CLEAR_ACCESSED | HV_ACCESS_STATE_CLEAR_DIRTY, .gpn = gpn
+	};
+	uint32_t states = 0;
+	struct answer a = hypercall(machine.partition, HV_CALL_GET_GPA_PAGES_ACCESS_STATES, sizeof(states),
+				    &in, sizeof(in), &states, sizeof(states));
+
+	expect(!a.error && a.reps == sizeof(states), "access states of pages");
+	return states;
+}
+
 /* ---- From the guest ---- */
 
 static uint32_t install(bool want_them)
@@ -279,6 +292,15 @@ static uint32_t carry_out(enum vmbus_command command, uint32_t argument)
 		return clear();
 	case VMBUS_ENDED:
 		return take(ended, &ended_count);
+	case VMBUS_FREEZE:
+		return set_property(machine.partition, HV_PROPERTY_TIME_FREEZE, argument).status;
+	case VMBUS_TIME:
+		return set_property(machine.partition, HV_PROPERTY_REFERENCE_TIME, argument * 10000ull)
+			.status;
+	case VMBUS_TRACK:
+		return set_property(machine.partition, HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING, argument).status;
+	case VMBUS_PAGES:
+		return pages(argument);
 	}
 	die("vmbus: no command %u", command);
 }

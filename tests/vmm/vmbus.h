@@ -19,6 +19,10 @@ enum vmbus_command {
 	VMBUS_ASSERT,	   /* type in 19:16, VMBUS_LEVEL, vector in 7:0; answer: status */
 	VMBUS_CLEAR,	   /* what is asserted of an 8259; answer: status */
 	VMBUS_ENDED,	   /* answer: the last vector whose end it was told of, how often above bit 16 */
+	VMBUS_FREEZE,	   /* the partition's time, or (0) let it go on; answer: status */
+	VMBUS_TIME,	   /* the reference time, in milliseconds; answer: status */
+	VMBUS_TRACK,	   /* which pages are written, or (0) not; answer: status */
+	VMBUS_PAGES, /* answer: a byte for each of four pages from this one (HV_ACCESS_STATE_*), which are cleared */
 };
 
 #define VMBUS_SINT 2u
