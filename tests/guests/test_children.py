@@ -73,8 +73,8 @@ CHILDREN = [
     Child("isolation", least=59, timeout=240),
     # Moved from partition to partition.
     Child("saved", least=31, mib=16, options="-P -s"),
-    Child("vmbus", least=48, mib=16, monitor="./mshv-vmbus", options=""),
-    Child("devices", least=78, mib=16, monitor="./mshv-vmbus", options=""),
+    Child("vmbus", least=51, mib=16, monitor="./mshv-vmbus", options=""),
+    Child("devices", least=92, mib=16, monitor="./mshv-vmbus", options=""),
     # The same without a register page, and without the privileges that our monitor adds.
     Child("cpuid", least=20, options="-P -r"),
     Child("isolation", least=59, options="", timeout=240),

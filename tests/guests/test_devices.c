@@ -76,7 +76,7 @@ static void on_level(struct trap_frame *f)
 	end();
 }
 
-/* Of an 8259, which the local APIC doesn't hold; or not maskable. */
+/* Of an 8259, which the local APIC doesn't hold. */
 static void on_other(struct trap_frame *f)
 {
 	in_service += apic_bit(APIC_ISR, (uint8_t)f->vector);
@@ -153,6 +153,51 @@ static void pins(void)
 	is(came(NMI), 0, "... masked it doesn't");
 	is(assert_pin(HV_INTERRUPT_NMI, 0), HV_STATUS_SUCCESS, "NMI");
 	is(came(NMI), 1, "... comes");
+}
+
+static uint64_t sleep_begins, sleep_ends;
+
+/* It may come between the look at its count and HLT, which would then be for ever. */
+static void on_nmi(struct trap_frame *f)
+{
+	if (f->rip >= sleep_begins && f->rip < sleep_ends)
+		f->rip = sleep_ends;
+}
+
+static void sleep_until_nmi(void)
+{
+	__asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, %0; lea 2f(%%rip), %%rax; mov %%rax, %1;"
+			 "1: cmpl %3, %2; jne 2f; hlt; 2:"
+			 : "=m"(sleep_begins), "=m"(sleep_ends)
+			 : "m"(vector_count[0][NMI]), "r"(seen[NMI])
+			 : "rax", "memory", "cc");
+}
+
+/* HLT ends by each of them; one that doesn't wake the VP is the end of the test. */
+static void wakes(const char *name, uint32_t type, uint32_t pin_vector, uint8_t vector)
+{
+	uint32_t turns = 0, count;
+
+	ask(VMBUS_ASSERT, VMBUS_LATER | type << 16 | pin_vector);
+	for (; vector_count[0][vector] == seen[vector]; turns++) {
+		if (vector == NMI)
+			sleep_until_nmi(); /* with interrupts off */
+		else
+			__asm__ volatile("sti; hlt; cli" : : : "memory");
+	}
+	count = came(vector);
+	ok(count == 1 && (turns == 1 || (!turns && vector == NMI)), "%s wakes a VP: %u, after %u", name,
+	   count, turns);
+}
+
+static void sleeping(void)
+{
+	for (unsigned int i = 0; i < 3; i++) {
+		wakes("a fixed interrupt", HV_INTERRUPT_FIXED, EDGE_VECTOR, EDGE_VECTOR);
+		wakes("a level-triggered one", HV_INTERRUPT_FIXED, VMBUS_LEVEL | LEVEL_VECTOR, LEVEL_VECTOR);
+		wakes("an ExtINT", HV_INTERRUPT_EXTINT, PIC_VECTOR, PIC_VECTOR);
+		wakes("an NMI", HV_INTERRUPT_NMI, 0, NMI);
+	}
 }
 
 static void refusals(void)
@@ -272,6 +317,12 @@ static void touched_pages(void)
 	is(ask(VMBUS_PAGES, gpn), 0, "with the question they are forgotten");
 	four[PAGE / 4] = 1;
 	is(ask(VMBUS_PAGES, gpn), (HV_ACCESS_STATE_ACCESSED | HV_ACCESS_STATE_DIRTY) << 8, "another one");
+	ask(VMBUS_DIRTY, 0);
+	four[3 * PAGE / 4] = 3;
+	states = ask(VMBUS_DIRTY, 0);
+	ok(states >= 1 && states < 64, "of all RAM, %u pages were written", states);
+	ok(ask(VMBUS_IS_DIRTY, gpn + 3) && !ask(VMBUS_IS_DIRTY, gpn) && !ask(VMBUS_IS_DIRTY, gpn + 2),
+	   "... and the one that was is there");
 	is(ask(VMBUS_TRACK, 0), HV_STATUS_SUCCESS, "tracked no more");
 	ok(four[0] == 1 && four[PAGE / 4] == 1 && four[3 * PAGE / 4] == 3, "... the content is what it was");
 }
@@ -279,7 +330,7 @@ static void touched_pages(void)
 void test_main(void)
 {
 	static const uint8_t vectors[] = { EDGE_VECTOR, PIN_VECTOR, STIMER_VECTOR };
-	static const uint8_t others[] = { NMI, PIC_VECTOR, PIC_OTHER };
+	static const uint8_t others[] = { PIC_VECTOR, PIC_OTHER };
 
 	if (!in_child || inl(VMBUS_PORT) == NOBODY)
 		skip_all("nobody here plays the devices");
@@ -290,12 +341,14 @@ void test_main(void)
 	for (unsigned int i = 0; i < ARRAY_LEN(others); i++)
 		trap_handlers[others[i]] = on_other;
 	trap_handlers[LEVEL_VECTOR] = on_level;
+	trap_handlers[NMI] = on_nmi;
 	level("by memory");
 	by_synthetic_msr = true;
 	level("by synthetic MSR");
 	by_synthetic_msr = false;
 	of_an_8259();
 	pins();
+	sleeping();
 	refusals();
 	frozen_time();
 	set_time();

@@ -49,6 +49,13 @@ static bool await(uint8_t vector)
 	return came(vector) == 1;
 }
 
+/* With HLT. An interrupt that doesn't wake it is the end of the test. */
+static void sleep_until(uint8_t vector)
+{
+	while (vector_count[0][vector] == seen[vector])
+		__asm__ volatile("sti; hlt; cli" : : : "memory");
+}
+
 static uint16_t status_of(uint64_t result)
 {
 	return (uint16_t)(result & HV_RESULT_STATUS_MASK);
@@ -181,8 +188,12 @@ static void messages(void)
 	free_slot();
 	is(post(VMBUS_CONNECTION, 1), HV_STATUS_SUCCESS, "... or not");
 	is(came(VECTOR), 0, "... without an interrupt");
-	ask(VMBUS_POST_LATER, 77);
+	ask(VMBUS_POST, VMBUS_LATER | 77);
 	ok(await(VECTOR) && has(77), "a message comes while the VP runs");
+	free_slot();
+	ask(VMBUS_POST, VMBUS_LATER | 78);
+	sleep_until(VECTOR);
+	ok(came(VECTOR) == 1 && has(78), "... and wakes one that sleeps");
 	free_slot();
 }
 
@@ -224,6 +235,10 @@ static void event_flags(void)
 	is(signal(VMBUS_EVENTS, 130), HV_STATUS_SUCCESS, "HvCallSignalEvent to the server");
 	ok(came(VECTOR) == 1 && events()[2] == 1u << 3, "... which answers");
 	events()[2] = 0;
+	ask(VMBUS_SIGNAL, VMBUS_LATER | 5);
+	sleep_until(VECTOR);
+	ok(came(VECTOR) == 1 && events()[0] == 1u << 5, "an event wakes a VP that sleeps");
+	events()[0] = 0;
 	wrmsr(HV_MSR_SINT0 + VMBUS_SINT, HV_SINT_MASKED | VECTOR);
 	is(ask(VMBUS_SIGNAL, 70), HV_STATUS_INVALID_SYNIC_STATE, "to a masked SINT");
 	wrmsr(HV_MSR_SINT0 + VMBUS_SINT, VECTOR);
@@ -239,6 +254,9 @@ static void doorbells(void)
 	ok(await(VMBUS_LINE_VECTOR), "an interrupt by event file");
 	ask(VMBUS_LINE, 0);
 	ok(await(VMBUS_LINE_VECTOR), "... and another one");
+	ask(VMBUS_LINE, VMBUS_LATER);
+	sleep_until(VMBUS_LINE_VECTOR);
+	is(came(VMBUS_LINE_VECTOR), 1, "... which wakes a VP");
 	ask(VMBUS_RUNG, 0);
 	for (unsigned int i = 0; i < VMBUS_DOORBELL_COUNT; i++)
 		*(volatile uint32_t *)(uintptr_t)(VMBUS_DOORBELLS + i * VMBUS_DOORBELL_BYTES) = i;

@@ -20,6 +20,7 @@
 #define LINE_GSI 5u
 #define LATER_US 3000
 #define HYPERCALL_BYTES 3u
+#define ARGUMENT (VMBUS_LATER - 1)
 
 static struct machine machine = {
 	.bytes = MEMORY,
@@ -29,6 +30,7 @@ static struct machine machine = {
 	.features = HV_SYNTHETIC_SIGNAL_EVENTS | HV_SYNTHETIC_RETARGET_DEVICE_INTERRUPT,
 };
 static int line, doorbells[VMBUS_DOORBELL_COUNT];
+static uint64_t bitmap[(MEMORY - FIRMWARE) / PAGE / 64];
 static uint32_t answer, wrong, told, told_count, ended, ended_count;
 
 static void expect(bool good, const char *what)
@@ -60,13 +62,6 @@ static uint32_t signal_event(uint32_t flag)
 				    sizeof(out));
 
 	return a.status | (uint32_t)out.newly_signaled << 16;
-}
-
-static void *post_later(void *payload)
-{
-	usleep(LATER_US);
-	expect(!post((uintptr_t)payload), "a message to a VP that runs");
-	return NULL;
 }
 
 static uint16_t want(uint32_t sints)
@@ -250,12 +245,24 @@ static uint32_t take(uint32_t value, uint32_t *count)
 	return taken;
 }
 
-static void begin_later(uint32_t argument)
+static uint32_t dirty(void)
 {
-	pthread_t thread;
+	uint32_t count = 0;
+	int r = get_dirty_pages(machine.partition, FIRMWARE, MEMORY - FIRMWARE, true, bitmap);
 
-	if (pthread_create(&thread, NULL, post_later, (void *)(uintptr_t)argument) || pthread_detach(thread))
-		die("vmbus: no thread");
+	if (r)
+		fprintf(stderr, "vmbus: dirty pages: %s\n", strerror(-r));
+	expect(!r, "dirty pages");
+	for (size_t i = 0; i < ARRAY_LEN(bitmap); i++)
+		count += (uint32_t)__builtin_popcountll(bitmap[i]);
+	return count;
+}
+
+static bool was_dirty(uint32_t gpn)
+{
+	uint32_t bit = gpn - FIRMWARE / PAGE;
+
+	return bit / 64 < ARRAY_LEN(bitmap) && bitmap[bit / 64] >> bit % 64 & 1;
 }
 
 static uint32_t carry_out(enum vmbus_command command, uint32_t argument)
@@ -268,9 +275,6 @@ static uint32_t carry_out(enum vmbus_command command, uint32_t argument)
 		return install(argument);
 	case VMBUS_POST:
 		return post(argument);
-	case VMBUS_POST_LATER:
-		begin_later(argument);
-		return 0;
 	case VMBUS_SIGNAL:
 		return signal_event(argument);
 	case VMBUS_WANT:
@@ -299,10 +303,35 @@ static uint32_t carry_out(enum vmbus_command command, uint32_t argument)
 			.status;
 	case VMBUS_TRACK:
 		return set_property(machine.partition, HV_PROPERTY_GPA_PAGE_ACCESS_TRACKING, argument).status;
+	case VMBUS_DIRTY:
+		return dirty();
+	case VMBUS_IS_DIRTY:
+		return was_dirty(argument);
 	case VMBUS_PAGES:
 		return pages(argument);
 	}
 	die("vmbus: no command %u", command);
+}
+
+static void *later(void *data)
+{
+	uint32_t value = (uint32_t)(uintptr_t)data;
+
+	usleep(LATER_US);
+	expect(!(uint16_t)carry_out(value >> VMBUS_COMMAND_SHIFT, value & ARGUMENT),
+	       "what was asked for later");
+	return NULL;
+}
+
+static uint32_t obey(uint32_t value)
+{
+	pthread_t thread;
+
+	if (!(value & VMBUS_LATER))
+		return carry_out(value >> VMBUS_COMMAND_SHIFT, value & ARGUMENT);
+	if (pthread_create(&thread, NULL, later, (void *)(uintptr_t)value) || pthread_detach(thread))
+		die("vmbus: no thread");
+	return 0;
 }
 
 static bool on_port(struct vp *vp, uint16_t port, unsigned int bytes, bool write, uint32_t *value)
@@ -311,7 +340,7 @@ static bool on_port(struct vp *vp, uint16_t port, unsigned int bytes, bool write
 	if (port != VMBUS_PORT || bytes != 4)
 		return false;
 	if (write)
-		answer = carry_out(*value >> VMBUS_COMMAND_SHIFT, *value & ((1u << VMBUS_COMMAND_SHIFT) - 1));
+		answer = obey(*value);
 	else
 		*value = answer;
 	return true;

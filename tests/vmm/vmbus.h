@@ -9,7 +9,6 @@
 enum vmbus_command {
 	VMBUS_INSTALL = 1, /* the three intercepts, or (0) not; answer: status */
 	VMBUS_POST,	   /* a message with this payload to SINT VMBUS_SINT of VP 0; answer: status */
-	VMBUS_POST_LATER,  /* the same, while the VP runs */
 	VMBUS_SIGNAL,	   /* the event flag; answer: status, newly signaled in bit 16 */
 	VMBUS_WANT,	   /* to be told which of these SINTs can take a message; answer: status */
 	VMBUS_TOLD,	   /* answer: SINTs that it was told of since, how often above bit 16 */
@@ -22,9 +21,12 @@ enum vmbus_command {
 	VMBUS_FREEZE,	   /* the partition's time, or (0) let it go on; answer: status */
 	VMBUS_TIME,	   /* the reference time, in milliseconds; answer: status */
 	VMBUS_TRACK,	   /* which pages are written, or (0) not; answer: status */
+	VMBUS_DIRTY,	   /* of all RAM, which is cleared; answer: how many pages */
+	VMBUS_IS_DIRTY,	   /* was this page, when it was asked for all; answer: 1 or 0 */
 	VMBUS_PAGES, /* answer: a byte for each of four pages from this one (HV_ACCESS_STATE_*), which are cleared */
 };
 
+#define VMBUS_LATER (1u << 23) /* of an argument: while the VP runs or sleeps */
 #define VMBUS_SINT 2u
 #define VMBUS_LEVEL (1u << 20)
 #define VMBUS_LINE_VECTOR 0xb1u
