@@ -488,6 +488,70 @@ static void at_any_moment(uint32_t count)
 	wrmsr(CONFIG(0), 0);
 }
 
+/* ---- Another processor ---- */
+
+static volatile uint64_t others_tsc;
+static volatile uint32_t others_turns, turn_wanted, went_back;
+static volatile bool others_end;
+
+/* Answers each of processor 0's turns with its TSC, which must lie between what that one sees before and after. */
+static void answer_turns(unsigned int cpu)
+{
+	uint64_t last = 0;
+
+	(void)cpu;
+	while (!others_end) {
+		uint64_t now = rdtsc();
+
+		went_back += now < last;
+		last = now;
+		if (others_turns == turn_wanted)
+			continue;
+		others_tsc = rdtsc();
+		barrier();
+		others_turns = turn_wanted;
+	}
+}
+
+static uint32_t turns(uint32_t count)
+{
+	uint32_t bad = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t before = rdtsc();
+
+		turn_wanted = others_turns + 1;
+		if (!wait_for(&others_turns, turn_wanted, LATE_MS * 1000))
+			return ~0u;
+		bad += others_tsc < before || others_tsc > rdtsc();
+	}
+	return bad;
+}
+
+static void another_processor(void)
+{
+	uint32_t start, bad = 0;
+
+	move();
+	ap_prepare(low_memory);
+	if (!ok(ap_start(1, low_memory, answer_turns), "a processor that waited to be started"))
+		return;
+	is(turns(100), 0, "... has the same TSC");
+	move();
+	is(turns(100), 0, "... and still, and runs");
+	start = moves();
+	outl(SAVE_PORT, 3);
+	while (moves() - start < 3)
+		bad += turns(10);
+	is(bad, 0, "... at any moment");
+	is(went_back, 0, "... and never goes back");
+	others_end = true;
+	ok(ap_wait_done(1, LATE_MS * 1000), "... until it ends");
+	move();
+	ok(ap_start(1, low_memory, answer_turns) && ap_wait_done(1, LATE_MS * 1000),
+	   "... and is started again");
+}
+
 static void x2apic(void)
 {
 	if (!(cpuid(1, 0).ecx >> 21 & 1)) {
@@ -524,5 +588,7 @@ void test_main(void)
 	timers();
 	time_goes_on("later");
 	at_any_moment(is_intel() ? 4 : 10); /* Bochs takes its time */
+	if (cpu_count > 1)
+		another_processor();
 	x2apic();
 }

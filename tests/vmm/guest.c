@@ -23,7 +23,7 @@ static void usage(void)
 	      "  -P  the privileges that the conformance suite wants; -p HEX: these (CPUID 0x40000003 "
 	      "EBX:EAX)\n"
 	      "  -r  registers by hypercall, not by the register page\n"
-	      "  -s  one VP, which goes on in another partition whenever the guest asks\n"
+	      "  -s  go on in another partition whenever VP 0 asks\n"
 	      "  -t  each intercept message on stderr\n"
 	      "  -u  stop at the first access to what isn't mapped\n",
 	      stderr);
@@ -100,8 +100,6 @@ int main(int argc, char **argv)
 	}
 	machine.load_options = joined(argv + optind, argc - optind);
 	machine.serial = stdout;
-	if (moves && machine.vp_count > 1)
-		usage();
 	/* What the register page has pending isn't in the registers yet. */
 	machine.registers_by_call |= moves;
 	dev = open_mshv();

@@ -89,7 +89,7 @@ void vp_inject_gp(struct vp *vp);
 /* ---- save.c ---- */
 
 /*
- * Runs VP 0, whose guest goes on in another partition when it writes 0 to SAVE_PORT, or so often as it writes, at any moment. It reads
+ * Runs all VPs. The guest goes on in another partition when VP 0 writes 0 to SAVE_PORT, or so often as it writes, at any moment. It reads
  * how often it was so far. Ends the program as machine_run().
  */
 #define SAVE_PORT 0xe8u

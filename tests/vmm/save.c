@@ -4,7 +4,9 @@
  * with its time frozen meanwhile. The order is that of the large monitors: registers, then the components of state, then time.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +16,7 @@
 #include "machine.h"
 
 #define STORM_US 3000
+#define PARKED_US 200
 #define PAUSE_US 2000 /* in which a frozen partition's time stands still */
 
 /* In the order in which they are set: what one needs comes before it. `or_not`: not every processor has it. */
@@ -62,21 +65,21 @@ static const uint32_t late = HV_REGISTER_X64_TSC_DEADLINE;
 
 #define NAMES_MAX 128u
 
-struct saved {
+struct saved_vp {
 	struct hv_register_assoc list[NAMES_MAX];
 	unsigned int count;
 	bool has_deadline;
 	union hv_register_value deadline;
 	uint8_t *state[STATES];
-	uint8_t *memory;
-	uint64_t time_100ns;
 };
 
-static struct saved saved;
+static struct saved_vp saved_vps[VPS_MAX];
+static uint8_t *saved_memory;
+static uint64_t saved_time_100ns;
 static volatile sig_atomic_t wanted;
 static uint32_t moves, planned;
 
-static void on_alarm(int signal)
+static void on_signal(int signal)
 {
 	(void)signal;
 }
@@ -114,21 +117,32 @@ static bool read_one(struct vp *vp, uint32_t name, union hv_register_value *valu
 	return !get_registers(vp->fd, vp->index, &name, value, 1).error;
 }
 
-static void save_registers(struct vp *vp)
+static void save_registers(struct vp *vp, struct saved_vp *saved)
 {
-	saved.count = 0;
+	saved->count = 0;
 	for (unsigned int i = 0; i < ARRAY_LEN(registers); i++) {
 		for (uint32_t j = 0; j < registers[i].count; j++) {
-			struct hv_register_assoc *one = &saved.list[saved.count];
+			struct hv_register_assoc *one = &saved->list[saved->count];
 
 			*one = (struct hv_register_assoc){ .name = registers[i].first + j };
 			if (read_one(vp, one->name, &one->value))
-				saved.count++;
+				saved->count++;
 			else if (!registers[i].or_not)
 				die("save: register %#x can't be read", one->name);
 		}
 	}
-	saved.has_deadline = read_one(vp, late, &saved.deadline);
+	saved->has_deadline = read_one(vp, late, &saved->deadline);
+}
+
+static void save_vp(struct vp *vp, struct saved_vp *saved)
+{
+	save_registers(vp, saved);
+	for (unsigned int i = 0; i < STATES; i++) {
+		int r = get_vp_state(vp->fd, (enum vp_state)i, saved->state[i]);
+
+		if (r)
+			die("save: state %u can't be read: %s", i, strerror(-r));
+	}
 }
 
 static uint64_t reference_time(int partition)
@@ -162,19 +176,12 @@ static void stands_still(int partition, uint64_t time)
 
 static void save(struct machine *m)
 {
-	struct vp *vp = &m->vp[0];
-
 	set(m->partition, HV_PROPERTY_TIME_FREEZE, 1);
-	saved.time_100ns = reference_time(m->partition);
-	save_registers(vp);
-	for (unsigned int i = 0; i < STATES; i++) {
-		int r = get_vp_state(vp->fd, (enum vp_state)i, saved.state[i]);
-
-		if (r)
-			die("save: state %u can't be read: %s", i, strerror(-r));
-	}
-	stands_still(m->partition, saved.time_100ns);
-	saved.memory = m->memory;
+	saved_time_100ns = reference_time(m->partition);
+	for (uint32_t i = 0; i < m->vp_count; i++)
+		save_vp(&m->vp[i], &saved_vps[i]);
+	stands_still(m->partition, saved_time_100ns);
+	saved_memory = m->memory;
 	machine_delete(m);
 }
 
@@ -186,62 +193,120 @@ static void restore_memory(struct machine *m)
 	size_t pages = m->bytes / PAGE;
 	uint8_t *there = malloc(pages);
 
-	if (!there || mincore(saved.memory, m->bytes, there))
+	if (!there || mincore(saved_memory, m->bytes, there))
 		die("save: no list of pages: %s", strerror(errno));
 	for (size_t i = 0; i < pages; i++)
 		if (there[i] & 1)
-			memcpy(m->memory + i * PAGE, saved.memory + i * PAGE, PAGE);
+			memcpy(m->memory + i * PAGE, saved_memory + i * PAGE, PAGE);
 	free(there);
-	munmap(saved.memory, m->bytes);
+	munmap(saved_memory, m->bytes);
 }
 
-static void restore_registers(struct vp *vp)
+static void restore_registers(struct vp *vp, const struct saved_vp *saved)
 {
-	for (unsigned int i = 0; i < saved.count; i++) {
-		struct answer a = set_registers(vp->fd, vp->index, &saved.list[i], 1);
+	for (unsigned int i = 0; i < saved->count; i++) {
+		struct answer a = set_registers(vp->fd, vp->index, &saved->list[i], 1);
 
 		if (a.error)
-			die("save: register %#x can't be set to %#llx: status %#x", saved.list[i].name,
-			    (unsigned long long)saved.list[i].value.reg64, a.status);
+			die("save: register %#x can't be set to %#llx: status %#x", saved->list[i].name,
+			    (unsigned long long)saved->list[i].value.reg64, a.status);
 	}
 }
 
-static void restore(struct machine *m, int dev)
+static void restore_vp(struct vp *vp, struct saved_vp *saved)
 {
-	struct vp *vp = &m->vp[0];
-
-	machine_create(m, dev);
-	set(m->partition, HV_PROPERTY_TIME_FREEZE, 1);
-	restore_memory(m);
-	restore_registers(vp);
+	restore_registers(vp, saved);
 	for (unsigned int i = 0; i < STATES; i++) {
-		int r = set_vp_state(vp->fd, (enum vp_state)i, saved.state[i]);
+		int r = set_vp_state(vp->fd, (enum vp_state)i, saved->state[i]);
 
 		if (r)
 			die("save: state %u can't be set: %s", i, strerror(-r));
 	}
-	if (saved.has_deadline)
-		set_register(vp->fd, vp->index, late, saved.deadline.reg64);
-	set(m->partition, HV_PROPERTY_REFERENCE_TIME, saved.time_100ns);
-	stands_still(m->partition, saved.time_100ns);
+	if (saved->has_deadline)
+		set_register(vp->fd, vp->index, late, saved->deadline.reg64);
+}
+
+static void restore(struct machine *m, int dev)
+{
+	machine_create(m, dev);
+	set(m->partition, HV_PROPERTY_TIME_FREEZE, 1);
+	restore_memory(m);
+	for (uint32_t i = 0; i < m->vp_count; i++)
+		restore_vp(&m->vp[i], &saved_vps[i]);
+	set(m->partition, HV_PROPERTY_REFERENCE_TIME, saved_time_100ns);
+	stands_still(m->partition, saved_time_100ns);
 	set(m->partition, HV_PROPERTY_TIME_FREEZE, 0);
+}
+
+/* ---- All VPs ---- */
+
+static atomic_bool parking;
+static atomic_uint parked;
+
+static void *other_vp(void *argument)
+{
+	for (;;) {
+		if (atomic_load(&parking)) {
+			atomic_fetch_add(&parked, 1);
+			while (atomic_load(&parking))
+				usleep(PARKED_US);
+			atomic_fetch_sub(&parked, 1);
+		}
+		vp_run(argument);
+	}
+	return NULL;
+}
+
+static void begin_others(struct machine *m)
+{
+	sigset_t alarm;
+
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM); /* for VP 0 */
+	pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+	for (uint32_t i = 1; i < m->vp_count; i++)
+		if (pthread_create(&m->vp[i].thread, NULL, other_vp, &m->vp[i]))
+			die("save: no thread");
+	pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
+}
+
+static void park_others(struct machine *m)
+{
+	atomic_store(&parking, true);
+	while (atomic_load(&parked) < m->vp_count - 1) {
+		for (uint32_t i = 1; i < m->vp_count; i++)
+			pthread_kill(m->vp[i].thread, SIGUSR1);
+		usleep(PARKED_US);
+	}
+}
+
+static void go_on(void)
+{
+	atomic_store(&parking, false);
+	while (atomic_load(&parked))
+		usleep(PARKED_US);
 }
 
 void machine_run_moving(struct machine *m, int dev)
 {
-	struct sigaction action = { .sa_handler = on_alarm };
+	struct sigaction action = { .sa_handler = on_signal };
 
 	sigaction(SIGALRM, &action, NULL);
+	sigaction(SIGUSR1, &action, NULL);
 	m->port = on_port;
-	for (unsigned int i = 0; i < STATES; i++)
-		saved.state[i] = allocate_memory(PAGE);
+	for (uint32_t vp = 0; vp < m->vp_count; vp++)
+		for (unsigned int i = 0; i < STATES; i++)
+			saved_vps[vp].state[i] = allocate_memory(PAGE);
+	begin_others(m);
 	for (;;) {
 		if (vp_run(&m->vp[0]) && !wanted)
 			continue;
 		wanted = false;
 		plan(false);
+		park_others(m);
 		save(m);
 		restore(m, dev);
+		go_on();
 		moves++;
 		if (planned && --planned)
 			plan(true);
