@@ -58,10 +58,16 @@ static int unknown(const struct vp *vp, uint32_t wanted)
 
 /* ---- Time stamp counter ---- */
 
+/* Not by tsc_delta: a VP that its parent fills before it ever ran has none yet, nor is this its LP. */
+uint64_t guest_msrs_tsc(const struct vp *vp)
+{
+	return lp_clock() + vp->tsc_offset;
+}
+
 static uint64_t read_tsc(struct vp *vp, uint32_t msr)
 {
 	(void)msr;
-	return lp_clock() + vp->tsc_offset;
+	return guest_msrs_tsc(vp);
 }
 
 /* The VP's TSC jumps by `delta`: deadlines in it stay as far away as they were, but for what is set to a moment of the TSC itself. */
@@ -80,8 +86,8 @@ static void move_tsc(struct vp *vp, uint64_t delta)
 }
 
 /*
- * A parent sets the TSC of one VP after the other to what all are to have together. What is within a second of the partition's clock means
- * that clock, as KVM has it; anything else starts it anew.
+ * A parent sets the TSC of one VP after the other to what all are to have together. What is within a second of the clock that it set means
+ * that clock, as KVM has it; anything else, and its first, starts it anew: a guest that came from elsewhere may be younger than a second.
  */
 static void set_partition_tsc(struct vp *vp, uint64_t value)
 {
@@ -90,7 +96,8 @@ static void set_partition_tsc(struct vp *vp, uint64_t value)
 	uint64_t common = __atomic_load_n(&partition->tsc_offset, __ATOMIC_RELAXED);
 	uint64_t second = lp_tsc_hz() * SAME_CLOCK_SECONDS;
 
-	if (offset - common + second > 2 * second) {
+	if (!__atomic_exchange_n(&partition->tsc_was_set, true, __ATOMIC_RELAXED) ||
+	    offset - common + second > 2 * second) {
 		common = offset;
 		__atomic_store_n(&partition->tsc_offset, common, __ATOMIC_RELAXED);
 	}

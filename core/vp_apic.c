@@ -7,6 +7,7 @@
 #include <trivet/assert.h>
 #include <trivet/backend.h>
 #include <trivet/emulate.h>
+#include <trivet/guest_msrs.h>
 #include <trivet/host_memory.h>
 #include <trivet/intercept.h>
 #include <trivet/io.h>
@@ -19,14 +20,16 @@ static struct vp *vp_of(struct apic *apic)
 	return container_of(apic, struct vp, apic);
 }
 
-uint64_t apic_host_now_tsc(struct apic *apic)
-{
-	return rdtsc() + vp_of(apic)->tsc_delta;
-}
-
 static bool is_roots(const struct vp *vp)
 {
 	return likely(partition_is_root(vp->partition));
+}
+
+uint64_t apic_host_now_tsc(struct apic *apic)
+{
+	const struct vp *vp = vp_of(apic);
+
+	return is_roots(vp) ? rdtsc() : guest_msrs_tsc(vp);
 }
 
 void apic_host_timer_changed(struct apic *apic)

@@ -201,8 +201,8 @@ $(foreach app,$(GUEST_APPS),$(eval $(call guest_rule,$(app))))
 # Monitors for /dev/mshv, static programs for the root's initial RAM disk. The one header of Linux' that they need comes with the
 # root's kernel.
 V_OUT := $(OUT)/vmm
-VMM_PROGRAMS := guest bench churn intercepts isolation secret sched
-VMM_LIB := mshv tiny machine devices firmware move pe
+VMM_PROGRAMS := guest bench churn intercepts isolation secret sched signals vmbus
+VMM_LIB := mshv tiny machine devices firmware move pe save
 VMM_BINS := $(VMM_PROGRAMS:%=$(V_OUT)/mshv-%)
 VMM_UAPI ?= $(OUT)/linux/mshv/uapi
 VMM_CC ?= gcc

@@ -24,6 +24,9 @@ struct guest_msrs {
 
 void guest_msrs_init(struct vp *vp);
 
+/* The TSC of a child's VP, on any LP and whether it runs or not. */
+uint64_t guest_msrs_tsc(const struct vp *vp);
+
 /*
  * RDMSR and WRMSR of what is neither synthetic, the local APIC's, nor the back end's. 0, or -EINVAL for #GP(0). The VP is loaded here, and it is
  * the guest's own access, or borrowed, and it is its parent's. A write of the TSC or TSC_ADJUST changes vp->tsc_offset and vp->tsc_delta, which

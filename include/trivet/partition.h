@@ -54,6 +54,7 @@ struct partition {
 	struct cpuid_policy cpuid;
 	uint64_t
 		tsc_offset; /* of a child: what its VPs' TSCs are ahead of lp_clock(), unless a VP wrote its own */
+	bool tsc_was_set;	    /* by the parent */
 	uint32_t vp_count;	    /* highest VP index + 1 */
 	struct vp **vps;	    /* by VP index; a child's table has NULL where there is none */
 	struct spinlock space_lock; /* changes of `space` */

@@ -39,6 +39,7 @@ class Child:
     vps: int = 1
     mib: int = 64
     options: str = "-P"  # of mshv-guest
+    monitor: str = ""  # another one than that
     timeout: int = 120
 
     @property
@@ -70,6 +71,10 @@ CHILDREN = [
     Child("tlfs_vp_registers", least=114, timeout=240),
     Child("tlfs_smp", least=67, vps=2, timeout=240),
     Child("isolation", least=59, timeout=240),
+    # Moved from partition to partition.
+    Child("saved", least=38, vps=2, mib=16, options="-P -s", timeout=240),
+    Child("vmbus", least=51, mib=16, monitor="./mshv-vmbus", options=""),
+    Child("devices", least=92, mib=16, monitor="./mshv-vmbus", options=""),
     # The same without a register page, and without the privileges that our monitor adds.
     Child("cpuid", least=20, options="-P -r"),
     Child("isolation", least=59, options="", timeout=240),
@@ -150,8 +155,9 @@ def run_program(root, line, timeout):
 def run_child(root, child):
     """The Result as of a guest on a machine of its own."""
     efi = f"test_{child.name}.efi"
-    output, status = run_program(root, f"sh -c 'gunzip -c {efi}.gz >/tmp/{efi} && "
-                                 f"exec ./mshv-guest /tmp/{efi} -c {child.vps} -m {child.mib} {child.options}'", child.timeout)
+    line = f"{child.monitor} /tmp/{efi}" if child.monitor else \
+        f"./mshv-guest /tmp/{efi} -c {child.vps} -m {child.mib} {child.options}"
+    output, status = run_program(root, f"sh -c 'gunzip -c {efi}.gz >/tmp/{efi} && exec {line}'", child.timeout)
     root.check(f"rm -f /tmp/{efi}")
     # As the emulator's exit device has it, so that the same checks do.
     return Result(status * 2 + 1, output, root.log_text(), output[-2000:])
@@ -194,6 +200,12 @@ def test_isolation_from_outside(roots, vendor):
 def test_intercepts(roots, vendor):
     """CPUID, MSRs and exceptions go to the monitor that installed an intercept, with all that the messages say, and are answered."""
     check_program(roots.get(vendor), "./mshv-intercepts", 60, 66)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_signals(roots, vendor):
+    """However RUN_VP is interrupted, no exit is lost or doubled, and an interrupted VP stands still."""
+    check_program(roots.get(vendor), "./mshv-signals -n 150", 120, 8)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

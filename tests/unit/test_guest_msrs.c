@@ -199,6 +199,31 @@ static void a_parent_sets_tscs(void **state)
 	assert_int_equal(rd(0x10), 21 * HZ + 4);
 }
 
+/* What the partition began with is nobody's clock, however near. */
+static void a_parent_sets_the_tsc_of_a_young_guest(void **state)
+{
+	(void)state;
+	loaded = false;
+	partition.tsc_offset = vp->tsc_offset = other->tsc_offset = 0 - 5 * HZ; /* begins now */
+	assert_int_equal(guest_msr_write(vp, 0x10, HZ / 3), 0);
+	assert_int_equal(rd(0x10), HZ / 3);
+	clock_now += 7;
+	assert_int_equal(guest_msr_write(other, 0x10, HZ / 3), 0);
+	assert_int_equal(other->tsc_offset, vp->tsc_offset);
+	assert_int_equal(rd(0x10), HZ / 3 + 7);
+}
+
+/* Its local APIC's timer is set by this clock, before the VP ran, and goes on by it. */
+static void a_tsc_before_the_vp_runs(void **state)
+{
+	(void)state;
+	loaded = false;
+	vp->tsc_offset = 0 - 3 * HZ;
+	assert_int_equal(vp->tsc_delta, 0);
+	assert_int_equal(guest_msrs_tsc(vp), 2 * HZ);
+	assert_int_equal(rd(0x10), 2 * HZ);
+}
+
 static void memory_types(void **state)
 {
 	static const uint8_t good[] = { 0, 1, 4, 5, 6 };
@@ -361,13 +386,9 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(the_guest_writes_its_tsc),
-		T(a_parent_sets_tscs),
-		T(memory_types),
-		T(features),
-		T(branch_predictions),
-		T(unknown_ones),
-		T(unknown_ones_for_the_parent),
+		T(the_guest_writes_its_tsc), T(a_parent_sets_tscs), T(a_parent_sets_the_tsc_of_a_young_guest),
+		T(a_tsc_before_the_vp_runs), T(memory_types),	    T(features),
+		T(branch_predictions),	     T(unknown_ones),	    T(unknown_ones_for_the_parent),
 		T(values_of_the_processors),
 	};
 

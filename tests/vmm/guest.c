@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-p PRIVILEGES] [-r] [-t] [-u] [-- LOAD OPTIONS]: runs one of tests/guests in a child partition. Its
+ * mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-p PRIVILEGES] [-r] [-s] [-t] [-u] [-- LOAD OPTIONS]: runs one of tests/guests in a child partition. Its
  * exit status is the guest's, or one of machine.h's.
  */
 #include <stdlib.h>
@@ -18,10 +18,12 @@
 
 static void usage(void)
 {
-	fputs("usage: mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-P | -p HEX] [-r] [-t] [-u] [-- LOAD OPTIONS]\n"
+	fputs("usage: mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-P | -p HEX] [-r] [-s] [-t] [-u] [-- LOAD "
+	      "OPTIONS]\n"
 	      "  -P  the privileges that the conformance suite wants; -p HEX: these (CPUID 0x40000003 "
 	      "EBX:EAX)\n"
 	      "  -r  registers by hypercall, not by the register page\n"
+	      "  -s  go on in another partition whenever VP 0 asks\n"
 	      "  -t  each intercept message on stderr\n"
 	      "  -u  stop at the first access to what isn't mapped\n",
 	      stderr);
@@ -60,12 +62,13 @@ int main(int argc, char **argv)
 {
 	static struct machine machine = { .bytes = 128u << 20, .vp_count = 1 };
 	const char *image = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
-	int option;
+	bool moves = false;
+	int option, dev;
 
 	if (!image)
 		usage();
 	argv++, argc--;
-	while ((option = getopt(argc, argv, "c:m:p:Prtu")) >= 0) {
+	while ((option = getopt(argc, argv, "c:m:p:Prstu")) >= 0) {
 		switch (option) {
 		case 'c':
 			machine.vp_count = (unsigned int)number(optarg, 1, VPS_MAX);
@@ -82,6 +85,9 @@ int main(int argc, char **argv)
 		case 'r':
 			machine.registers_by_call = true;
 			break;
+		case 's':
+			moves = true;
+			break;
 		case 't':
 			machine.trace = true;
 			break;
@@ -94,6 +100,11 @@ int main(int argc, char **argv)
 	}
 	machine.load_options = joined(argv + optind, argc - optind);
 	machine.serial = stdout;
-	machine_make(&machine, open_mshv(), image);
+	/* What the register page has pending isn't in the registers yet. */
+	machine.registers_by_call |= moves;
+	dev = open_mshv();
+	machine_make(&machine, dev, image);
+	if (moves)
+		machine_run_moving(&machine, dev);
 	machine_run(&machine);
 }

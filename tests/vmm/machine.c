@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "machine.h"
@@ -59,11 +60,12 @@ static uint64_t load_image(struct machine *m, const char *path)
 /* Before it is initialized. The privileges that come with the features stay. */
 static void set_features(struct machine *m)
 {
-	struct answer a = set_property(m->partition, HV_PROPERTY_SYNTHETIC_PROC_FEATURES, PARTITION_FEATURES);
-	uint64_t mask;
+	uint64_t features = PARTITION_FEATURES | m->features, mask;
+	struct answer a = set_property(m->partition, HV_PROPERTY_SYNTHETIC_PROC_FEATURES, features);
 
 	if (a.error)
-		die("vmm: synthetic features %#llx are refused: status %#x", PARTITION_FEATURES, a.status);
+		die("vmm: synthetic features %#llx are refused: status %#x", (unsigned long long)features,
+		    a.status);
 	if (!m->privileges)
 		return;
 	a = get_property(m->partition, HV_PROPERTY_PRIVILEGE_FLAGS, &mask);
@@ -74,15 +76,12 @@ static void set_features(struct machine *m)
 			(unsigned long long)m->privileges, a.status);
 }
 
-void machine_make(struct machine *m, int dev, const char *image_path)
+void machine_create(struct machine *m, int dev)
 {
-	uint64_t entry;
-
 	m->partition = create_partition(dev, PARTITION_FLAGS);
 	set_features(m);
 	initialize_partition(m->partition);
 	m->memory = allocate_memory(m->bytes);
-	entry = load_image(m, image_path);
 	map_memory(m->partition, 0, m->memory, HOLE, MEMORY_ALL);
 	map_memory(m->partition, FIRMWARE, m->memory + FIRMWARE, m->bytes - FIRMWARE, MEMORY_ALL);
 	for (uint32_t i = 0; i < m->vp_count; i++) {
@@ -94,7 +93,22 @@ void machine_make(struct machine *m, int dev, const char *image_path)
 		if (!m->registers_by_call)
 			vp->page = map_state_page(vp->fd, REGISTER_PAGE);
 	}
-	firmware_prepare(m, entry);
+}
+
+void machine_delete(struct machine *m)
+{
+	for (uint32_t i = 0; i < m->vp_count; i++) {
+		if (m->vp[i].page)
+			munmap(m->vp[i].page, PAGE);
+		close(m->vp[i].fd);
+	}
+	close(m->partition);
+}
+
+void machine_make(struct machine *m, int dev, const char *image_path)
+{
+	machine_create(m, dev);
+	firmware_prepare(m, load_image(m, image_path));
 }
 
 /* ---- Registers ---- */
@@ -259,6 +273,8 @@ static void handle(struct vp *vp, const struct hv_message *message)
 
 	if (m->trace)
 		fprintf(stderr, "vmm: vp %u: %s\n", vp->index, message_name(message->type));
+	if (m->message && m->message(vp, message))
+		return;
 	switch (message->type) {
 	case HV_MESSAGE_X64_IO_PORT_INTERCEPT:
 		handle_port(vp, message);
@@ -281,22 +297,25 @@ static void handle(struct vp *vp, const struct hv_message *message)
 	}
 }
 
+bool vp_run(struct vp *vp)
+{
+	struct hv_message message;
+	int r = run_vp(vp->fd, &message);
+
+	if (r == -EINTR)
+		return false;
+	if (r) {
+		fprintf(stderr, "vmm: vp %u doesn't run: %s\n", vp->index, strerror(-r));
+		machine_end(vp->machine, ENDED_MONITOR);
+	}
+	handle(vp, &message);
+	return true;
+}
+
 static void *vp_thread(void *argument)
 {
-	struct vp *vp = argument;
-	struct hv_message message;
-
-	for (;;) {
-		int r = run_vp(vp->fd, &message);
-
-		if (r == -EINTR)
-			continue;
-		if (r) {
-			fprintf(stderr, "vmm: vp %u doesn't run: %s\n", vp->index, strerror(-r));
-			machine_end(vp->machine, ENDED_MONITOR);
-		}
-		handle(vp, &message);
-	}
+	for (;;)
+		vp_run(argument);
 	return NULL;
 }
 

@@ -39,15 +39,20 @@ struct vp {
 /* A port or address of whoever uses the machine. True: it was his. Reads set *value. */
 typedef bool (*port_handler)(struct vp *vp, uint16_t port, unsigned int bytes, bool write, uint32_t *value);
 
+/* A message of a kind that the machine itself has no answer to. */
+typedef bool (*message_handler)(struct vp *vp, const struct hv_message *message);
+
 struct machine {
 	size_t bytes; /* of RAM, from address 0 to its end, the hole included */
 	unsigned int vp_count;
 	const char *load_options;
-	uint64_t privileges;	/* HV_PRIVILEGE_*: property PRIVILEGE_FLAGS; 0: the hypervisor's choice */
-	bool registers_by_call; /* don't use the register page */
-	bool trace;		/* each message on stderr */
-	bool stop_at_unmapped;	/* also where the instruction is understood */
-	port_handler port;	/* NULL: none */
+	uint64_t privileges;	 /* HV_PRIVILEGE_*: property PRIVILEGE_FLAGS; 0: the hypervisor's choice */
+	bool registers_by_call;	 /* don't use the register page */
+	bool trace;		 /* each message on stderr */
+	bool stop_at_unmapped;	 /* also where the instruction is understood */
+	port_handler port;	 /* NULL: none */
+	message_handler message; /* NULL: none */
+	uint64_t features;	 /* HV_SYNTHETIC_*, besides PARTITION_FEATURES */
 	FILE *serial;
 
 	int partition;
@@ -61,6 +66,11 @@ struct machine {
 
 /* Makes partition, memory and VPs, loads the application and leaves VP 0 at its entry. Ends the program where it can't. */
 void machine_make(struct machine *machine, int dev, const char *image_path);
+/* Its partition with zeroed memory and VPs alone, nothing loaded; and their end, which leaves the memory to the caller. */
+void machine_create(struct machine *machine, int dev);
+void machine_delete(struct machine *machine);
+/* Runs a VP until it needs its monitor, and does what it needs; false: a signal came instead. */
+bool vp_run(struct vp *vp);
 /* Runs all VPs; ends the program with the guest's exit code. */
 void machine_run(struct machine *machine) __attribute__((noreturn));
 /* Ends the program from any thread, with all that was printed. */
@@ -75,6 +85,15 @@ uint64_t vp_general(struct vp *vp, unsigned int number); /* 0 RAX, 1 RCX, 2 RDX,
 void vp_set_general(struct vp *vp, unsigned int number, uint64_t value);
 void vp_set_rip(struct vp *vp, uint64_t rip);
 void vp_inject_gp(struct vp *vp);
+
+/* ---- save.c ---- */
+
+/*
+ * Runs all VPs. The guest goes on in another partition when VP 0 writes 0 to SAVE_PORT, or so often as it writes, at any moment. It reads
+ * how often it was so far. Ends the program as machine_run().
+ */
+#define SAVE_PORT 0xe8u
+void machine_run_moving(struct machine *machine, int dev) __attribute__((noreturn));
 
 /* ---- devices.c ---- */
 

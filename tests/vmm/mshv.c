@@ -244,6 +244,19 @@ int unmap_memory(int partition, uint64_t gpa, void *memory, size_t bytes)
 	return set_memory(partition, gpa, memory, bytes, 1u << MSHV_SET_MEM_BIT_UNMAP);
 }
 
+int get_dirty_pages(int partition, uint64_t gpa, size_t bytes, bool clears, void *bitmap)
+{
+	struct mshv_gpap_access_bitmap args = {
+		.access_type = MSHV_GPAP_ACCESS_TYPE_DIRTY,
+		.access_op = clears ? MSHV_GPAP_ACCESS_OP_CLEAR : MSHV_GPAP_ACCESS_OP_NOOP,
+		.page_count = bytes / PAGE,
+		.gpap_base = gpa / PAGE,
+		.bitmap_ptr = (uintptr_t)bitmap,
+	};
+
+	return result(ioctl(partition, MSHV_GET_GPAP_ACCESS_BITMAP, &args));
+}
+
 /* ---- Interrupts and doorbells ---- */
 
 void route_interrupt(int partition, uint32_t gsi, uint8_t vector, uint8_t apic_id)

@@ -78,6 +78,8 @@ void *allocate_memory(size_t bytes);
 void map_memory(int partition, uint64_t gpa, void *memory, size_t bytes, uint8_t flags);
 int try_map_memory(int partition, uint64_t gpa, void *memory, size_t bytes, uint8_t flags);
 int unmap_memory(int partition, uint64_t gpa, void *memory, size_t bytes);
+/* A bit for each page from `gpa` on that was written since they were cleared; `clears` does. */
+int get_dirty_pages(int partition, uint64_t gpa, size_t bytes, bool clears, void *bitmap);
 
 /* ---- Interrupts and doorbells by event file ---- */
 

@@ -35,6 +35,25 @@ tiny_loop:
 	jmp	tiny_loop
 tiny_loop_end:
 
+; Counts in EBX and at DATA + 16, for ever; each time the count goes out and must come back by port 0x80, and is stored where no memory
+; is. DATA + 20 counts what came back wrong.
+global tiny_turns
+global tiny_turns_end
+tiny_turns:
+	inc	ebx
+	mov	[DATA + 16], ebx
+	mov	eax, ebx
+	out	0x80, eax
+	xor	eax, eax
+	in	eax, 0x80
+	cmp	eax, ebx
+	je	.same
+	inc	dword [DATA + 20]
+.same:
+	mov	[0x8000], ebx
+	jmp	tiny_turns
+tiny_turns_end:
+
 ; Copies all that a guest without page tables can see of its registers to DATA, and says so by an OUT: general registers, then
 ; XMM0 to XMM7 and the x87's state (FXSAVE at DATA + 0x200).
 global tiny_show

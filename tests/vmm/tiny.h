@@ -10,7 +10,8 @@
 #define TINY_PORT 0x80u
 
 extern const uint8_t tiny_out[], tiny_out_end[], tiny_count[], tiny_count_end[], tiny_loop[], tiny_loop_end[],
-	tiny_show[], tiny_show_end[], tiny_probe[], tiny_probe_end[], tiny_probe_vectors[];
+	tiny_turns[], tiny_turns_end[], tiny_show[], tiny_show_end[], tiny_probe[], tiny_probe_end[],
+	tiny_probe_vectors[];
 
 struct tiny {
 	int partition, vp;

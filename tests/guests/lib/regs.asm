@@ -40,7 +40,7 @@ section .text
 	mov	r15, [regs_in + 15 * 8]
 %endmacro
 
-; void regs_run(unsigned int kind): see enum kind in test_exits.c
+; void regs_run(unsigned int kind): see .table, and enum kind in test_exits.c
 regs_run:
 	push	rbx
 	push	rbp
@@ -75,6 +75,9 @@ regs_run:
 	jmp	.save
 .apic_load_rax:
 	mov	eax, [rsi + rdi * 4]
+	jmp	.save
+.out:
+	out	dx, eax
 .save:
 	mov	[regs_out + 0 * 8], rax
 	mov	[regs_out + 1 * 8], rcx
@@ -116,5 +119,6 @@ align 4
 	dd	.apic_load - .table
 	dd	.apic_store - .table
 	dd	.apic_load_rax - .table
+	dd	.out - .table
 
 section .note.GNU-stack noalloc noexec nowrite progbits
