@@ -59,11 +59,12 @@ static uint64_t load_image(struct machine *m, const char *path)
 /* Before it is initialized. The privileges that come with the features stay. */
 static void set_features(struct machine *m)
 {
-	struct answer a = set_property(m->partition, HV_PROPERTY_SYNTHETIC_PROC_FEATURES, PARTITION_FEATURES);
-	uint64_t mask;
+	uint64_t features = m->plain ? 0 : PARTITION_FEATURES, mask;
+	struct answer a = set_property(m->partition, HV_PROPERTY_SYNTHETIC_PROC_FEATURES, features);
 
 	if (a.error)
-		die("vmm: synthetic features %#llx are refused: status %#x", PARTITION_FEATURES, a.status);
+		die("vmm: synthetic features %#llx are refused: status %#x", (unsigned long long)features,
+		    a.status);
 	if (!m->privileges)
 		return;
 	a = get_property(m->partition, HV_PROPERTY_PRIVILEGE_FLAGS, &mask);
@@ -74,6 +75,15 @@ static void set_features(struct machine *m)
 			(unsigned long long)m->privileges, a.status);
 }
 
+static uint32_t tsc_khz(int partition)
+{
+	uint64_t hz;
+
+	if (get_property(partition, HV_PROPERTY_PROCESSOR_CLOCK_FREQUENCY, &hz).error)
+		die("vmm: the TSC's frequency is refused");
+	return (uint32_t)(hz / 1000);
+}
+
 void machine_make(struct machine *m, int dev, const char *image_path)
 {
 	uint64_t entry;
@@ -81,6 +91,7 @@ void machine_make(struct machine *m, int dev, const char *image_path)
 	m->partition = create_partition(dev, PARTITION_FLAGS);
 	set_features(m);
 	initialize_partition(m->partition);
+	m->tsc_khz = tsc_khz(m->partition);
 	m->memory = allocate_memory(m->bytes);
 	entry = load_image(m, image_path);
 	map_memory(m->partition, 0, m->memory, HOLE, MEMORY_ALL);
