@@ -51,6 +51,7 @@ CHILDREN = [
     Child("msr", least=39),
     Child("cr", least=47),
     Child("mtrr", least=37),
+    Child("portio", least=56),
     Child("xapic", least=91),
     Child("x2apic", least=33, vps=2),
     Child("apic_timer", least=35),

@@ -486,6 +486,26 @@ static void prints_strings(void **state)
 	assert_int_equal(page.gp[1], 0x10000);
 }
 
+static void reads_strings(void **state)
+{
+	struct hv_message message = port_message(0xb8, 4, true, 0x1fe);
+	struct hv_x64_io_port_intercept *io = (void *)message.payload.bytes;
+
+	(void)state;
+	with_page = true;
+	make(1);
+	handle_port(&machine.vp[0], &message);
+	message = port_message(0xb8, 2, false, 0);
+	io->access_info |= HV_IO_ACCESS_STRING | HV_IO_ACCESS_REP;
+	io->header.rflags = 0x400;
+	io->rcx = 3;
+	io->rdi = OUT + 4;
+	handle_port(&machine.vp[0], &message);
+	assert_int_equal(get(OUT, 8), 0x01fe01ff0200);
+	assert_int_equal(page.gp[7], OUT - 2);
+	assert_int_equal(page.gp[1], 0);
+}
+
 /* ---- A run, in a process of its own because it ends with it ---- */
 
 static int run(const struct hv_message *messages, unsigned int count)
@@ -572,6 +592,7 @@ int main(void)
 		cmocka_unit_test_teardown(refuses_bad_pointers, teardown),
 		cmocka_unit_test_teardown(prints, teardown),
 		cmocka_unit_test_teardown(prints_strings, teardown),
+		cmocka_unit_test_teardown(reads_strings, teardown),
 		cmocka_unit_test_teardown(ends_with_the_guests_code, teardown),
 		cmocka_unit_test_teardown(stops_where_it_must, teardown),
 	};

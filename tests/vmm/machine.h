@@ -55,7 +55,7 @@ struct machine {
 	uint8_t *memory;
 	struct vp vp[VPS_MAX];
 
-	uint32_t tsc_khz;
+	uint32_t tsc_khz, counter;
 	uint64_t image_base, image_bytes;
 	uint64_t low_end; /* of free memory below 640 KiB */
 	uint8_t line_control;
