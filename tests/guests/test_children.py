@@ -20,7 +20,8 @@ from test_guests import BARE_ONLY, check_tap
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "linux"))
 from bochs import BochsMachine  # noqa: E402
-from machine import TOP, Machine, MachineError  # noqa: E402
+from machine import BAD_LINE, TOP, Machine, MachineError  # noqa: E402
+from mshv import STATS, pages_at_ends  # noqa: E402
 
 pytestmark = pytest.mark.skipif(BARE_ONLY, reason="TRIVET_BARE is set")
 KERNELS = Path(os.environ.get("LINUX_KERNELS", OUT / "linux"))
@@ -81,6 +82,15 @@ CHILDREN = [
 ]
 
 
+@pytest.fixture
+def root(roots, vendor):
+    """The vendor's running root. After each test it is as before: no partition is left, and every page is back."""
+    machine = roots.get(vendor)
+    yield machine
+    if not machine.dead:
+        roots.check_pages(vendor)
+
+
 def make_folder(folder):
     """What the root's initial RAM disk gets besides its own: programs and guests, packed, for a slow disk reads it."""
     target = folder / "children"
@@ -106,8 +116,8 @@ def kernel_with_children(tmp_path_factory):
 
 def boot(vendor, kernel, name, smp, extra=()):
     if vendor == "intel":
-        return BochsMachine(f"{name}-intel", kernel, smp=smp, mem=768, interface="hv")
-    return Machine(f"{name}-amd", kernel, smp=smp, mem=1024, interface="hv", extra=extra)
+        return BochsMachine(f"{name}-intel", kernel, smp=smp, mem=768, interface="hv", log_level="debug")
+    return Machine(f"{name}-amd", kernel, smp=smp, mem=1024, interface="hv", extra=extra, log_level="debug")
 
 
 class Roots:
@@ -115,6 +125,7 @@ class Roots:
 
     def __init__(self, kernel):
         self.kernel, self.machines, self.starts = kernel, {}, {}
+        self.pages = {}  # when no child is there
 
     def get(self, vendor):
         machine = self.machines.get(vendor)
@@ -128,7 +139,21 @@ class Roots:
         machine.start()
         assert machine.expect_ready()[0] == 2
         machine.check("ls /dev/mshv && gunzip /children/mshv-*.gz && chmod +x /children/mshv-*", 60)
+        run_child(machine, Child("reset", least=0))
+        self.pages[vendor] = pages_at_ends(machine.log_text())[-1]
         return machine
+
+    def check_pages(self, vendor):
+        """No child is there any more, and nothing that served one."""
+        machine = self.machines[vendor]
+        held = machine.check(f"n=0; until grep -q 'HvPartitions *: 1$' {STATS}/stats || [ $((n += 1)) = 50 ]; do usleep 100000; done; "
+                             f"grep -oE 'HvPartitions.*|HvVirtualProcessors.*' {STATS}/stats")
+        assert re.findall(r": (\d+)", held) == ["1", "2"], held
+        log = machine.log_text()
+        bad = [line for line in log.splitlines() if BAD_LINE.search(line)]
+        assert not bad, bad
+        ends = pages_at_ends(log)
+        assert ends[-1] == self.pages[vendor], f"at first {self.pages[vendor]}, lately {ends[-4:]}"
 
     def stop(self, vendor):
         if vendor in self.machines:
@@ -164,19 +189,18 @@ def run_child(root, child):
 
 @pytest.mark.parametrize("vendor", VENDORS)
 @pytest.mark.parametrize("child", [pytest.param(child, id=child.id) for child in CHILDREN])
-def test_child(roots, vendor, child):
+def test_child(root, vendor, child):
     if vendor == "intel" and child.name == "shadow":
         pytest.skip("Bochs with two processors lets a virtual interrupt into the shadow of STI (docs/hacking.md)")
-    result = run_child(roots.get(vendor), child)
+    result = run_child(root, child)
     assert result.skipped is None, result.report()
     check_tap(result, child.least)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 @pytest.mark.parametrize("name,status", [("tfault", TRIPLE_FAULT), ("reset", RESET)])
-def test_end(roots, vendor, name, status):
+def test_end(root, vendor, name, status):
     """The monitor is told of a triple fault, and sees a reset by the chip set's port; the root goes on."""
-    root = roots.get(vendor)
     result = run_child(root, Child(name, least=0))
     assert result.started and not result.ended and result.status == status * 2 + 1, result.report()
     assert root.check("echo alive") == "alive"
@@ -191,26 +215,31 @@ def check_program(root, line, timeout, least):
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_isolation_from_outside(roots, vendor):
-    check_program(roots.get(vendor), "./mshv-isolation", 60, 24)
+def test_isolation_from_outside(root, vendor):
+    check_program(root, "./mshv-isolation", 60, 24)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_intercepts(roots, vendor):
+def test_intercepts(root, vendor):
     """CPUID, MSRs and exceptions go to the monitor that installed an intercept, with all that the messages say, and are answered."""
-    check_program(roots.get(vendor), "./mshv-intercepts", 60, 66)
+    check_program(root, "./mshv-intercepts", 60, 66)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_nothing_is_left_for_the_next(roots, vendor):
-    check_program(roots.get(vendor), f"./mshv-secret -n {20 if vendor == 'amd' else 3}", 120, 4)
+def test_nothing_is_left_for_the_next(root, vendor):
+    check_program(root, f"./mshv-secret -n {20 if vendor == 'amd' else 3}", 120, 4)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_churn(roots, vendor):
-    """Created, run and deleted, and killed at any moment, without a page lost (TRIVET_CHURN=10000: so often)"""
+def test_churn(root, vendor):
+    """Created, run and deleted, and killed at any moment, without a page lost, each time (TRIVET_CHURN=10000: so often)"""
+    before = len(pages_at_ends(root.log_text()))
     cycles, kills = (CHURN or 400, 30) if vendor == "amd" else (CHURN or 300, 10)
-    check_program(roots.get(vendor), f"./mshv-churn -n {cycles} -k {kills}", 120 + cycles // 4, 5)
+    check_program(root, f"./mshv-churn -n {cycles} -k {kills}", 120 + cycles // 4, 7)
+    ends = pages_at_ends(root.log_text())[before:]
+    assert len(ends) >= cycles + kills
+    # One that is killed may end while the next one begins, and lends already.
+    assert len(set(ends[:cycles])) == 1 and len({pages.own for pages in ends}) == 1, set(ends)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
