@@ -245,7 +245,7 @@ def test_churn(root, vendor):
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_scheduler(kernel_with_children, vendor):
     """Three busy guests on one LP share it by their weights; caps and reserves hold; the root stays responsive."""
-    seconds = 3 if vendor == "amd" else 2
+    seconds = 10 if vendor == "amd" else 2  # of the machine's time
     with boot(vendor, kernel_with_children, "children-sched", 1, COUNTED) as root:
         root.expect_ready()
         root.check("gunzip /children/mshv-sched.gz && chmod +x /children/mshv-sched")
@@ -257,4 +257,5 @@ def test_scheduler(kernel_with_children, vendor):
     for name, ideal in (("share.100", 10), ("share.200", 20), ("share.700", 70), ("cap.25", 25)):
         assert abs(percent[name] - ideal) <= 1, f"{name}: {percent[name]} %\n{output}"
     assert percent["reserve.50"] >= 49, output
-    assert values["root.late_us"] < 5000, output
+    # The guests' slices have up to 10 ms: the root waits for the end of none.
+    assert values["root.late_us"] < 2000 and values["root.late_max_us"] < 5000, output
