@@ -301,9 +301,26 @@ static bool return_deposits(struct partition *child, struct vp *caller)
 	return true;
 }
 
+/*
+ * All that the child was made of were deposits: the sum of the hypervisor's own pages is the same at each end, and so is the number
+ * of the parent's deposits that are used, when no other child is there.
+ */
+static void log_pages(const struct partition *parent, uint64_t child_id)
+{
+	unsigned long long host_free = host_pages.available(&host_pages), page_use = page_use_table_pages();
+	unsigned long long tables = parent->space.table_pages + parent->space.retired_pages;
+
+	log_debug("p%llu: deleted; pages: %llu free, %llu of page use, %llu of p%llu's tables; deposits of "
+		  "p%llu: %llu used, %llu free",
+		  (unsigned long long)child_id, host_free, page_use, tables, (unsigned long long)parent->id,
+		  (unsigned long long)parent->id, (unsigned long long)parent->deposits.used_pages,
+		  (unsigned long long)parent->deposits.free_pages);
+}
+
 uint16_t partition_delete(struct partition *child, struct vp *caller)
 {
 	struct partition *parent = child->parent;
+	uint64_t id = child->id;
 	uint16_t status;
 
 	if (!begin_ending())
@@ -316,12 +333,8 @@ uint16_t partition_delete(struct partition *child, struct vp *caller)
 		schedule_synchronize(caller);
 		while (!return_deposits(child, caller)) /* of calls that had found it before */
 			;
-		/* All that it was made of were deposits: without the tables that stay, this is the same each time. */
-		log_debug("p%llu: deleted; %llu pages of the hypervisor's are free, %llu tables of page use",
-			  (unsigned long long)child->id,
-			  (unsigned long long)host_pages.available(&host_pages),
-			  (unsigned long long)page_use_table_pages());
 		deposit_free(parent, child->own_page);
+		log_pages(parent, id);
 	}
 	end_ending();
 	return status;

@@ -3,7 +3,7 @@
  * CPUID as the root sees it: the leaves are dumped, and the harness compares the dump with that of a bare
  * machine whose CPU has no SVM. Here only what can be judged without a second machine.
  */
-#include "lib/guest.h"
+#include "lib/hv.h"
 
 static void dump(uint32_t leaf, uint32_t sub)
 {
@@ -107,6 +107,24 @@ static void check_registers(void)
 	is(cpuid(1, 0).ebx >> 24, cpu_apic_id[0], "initial APIC id");
 }
 
+/* A child's parent says whether it has the hypervisor's interface; one without finds no trace of it. */
+static void check_interface(void)
+{
+	uint32_t bad = 0;
+
+	if (!in_plain_child) {
+		ok(hv_present(), "the hypervisor's interface is there");
+		return;
+	}
+	is(cpuid(1, 0).ecx & HV_CPUID1_ECX_HYPERVISOR_PRESENT, 0, "no hypervisor in 1 ECX");
+	for (uint32_t leaf = HV_CPUID_VENDOR; leaf < HV_CPUID_VENDOR + 0x100; leaf++) {
+		struct cpuid_regs r = cpuid(leaf, 0);
+
+		bad += r.eax || r.ebx || r.ecx || r.edx;
+	}
+	is(bad, 0, "no leaf of a hypervisor says anything");
+}
+
 void test_main(void)
 {
 	struct cpuid_regs first = cpuid(0, 0);
@@ -126,6 +144,8 @@ void test_main(void)
 	check_osxsave();
 	check_forms();
 	check_registers();
+	if (in_child)
+		check_interface();
 	is(cpuid(0, 0).ebx, first.ebx, "the vendor stays");
 	is(rdmsr(MSR_EFER) & EFER_SVME, 0, "EFER.SVME reads 0");
 }

@@ -4,6 +4,7 @@
  * SVME (what else of virtualization is hidden: test_virt_insns.c). Dumped values are compared with a bare machine by the harness.
  */
 #include "lib/guest.h"
+#include <hv/msr.h>
 
 #define MSR_MTRRCAP 0xfeu
 #define MSR_MTRR_DEF 0x2ffu
@@ -179,6 +180,20 @@ static void check_syscall(void)
 	wrmsr(MSR_EFER, efer);
 }
 
+/* A child without the hypervisor's interface has none of its registers either. */
+static void check_no_synthetic(void)
+{
+	uint32_t reads = 0, writes = 0;
+	uint64_t v;
+
+	for (uint32_t msr = HV_MSR_GUEST_OS_ID; msr < HV_MSR_GUEST_OS_ID + 0x200; msr++) {
+		reads += try_rdmsr(msr, &v) != GP;
+		writes += try_wrmsr(msr, 1) != GP;
+	}
+	is(reads, 0, "reading an MSR of the hypervisor's: #GP");
+	is(writes, 0, "writing one: #GP");
+}
+
 void test_main(void)
 {
 	uint64_t pat = rdmsr(MSR_PAT);
@@ -204,4 +219,6 @@ void test_main(void)
 	wrmsr(MSR_PAT, pat);
 	is(rdmsr(MSR_PAT), pat, "PAT is back");
 	check_syscall();
+	if (in_plain_child)
+		check_no_synthetic();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Port I/O goes to the real devices: PIT, PIC, CMOS clock, PCI configuration, string and wide forms.
- * Only the hypervisor's own log port (COM2) is not there.
+ * Only the hypervisor's own log port (COM2) is not there. A child's goes to its monitor in the root: string and wide forms.
  */
 #include "lib/guest.h"
 
@@ -184,12 +184,153 @@ static void check_com2(void)
 	is(bytes >> 8 & 0xff, inb(COM2 + 5), "... and its upper byte is the next port's");
 }
 
+/* ---- In a child: the monitor's counter, each read one more than the last (tests/vmm/devices.c) ---- */
+
+#define COUNTER 0xb8
+#define COUNT_FROM 0xa5fe12f0u /* so that each byte moves soon */
+#define ELEMENTS 100u
+#define UNTOUCHED 0x77
+
+static uint8_t pages[2 * PAGE] __attribute__((aligned(PAGE)));
+
+#define INS(text) __asm__ volatile(text "; cld" : "+D"(di), "+c"(n) : "d"(COUNTER) : "memory", "cc")
+
+static const struct form {
+	const char *name;
+	unsigned int bytes;
+	bool rep, down, short_address;
+} forms[] = {
+	{ "INSB", 1, false, false, false },	     { "INSW", 2, false, false, false },
+	{ "INSL", 4, false, false, false },	     { "REP INSB", 1, true, false, false },
+	{ "REP INSW", 2, true, false, false },	     { "REP INSL", 4, true, false, false },
+	{ "REPNE INSB", 1, true, false, false },     { "INSW down", 2, false, true, false },
+	{ "REP INSB down", 1, true, true, false },   { "REP INSL down", 4, true, true, false },
+	{ "REP INSW by EDI", 2, true, false, true },
+};
+
+static void run_form(unsigned int form, uint64_t *index, uint64_t *count)
+{
+	uint64_t di = *index, n = *count;
+
+	switch (form) {
+	case 0:
+		INS("insb");
+		break;
+	case 1:
+		INS("insw");
+		break;
+	case 2:
+		INS("insl");
+		break;
+	case 3:
+		INS("rep insb");
+		break;
+	case 4:
+		INS("rep insw");
+		break;
+	case 5:
+		INS("rep insl");
+		break;
+	case 6:
+		INS(".byte 0xf2, 0x6c");
+		break;
+	case 7:
+		INS("std; insw");
+		break;
+	case 8:
+		INS("std; rep insb");
+		break;
+	case 9:
+		INS("std; rep insl");
+		break;
+	default:
+		INS("addr32 rep insw");
+		break;
+	}
+	*index = di;
+	*count = n;
+}
+
+/* Is each element, from the one at `at` on, what the counter gave, and nothing else changed? */
+static bool right_content(const struct form *form, const uint8_t *at, uint32_t elements)
+{
+	static uint8_t want[sizeof(pages)];
+
+	memset(want, UNTOUCHED, sizeof(want));
+	for (uint32_t i = 0; i < elements; i++) {
+		uint32_t value = COUNT_FROM + i;
+		uint64_t offset = (uint64_t)(at - pages) +
+				  (form->down ? 0 - (uint64_t)i * form->bytes : (uint64_t)i * form->bytes);
+
+		memcpy(want + offset, &value, form->bytes);
+	}
+	for (uint32_t i = 0; i < sizeof(pages); i++)
+		if (pages[i] != want[i])
+			return false;
+	return true;
+}
+
+/* Over the border of two pages. Where only ECX and EDI count, the upper halves go (SDM1 3.4.1.1). */
+static void check_form(unsigned int number, uint32_t count)
+{
+	const struct form *form = &forms[number];
+	uint64_t upper = form->short_address ? 0x1234567800000000ull : 0;
+	uint32_t elements = form->rep ? count : 1;
+	uint8_t *at = pages + PAGE + (form->down ? 1 : -1) * 10 * (int)form->bytes;
+	uint64_t di = (uint64_t)at | upper, n = count | upper;
+	uint64_t moved = (uint64_t)elements * form->bytes;
+
+	memset(pages, UNTOUCHED, sizeof(pages));
+	outl(COUNTER, COUNT_FROM);
+	run_form(number, &di, &n);
+	ok(right_content(form, at, elements), "%s, count %u: what the port gave", form->name, count);
+	is(di, (uint64_t)at + (form->down ? 0 - moved : moved), "... RDI");
+	is(n, form->rep ? 0 : count, "... RCX");
+	is(inl(COUNTER), COUNT_FROM + elements, "... and no element more");
+}
+
+static void check_output(void)
+{
+	static const uint32_t words[] = { 0, 0x11111111, 0x22222222, 0x33334444, 0x55556666 };
+	const uint8_t *si = (const uint8_t *)&words[1];
+	uint64_t n = 7;
+
+	__asm__ volatile("cld; rep outsw" : "+S"(si), "+c"(n) : "d"(COUNTER) : "memory");
+	is(inl(COUNTER), 0x6666, "REP OUTSW: the last of seven");
+	ok(si == (const uint8_t *)&words[1] + 14 && !n, "... RSI and RCX");
+	si = (const uint8_t *)&words[4];
+	n = 4;
+	__asm__ volatile("std; rep outsl; cld" : "+S"(si), "+c"(n) : "d"(COUNTER) : "memory");
+	is(inl(COUNTER), 0x11111111, "REP OUTSL down: the last of four");
+	ok(si == (const uint8_t *)words && !n, "... RSI and RCX");
+}
+
+static void check_monitors_ports(void)
+{
+	uint64_t v = 0x1122334455667788ull;
+
+	for (unsigned int i = 0; i < ARRAY_LEN(forms); i++)
+		check_form(i, ELEMENTS);
+	check_form(3, 0);
+	check_output();
+	outl(COUNTER, COUNT_FROM);
+	__asm__ volatile("inb %%dx, %%al" : "+a"(v) : "d"(COUNTER));
+	is(v, 0x11223344556677f0, "IN to AL leaves the rest of RAX");
+	__asm__ volatile("inw %%dx, %%ax" : "+a"(v) : "d"(COUNTER));
+	is(v, 0x11223344556612f1, "IN to AX leaves the rest of RAX");
+	__asm__ volatile("inl %%dx, %%eax" : "+a"(v) : "d"(COUNTER));
+	is(v, COUNT_FROM + 2, "IN to EAX clears the rest of RAX");
+	is(inl(0xed), 0xffffffff, "a port without device reads as ones");
+}
+
 void test_main(void)
 {
 	static const uint8_t bases[] = { 0x20, 0x18, 0x10 };
 
-	if (in_child)
-		skip_all("a child has no ports of the machine");
+	if (in_child) {
+		check_monitors_ports();
+		return;
+	}
 	check_pit();
 	for (size_t i = 0; i < ARRAY_LEN(bases); i++) {
 		check_pic(bases[i]);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Reading what a root partition shows: the hypervisor's counters through mshv's debugfs, and /proc/interrupts."""
 import re
+from dataclasses import dataclass
 
 STATS = "/sys/kernel/debug/mshv"
 # What every kernel on this interface says, and a root partition besides
@@ -26,6 +27,34 @@ def counters(machine):
         name = "partition" if name.startswith("partition") else name
         found[name] = {k: int(v) for k, v in re.findall(r"(?m)^(\w+) *: (\d+)$", rows)}
     return found
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What the hypervisor's log (log-level debug) says when a child's end is done"""
+    own: int  # of the hypervisor's pages: free, or in tables that describe the root's memory; always the same
+    lent: int  # of the root's deposits: what serves children; the same when as many are there
+
+
+def pages_at_ends(log):
+    """[Pages] at the end of each child"""
+    return [Pages(int(free) + int(use) + int(tables), int(lent)) for free, use, tables, lent in
+            re.findall(r"p\d+: deleted; pages: (\d+) free, (\d+) of page use, (\d+) of p1's tables; deposits of p1: (\d+) used", log)]
+
+
+class Ends:
+    """Judges what the log says at the ends of children, after each test"""
+
+    def __init__(self, machine):
+        self.machine, self.seen, self.lent = machine, 0, {}  # by the number of partitions that are there
+
+    def check(self):
+        ends = pages_at_ends(self.machine.log_text())
+        assert len({pages.own for pages in ends}) <= 1, ends[-20:]
+        if len(ends) > self.seen:
+            there = counters(self.machine)["hv"]["HvPartitions"]
+            assert self.lent.setdefault(there, ends[-1].lent) == ends[-1].lent, (there, self.lent, ends[-4:])
+        self.seen = len(ends)
 
 
 def grown(before, after, who, *names):

@@ -7,7 +7,7 @@ import pytest
 
 from bochs import BochsMachine
 from machine import BARE
-from mshv import counters
+from mshv import Ends, counters
 from vm import BOOT_S, TROUBLE, Guest, NamedGuest, is_sound
 
 pytestmark = [pytest.mark.intel, pytest.mark.slow, pytest.mark.skipif(BARE, reason="the bare machine has no interface")]
@@ -17,11 +17,24 @@ SMP = int(os.environ.get("TRIVET_VM_SMP", "1"))
 @pytest.fixture(scope="module")
 def host(mshv_kernel, vm_disk, vm_files):
     """The root partition with the disk of guests, and our own guest in /tmp/guest"""
-    with BochsMachine("vm-intel", mshv_kernel, smp=SMP, mem=640, interface="hv", vm_disk=vm_disk, files=vm_files) as machine:
+    with BochsMachine("vm-intel", mshv_kernel, smp=SMP, mem=640, interface="hv", log_level="debug", vm_disk=vm_disk,
+                      files=vm_files) as machine:
         machine.expect_ready()
         machine.check("mkdir -p /tmp/esp /tmp/guest && mount -t vfat -o ro /dev/sda /tmp/esp && cp /tmp/esp/guest/* /tmp/guest/ && "
                       "umount /tmp/esp")
         yield machine
+
+
+@pytest.fixture(scope="module")
+def ends(host):
+    return Ends(host)
+
+
+@pytest.fixture(autouse=True)
+def every_page_comes_back(host, ends):
+    yield
+    if not host.dead:
+        ends.check()
 
 
 @pytest.mark.parametrize("version,processors", [("6.1", 1), ("7.2", 2)])

@@ -31,6 +31,7 @@ static struct hv_vp_register_page page;
 static bool with_page;
 static const struct hv_message *script;
 static unsigned int script_length, script_at;
+static uint64_t features;
 
 void die(const char *fmt, ...)
 {
@@ -97,16 +98,15 @@ bool translate(int fd, uint32_t vp, uint64_t gva, bool write, uint64_t *gpa)
 struct answer get_property(int fd, uint32_t code, uint64_t *value)
 {
 	(void)fd;
-	(void)code;
-	*value = 0;
+	*value = code == HV_PROPERTY_PROCESSOR_CLOCK_FREQUENCY ? 2100000999 : 0;
 	return (struct answer){ 0 };
 }
 
 struct answer set_property(int fd, uint32_t code, uint64_t value)
 {
 	(void)fd;
-	(void)code;
-	(void)value;
+	if (code == HV_PROPERTY_SYNTHETIC_PROC_FEATURES)
+		features = value;
 	return (struct answer){ 0 };
 }
 
@@ -189,6 +189,7 @@ static void make_image(const char *path)
 }
 
 static struct machine machine;
+static bool plain;
 
 static void make(unsigned int vps)
 {
@@ -201,9 +202,11 @@ static void make(unsigned int vps)
 	register_count = 0;
 	memset(&page, 0, sizeof(page));
 	page.is_valid = with_page;
-	machine = (struct machine){
-		.bytes = RAM, .vp_count = vps, .load_options = "child more", .serial = tmpfile()
-	};
+	machine = (struct machine){ .bytes = RAM,
+				    .vp_count = vps,
+				    .load_options = "child more",
+				    .plain = plain,
+				    .serial = tmpfile() };
 	machine_make(&machine, 3, path);
 	unlink(path);
 }
@@ -285,6 +288,7 @@ static void starts_as_uefi_does(void **state)
 
 	(void)state;
 	make(1);
+	assert_int_equal(features, PARTITION_FEATURES);
 	assert_int_equal(value_of(HV_REGISTER_X64_RIP)->reg64, IMAGE + ENTRY);
 	assert_int_equal(value_of(HV_REGISTER_X64_RCX)->reg64, IMAGE);
 	assert_int_equal(value_of(HV_REGISTER_X64_RSP)->reg64 % 16, 8);
@@ -295,6 +299,15 @@ static void starts_as_uefi_does(void **state)
 		for (uint64_t i = 0; i < 512; i++)
 			assert_int_equal(get((get(pdpt + gib * 8, 8) & ~0xfffull) + i * 8, 8),
 					 (gib << 30 | i << 21) + 0x83);
+}
+
+static void may_have_no_interface(void **state)
+{
+	(void)state;
+	plain = true;
+	make(1);
+	plain = false;
+	assert_int_equal(features, 0);
 }
 
 /* As find_processors() and read_madt() in tests/guests/lib/start.c. */
@@ -436,6 +449,9 @@ static void prints(void **state)
 	message = port_message(0xcfc, 4, false, 0x1122334455667788);
 	handle_port(&machine.vp[0], &message);
 	assert_int_equal(value_of(HV_REGISTER_X64_RAX)->reg64, 0xffffffff);
+	message = port_message(0xb4, 4, false, 0);
+	handle_port(&machine.vp[0], &message);
+	assert_int_equal(value_of(HV_REGISTER_X64_RAX)->reg64, 2100000);
 	assert_string_equal(printed(), "ok");
 }
 
@@ -468,6 +484,26 @@ static void prints_strings(void **state)
 	assert_string_equal(printed(), "hello\nllo");
 	assert_int_equal(page.gp[6], 0xabcd0005);
 	assert_int_equal(page.gp[1], 0x10000);
+}
+
+static void reads_strings(void **state)
+{
+	struct hv_message message = port_message(0xb8, 4, true, 0x1fe);
+	struct hv_x64_io_port_intercept *io = (void *)message.payload.bytes;
+
+	(void)state;
+	with_page = true;
+	make(1);
+	handle_port(&machine.vp[0], &message);
+	message = port_message(0xb8, 2, false, 0);
+	io->access_info |= HV_IO_ACCESS_STRING | HV_IO_ACCESS_REP;
+	io->header.rflags = 0x400;
+	io->rcx = 3;
+	io->rdi = OUT + 4;
+	handle_port(&machine.vp[0], &message);
+	assert_int_equal(get(OUT, 8), 0x01fe01ff0200);
+	assert_int_equal(page.gp[7], OUT - 2);
+	assert_int_equal(page.gp[1], 0);
 }
 
 /* ---- A run, in a process of its own because it ends with it ---- */
@@ -550,11 +586,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(starts_as_uefi_does, teardown),
+		cmocka_unit_test_teardown(may_have_no_interface, teardown),
 		cmocka_unit_test_teardown(has_its_processors_in_acpi, teardown),
 		cmocka_unit_test_teardown(answers_as_firmware, teardown),
 		cmocka_unit_test_teardown(refuses_bad_pointers, teardown),
 		cmocka_unit_test_teardown(prints, teardown),
 		cmocka_unit_test_teardown(prints_strings, teardown),
+		cmocka_unit_test_teardown(reads_strings, teardown),
 		cmocka_unit_test_teardown(ends_with_the_guests_code, teardown),
 		cmocka_unit_test_teardown(stops_where_it_must, teardown),
 	};

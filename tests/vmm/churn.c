@@ -2,7 +2,8 @@
 /*
  * mshv-churn [-n CYCLES] [-k KILLS]: creates a partition with a guest of one OUT and HLT, runs it and deletes it, CYCLES times in one
  * process; then KILLS times a process of its own does the same in a loop and is killed at some moment. In the end no partition and no
- * memory may be missing: the kernel's free memory is compared with what it was when the first cycles had warmed everything up.
+ * memory may be missing: the hypervisor's counters and the kernel's free memory are compared with what they were when the first cycles
+ * had warmed everything up. (Its log, at level debug, tells at each end what the hypervisor has.)
  */
 #include <dirent.h>
 #include <errno.h>
@@ -25,6 +26,8 @@
 #define STEADY_KB 16
 
 static const char partitions[] = "/sys/kernel/debug/mshv/partition";
+static const char hypervisor_stats[] = "/sys/kernel/debug/mshv/stats";
+static const char root_stats[] = "/sys/kernel/debug/mshv/partition/1/stats";
 
 static void cycle(int dev)
 {
@@ -103,6 +106,23 @@ static int partition_count(void)
 	return count;
 }
 
+/* A counter of the hypervisor's; -1 without it. */
+static long counter(const char *path, const char *name)
+{
+	FILE *file = fopen(path, "r");
+	char line[128];
+	long value = -1, found;
+	size_t length = strlen(name);
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file))
+		if (!strncmp(line, name, length) && sscanf(line + length, " : %ld", &found) == 1)
+			value = found;
+	fclose(file);
+	return value;
+}
+
 /* One process that is killed between two instructions of the loop, sooner or later. */
 static void killed_cycle(int dev, unsigned int number)
 {
@@ -126,7 +146,7 @@ static void killed_cycle(int dev, unsigned int number)
 int main(int argc, char **argv)
 {
 	unsigned long cycles = 10000, kills = 100, done = 0;
-	long before, after;
+	long before, after, vps, deposits;
 	int option, known, dev;
 
 	while ((option = getopt(argc, argv, "n:k:")) >= 0) {
@@ -142,6 +162,8 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < WARM_UP; i++)
 		cycle(dev);
 	before = free_kb();
+	vps = counter(hypervisor_stats, "HvVirtualProcessors");
+	deposits = counter(root_stats, "PtDepositedPages");
 	for (; done < cycles; done++) {
 		cycle(dev);
 		if (done % 1000 == 999) {
@@ -157,6 +179,11 @@ int main(int argc, char **argv)
 	tap_ok(true, "one more runs");
 	after = free_kb();
 	tap_ok(before - after < SLACK_KB, "free memory: %ld KiB, then %ld KiB", before, after);
+	after = counter(hypervisor_stats, "HvVirtualProcessors");
+	tap_ok(after == vps && vps > 0, "VPs: %ld, then %ld", vps, after);
+	after = counter(root_stats, "PtDepositedPages");
+	tap_ok(after == deposits && deposits > 0, "the root's deposits: %ld pages, then %ld", deposits,
+	       after);
 	tap_ok(partition_count() == known, "partitions: %d, then %d", known, partition_count());
 	return tap_end();
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Ports: a UART that is never busy, the ports by which a guest ends, those of the program; all others read as ones. */
+/*
+ * Ports: a UART that is never busy, a clock (the TSC's frequency in kHz), a counter (a read gives one more than the one before, a
+ * write says what comes next), the ports by which a guest ends, those of the program; all others read as ones.
+ */
 #include <string.h>
 
 #include "machine.h"
@@ -10,6 +13,8 @@
 #define UART_DIVISOR_LATCH 0x80u /* in line control: registers 0 and 1 are the divisor */
 #define UART_IDLE 0x60u		 /* transmitter and holding register empty */
 #define UART_NO_INTERRUPT 0x01u
+#define CLOCK 0xb4u
+#define COUNTER 0xb8u
 #define DEBUG_EXIT 0xf4u
 #define RESET_CONTROL 0xcf9u
 #define RESET_CPU 0x04u
@@ -57,6 +62,8 @@ static void port_write(struct vp *vp, uint16_t port, unsigned int bytes, uint32_
 		return;
 	if (port >= COM1 && port < COM1 + 8 && bytes == 1)
 		uart_write(m, port - COM1, (uint8_t)value);
+	else if (port == COUNTER)
+		m->counter = value;
 	else if (port == DEBUG_EXIT)
 		machine_end(m, (int)(value & 0x3f));
 	else if (port == RESET_CONTROL && bytes == 1 && (value & RESET_CPU)) {
@@ -74,6 +81,10 @@ static uint32_t port_read(struct vp *vp, uint16_t port, unsigned int bytes)
 		return value & ones(bytes);
 	if (port >= COM1 && port < COM1 + 8 && bytes == 1)
 		return uart_read(m, port - COM1);
+	if (port == CLOCK && bytes == 4)
+		return m->tsc_khz;
+	if (port == COUNTER)
+		return m->counter++ & ones(bytes);
 	return value;
 }
 

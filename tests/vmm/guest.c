@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-p PRIVILEGES] [-r] [-s] [-t] [-u] [-- LOAD OPTIONS]: runs one of tests/guests in a child partition. Its
- * exit status is the guest's, or one of machine.h's.
+ * mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-N | -P | -p PRIVILEGES] [-r] [-s] [-t] [-u] [-- LOAD OPTIONS]: runs one of tests/guests in a child
+ * partition. Its exit status is the guest's, or one of machine.h's.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +18,9 @@
 
 static void usage(void)
 {
-	fputs("usage: mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-P | -p HEX] [-r] [-s] [-t] [-u] [-- LOAD "
+	fputs("usage: mshv-guest IMAGE.efi [-c VPS] [-m MIB] [-N | -P | -p HEX] [-r] [-s] [-t] [-u] [-- LOAD "
 	      "OPTIONS]\n"
+	      "  -N  nothing of the hypervisor's interface\n"
 	      "  -P  the privileges that the conformance suite wants; -p HEX: these (CPUID 0x40000003 "
 	      "EBX:EAX)\n"
 	      "  -r  registers by hypercall, not by the register page\n"
@@ -40,9 +41,10 @@ static unsigned long number(const char *text, unsigned long least, unsigned long
 	return n;
 }
 
-static char *joined(char **words, int count)
+/* Load options: what the guest is told by us, then what it is told by the user. */
+static char *joined(const char *first, char **words, int count)
 {
-	size_t bytes = sizeof("child");
+	size_t bytes = strlen(first) + 1;
 	char *text;
 
 	for (int i = 0; i < count; i++)
@@ -50,7 +52,7 @@ static char *joined(char **words, int count)
 	text = malloc(bytes);
 	if (!text)
 		die("no memory");
-	strcpy(text, "child");
+	strcpy(text, first);
 	for (int i = 0; i < count; i++) {
 		strcat(text, " ");
 		strcat(text, words[i]);
@@ -68,13 +70,16 @@ int main(int argc, char **argv)
 	if (!image)
 		usage();
 	argv++, argc--;
-	while ((option = getopt(argc, argv, "c:m:p:Prstu")) >= 0) {
+	while ((option = getopt(argc, argv, "c:m:p:NPrstu")) >= 0) {
 		switch (option) {
 		case 'c':
 			machine.vp_count = (unsigned int)number(optarg, 1, VPS_MAX);
 			break;
 		case 'm':
 			machine.bytes = number(optarg, 16, 3072) << 20;
+			break;
+		case 'N':
+			machine.plain = true;
 			break;
 		case 'p':
 			machine.privileges = strtoull(optarg, NULL, 16);
@@ -98,7 +103,7 @@ int main(int argc, char **argv)
 			usage();
 		}
 	}
-	machine.load_options = joined(argv + optind, argc - optind);
+	machine.load_options = joined(machine.plain ? "child plain" : "child", argv + optind, argc - optind);
 	machine.serial = stdout;
 	/* What the register page has pending isn't in the registers yet. */
 	machine.registers_by_call |= moves;

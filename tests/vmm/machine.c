@@ -60,7 +60,7 @@ static uint64_t load_image(struct machine *m, const char *path)
 /* Before it is initialized. The privileges that come with the features stay. */
 static void set_features(struct machine *m)
 {
-	uint64_t features = PARTITION_FEATURES | m->features, mask;
+	uint64_t features = m->plain ? 0 : PARTITION_FEATURES | m->features, mask;
 	struct answer a = set_property(m->partition, HV_PROPERTY_SYNTHETIC_PROC_FEATURES, features);
 
 	if (a.error)
@@ -76,11 +76,21 @@ static void set_features(struct machine *m)
 			(unsigned long long)m->privileges, a.status);
 }
 
+static uint32_t tsc_khz(int partition)
+{
+	uint64_t hz;
+
+	if (get_property(partition, HV_PROPERTY_PROCESSOR_CLOCK_FREQUENCY, &hz).error)
+		die("vmm: the TSC's frequency is refused");
+	return (uint32_t)(hz / 1000);
+}
+
 void machine_create(struct machine *m, int dev)
 {
 	m->partition = create_partition(dev, PARTITION_FLAGS);
 	set_features(m);
 	initialize_partition(m->partition);
+	m->tsc_khz = tsc_khz(m->partition);
 	m->memory = allocate_memory(m->bytes);
 	map_memory(m->partition, 0, m->memory, HOLE, MEMORY_ALL);
 	map_memory(m->partition, FIRMWARE, m->memory + FIRMWARE, m->bytes - FIRMWARE, MEMORY_ALL);

@@ -48,6 +48,7 @@ struct machine {
 	const char *load_options;
 	uint64_t privileges;	 /* HV_PRIVILEGE_*: property PRIVILEGE_FLAGS; 0: the hypervisor's choice */
 	bool registers_by_call;	 /* don't use the register page */
+	bool plain;		 /* nothing of the hypervisor's interface */
 	bool trace;		 /* each message on stderr */
 	bool stop_at_unmapped;	 /* also where the instruction is understood */
 	port_handler port;	 /* NULL: none */
@@ -59,6 +60,7 @@ struct machine {
 	uint8_t *memory;
 	struct vp vp[VPS_MAX];
 
+	uint32_t tsc_khz, counter;
 	uint64_t image_base, image_bytes;
 	uint64_t low_end; /* of free memory below 640 KiB */
 	uint8_t line_control;

@@ -3,7 +3,7 @@
  * The library of the bare-metal test guests: UEFI applications that leave boot services, take the
  * whole machine (own GDT, IDT, page tables) and print TAP on COM1. The same binary runs on a bare
  * machine, as Trivet's root image and in a child partition, where tests/vmm is its firmware. The load
- * options tell (key `cmdline` of trivet.conf): the word "trivet" sets `under_trivet`, "child" `in_child`.
+ * options tell (key `cmdline` of trivet.conf): the word "trivet" sets `under_trivet`, "child" `in_child`, "plain" `in_plain_child`.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -57,9 +57,10 @@ struct memory_range {
 #define MEMORY_CONVENTIONAL 7u
 
 extern HIDDEN bool under_trivet; /* as its root */
-extern HIDDEN bool in_child;   /* in a child: no devices but a serial port, and whatever the hypervisor has */
-extern HIDDEN bool bare_bochs; /* on the bare Bochs, whose known deviations a test may then leave out */
-extern HIDDEN uint64_t start_tsc; /* TSC at the image's first instruction in C */
+extern HIDDEN bool in_child; /* in a child: no devices but a serial port, and whatever the hypervisor has */
+extern HIDDEN bool in_plain_child; /* in one whose parent gave it nothing of the hypervisor's interface */
+extern HIDDEN bool bare_bochs;	   /* on the bare Bochs, whose known deviations a test may then leave out */
+extern HIDDEN uint64_t start_tsc;  /* TSC at the image's first instruction in C */
 extern HIDDEN struct memory_range memory_map[512];
 extern HIDDEN unsigned int memory_map_len;
 extern HIDDEN uint64_t low_memory; /* LOW_PAGES pages below 1 MiB, ours */

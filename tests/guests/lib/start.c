@@ -12,6 +12,7 @@
 
 bool under_trivet;
 bool in_child;
+bool in_plain_child;
 bool bare_bochs;
 uint64_t start_tsc;
 struct memory_range memory_map[512];
@@ -49,6 +50,7 @@ static void read_options(EFI_HANDLE image, EFI_BOOT_SERVICES *bs)
 		return;
 	under_trivet = options_contain(loaded->LoadOptions, loaded->LoadOptionsSize, "trivet");
 	in_child = options_contain(loaded->LoadOptions, loaded->LoadOptionsSize, "child");
+	in_plain_child = in_child && options_contain(loaded->LoadOptions, loaded->LoadOptionsSize, "plain");
 }
 
 static uint32_t get32(const uint8_t *p)
@@ -203,9 +205,10 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *st)
 	time_init();
 	apic_init();
 	note("%u processors, TSC %llu kHz, %s", cpu_count, (unsigned long long)tsc_khz,
-	     in_child	  ? "in a child" :
-	     under_trivet ? "under Trivet" :
-			    "bare");
+	     in_plain_child ? "in a child without the interface" :
+	     in_child	    ? "in a child" :
+	     under_trivet   ? "under Trivet" :
+			      "bare");
 	test_main();
 	finish();
 }
