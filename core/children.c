@@ -308,12 +308,14 @@ static bool return_deposits(struct partition *child, struct vp *caller)
 static void log_pages(const struct partition *parent, uint64_t child_id)
 {
 	unsigned long long host_free = host_pages.available(&host_pages), page_use = page_use_table_pages();
-	unsigned long long tables = parent->space.table_pages + parent->space.retired_pages;
+	unsigned long long space = parent->space.table_pages + parent->space.retired_pages;
 
-	log_debug("p%llu: deleted; pages: %llu free, %llu of page use, %llu of p%llu's tables; deposits of "
-		  "p%llu: %llu used, %llu free",
-		  (unsigned long long)child_id, host_free, page_use, tables, (unsigned long long)parent->id,
-		  (unsigned long long)parent->id, (unsigned long long)parent->deposits.used_pages,
+	log_debug("p%llu: deleted; pages: %llu free, %llu of page use, %llu of p%llu's space, %llu of its "
+		  "ports; "
+		  "its deposits: %llu used, %llu free",
+		  (unsigned long long)child_id, host_free, page_use, space, (unsigned long long)parent->id,
+		  (unsigned long long)port_space_table_pages(parent),
+		  (unsigned long long)parent->deposits.used_pages,
 		  (unsigned long long)parent->deposits.free_pages);
 }
 

@@ -121,6 +121,20 @@ void port_space_destroy(struct partition *partition)
 	spin_unlock(&space->lock);
 }
 
+uint64_t port_space_table_pages(const struct partition *partition)
+{
+	const struct port_space *space = &partition->ports;
+	uint64_t pages = 0;
+
+	for (unsigned int i = 0; i < PORT_PAGES; i++)
+		pages += atomic_load_explicit(&space->port_pages[i], memory_order_relaxed) != NULL;
+	for (unsigned int i = 0; i < CONNECTION_PAGES; i++)
+		pages += atomic_load_explicit(&space->connection_pages[i], memory_order_relaxed) != NULL;
+	for (unsigned int i = 0; i < DOORBELL_PAGES; i++)
+		pages += atomic_load_explicit(&space->doorbell_pages[i], memory_order_relaxed) != NULL;
+	return pages;
+}
+
 /* ---- Ports, under the lock ---- */
 
 static unsigned int port_page_of(uint32_t id)

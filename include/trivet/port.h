@@ -93,6 +93,9 @@ void port_space_disconnect(struct partition *partition);
 /* Gives all pages back; nobody uses the partition any more, its VPs' queues are empty. A child's is disconnected. */
 void port_space_destroy(struct partition *partition);
 
+/* How many pages its tables of ports, connections and doorbells have. They stay when those go. */
+uint64_t port_space_table_pages(const struct partition *partition);
+
 /*
  * HV_STATUS_*: INVALID_PORT_ID (taken; bits 31:24), NO_RESOURCES (no memory of ours, or as many as there can be), INSUFFICIENT_MEMORY.
  * `connection_partition_id`: who may connect, 0: anybody.

@@ -32,14 +32,15 @@ def counters(machine):
 @dataclass(frozen=True)
 class Pages:
     """What the hypervisor's log (log-level debug) says when a child's end is done"""
-    own: int  # of the hypervisor's pages: free, or in tables that describe the root's memory; always the same
+    own: int  # of the hypervisor's pages: free, or in tables of the root's memory and ports; always the same
     lent: int  # of the root's deposits: what serves children; the same when as many are there
 
 
 def pages_at_ends(log):
     """[Pages] at the end of each child"""
-    return [Pages(int(free) + int(use) + int(tables), int(lent)) for free, use, tables, lent in
-            re.findall(r"p\d+: deleted; pages: (\d+) free, (\d+) of page use, (\d+) of p1's tables; deposits of p1: (\d+) used", log)]
+    return [Pages(sum(map(int, own)), int(lent)) for *own, lent in
+            re.findall(r"p\d+: deleted; pages: (\d+) free, (\d+) of page use, (\d+) of p1's space, (\d+) of its ports; "
+                       r"its deposits: (\d+) used", log)]
 
 
 class Ends:

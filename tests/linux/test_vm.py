@@ -34,15 +34,15 @@ def host(request, vm_disk, vm_files):
 
 
 @pytest.fixture(scope="module")
-def ends(host):
+def log_of_ends(host):
     return Ends(host)
 
 
 @pytest.fixture(autouse=True)
-def every_page_comes_back(host, ends):
+def every_page_comes_back(host, log_of_ends):
     yield
     if not BARE and not host.dead and host.process.poll() is None:
-        ends.check()
+        log_of_ends.check()
 
 
 def at_work(host, name, options=""):

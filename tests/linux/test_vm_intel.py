@@ -26,15 +26,15 @@ def host(mshv_kernel, vm_disk, vm_files):
 
 
 @pytest.fixture(scope="module")
-def ends(host):
+def log_of_ends(host):
     return Ends(host)
 
 
 @pytest.fixture(autouse=True)
-def every_page_comes_back(host, ends):
+def every_page_comes_back(host, log_of_ends):
     yield
     if not host.dead:
-        ends.check()
+        log_of_ends.check()
 
 
 @pytest.mark.parametrize("version,processors", [("6.1", 1), ("7.2", 2)])

@@ -107,6 +107,20 @@ static void connect_refusals(void **state)
 	assert_int_equal(call(hypercall_connect_port, in), 0);
 }
 
+static void tables_are_counted(void **state)
+{
+	const struct port_target target = { .type = HV_PORT_TYPE_EVENT, .sint = 2, .flag_count = 1 };
+	uint64_t before = port_space_table_pages(&part), free_pages = page_pool_free_pages(&host_pool);
+
+	(void)state;
+	assert_int_equal(port_create(&part, 5 * PORTS_PER_PAGE, &target, 0), 0);
+	assert_int_equal(port_space_table_pages(&part), before + 1);
+	assert_int_equal(page_pool_free_pages(&host_pool), free_pages - 1);
+	assert_int_equal(port_delete(&part, 5 * PORTS_PER_PAGE), 0);
+	assert_int_equal(port_space_table_pages(&part), before + 1);
+	assert_int_equal(page_pool_free_pages(&host_pool), free_pages - 1);
+}
+
 static void port_of_another_partition(void **state)
 {
 	const struct port_target target = { .type = HV_PORT_TYPE_MESSAGE, .sint = 2, .vp_index = 0 };
@@ -259,9 +273,16 @@ static void out_of_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(create_refusals),	      T(widest_event_port),	  T(connect_refusals),
-		T(port_of_another_partition), T(delete_and_disconnect),	  T(delete_with_messages_under_way),
-		T(stale_generation),	      T(as_many_as_there_can_be), T(out_of_memory),
+		T(create_refusals),
+		T(widest_event_port),
+		T(connect_refusals),
+		T(tables_are_counted),
+		T(port_of_another_partition),
+		T(delete_and_disconnect),
+		T(delete_with_messages_under_way),
+		T(stale_generation),
+		T(as_many_as_there_can_be),
+		T(out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,6 +104,12 @@ void port_space_disconnect(struct partition *of)
 	(void)of;
 }
 
+uint64_t port_space_table_pages(const struct partition *of)
+{
+	(void)of;
+	return 0;
+}
+
 void port_space_destroy(struct partition *of)
 {
 	(void)of;
