@@ -48,6 +48,7 @@ static uint16_t get_lapic(const struct transfer *transfer)
 	struct hv_vp_state_lapic image;
 
 	apic_save(apic, &image, apic_host_now_tsc(apic));
+	vp_post(transfer->vp, VP_PENDING_EVENT); /* its timer may have expired by it */
 	return write_page(transfer, &image, sizeof(image)) ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_PARAMETER;
 }
 
