@@ -14,7 +14,8 @@
 #define MOVES 12u   /* at any moment */
 #define MS 10000ull /* units of 100 ns */
 #define SOON_MS 20ull
-#define LATE_MS 2000ull /* far more than it takes on a busy host, and the end of a test that fails */
+#define BETWEEN_TICKS 15000u /* of the timer, by 16: less than a move takes */
+#define LATE_MS 2000ull	     /* far more than it takes on a busy host, and the end of a test that fails */
 #define VECTOR_HELD 0x51u
 #define VECTOR_INNER 0x61u
 #define VECTOR_TIMER 0x71u
@@ -312,6 +313,10 @@ static void apic_timer(const char *mode)
 	irq_off();
 	ok(vector_count[0][VECTOR_TIMER] - since == 1 && !apic_read(APIC_TIMER_CURRENT), "%s: ... once",
 	   mode);
+	since++;
+	apic_write(APIC_TIMER_INITIAL, BETWEEN_TICKS);
+	move();
+	ok(await(VECTOR_TIMER, since, 1), "%s: one that ends meanwhile expires too", mode);
 }
 
 static void apic_deadline(void)
@@ -328,6 +333,10 @@ static void apic_deadline(void)
 	wrmsr(MSR_TSC_DEADLINE, deadline);
 	move();
 	ok(await(VECTOR_TIMER, since, 1) && rdtsc() >= deadline, "the timer's deadline, not early");
+	since++;
+	wrmsr(MSR_TSC_DEADLINE, rdtsc() + tsc_khz / 4);
+	move();
+	ok(await(VECTOR_TIMER, since, 1), "... and one that is there meanwhile");
 	apic_write(APIC_LVT_TIMER, LVT_MASKED);
 }
 
