@@ -21,6 +21,9 @@ static void save_group(const struct apic *apic, enum apic_reg first, uint32_t im
 void apic_save(struct apic *apic, struct hv_vp_state_lapic *image, uint64_t now_tsc)
 {
 	apic_sync_posted(apic);
+	/* A count that has come to its end without the VP seeing it is an interrupt. A deadline is told of by its own register. */
+	if (!apic_tsc_deadline_armed(apic))
+		apic_timer_expired(apic, now_tsc);
 	if (apic->eoi_offered)
 		apic_settle_eoi(apic);
 	*image = (struct hv_vp_state_lapic){
@@ -49,14 +52,6 @@ void apic_save(struct apic *apic, struct hv_vp_state_lapic *image, uint64_t now_
 	save_group(apic, APIC_REG_IRR, image->irr);
 }
 
-/* An armed deadline isn't in the image, nor is what is ahead of it: it stays. */
-static uint64_t armed_deadline(const struct apic *apic)
-{
-	if (apic_timer_mode(apic) != APIC_TIMER_DEADLINE || apic->timer.deadline_tsc == UINT64_MAX)
-		return 0;
-	return apic->timer.deadline_tsc;
-}
-
 int apic_restore(struct apic *apic, const struct hv_vp_state_lapic *from, uint64_t now_tsc)
 {
 	struct apic_image image = {
@@ -69,7 +64,7 @@ int apic_restore(struct apic *apic, const struct hv_vp_state_lapic *from, uint64
 		.timer_initial = from->initial_count,
 		.timer_current = from->current_count,
 		.timer_divide = from->divide_configuration,
-		.tsc_deadline = armed_deadline(apic),
+		.tsc_deadline = apic_tsc_deadline_armed(apic), /* isn't in the image, nor is what is ahead of it: it stays */
 		.lvt = {
 			[APIC_LVT_TIMER] = from->lvt_timer,
 			[APIC_LVT_LINT0] = from->lvt_lint0,

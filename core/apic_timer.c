@@ -269,6 +269,13 @@ int apic_tsc_deadline_read(struct apic *apic, uint64_t *value)
 	return 0;
 }
 
+uint64_t apic_tsc_deadline_armed(const struct apic *apic)
+{
+	if (apic_timer_mode(apic) != APIC_TIMER_DEADLINE || apic->timer.deadline_tsc == NEVER)
+		return 0;
+	return apic->timer.deadline_tsc;
+}
+
 int apic_tsc_deadline_write(struct apic *apic, uint64_t value)
 {
 	uint64_t now, old = apic->timer.deadline_tsc;

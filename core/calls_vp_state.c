@@ -51,6 +51,7 @@ static uint16_t get_lapic(const struct transfer *transfer)
 	struct hv_vp_state_lapic image;
 
 	apic_save(apic, &image, apic_host_now_tsc(apic));
+	vp_post(transfer->vp, VP_PENDING_EVENT); /* its timer may have expired by it */
 	if (atomic_load(&transfer->vp->pending) & VP_PENDING_NMI)
 		image.irr[0] |= (uint32_t)IRR_NMI_PENDING;
 	return write_page(transfer, &image, sizeof(image)) ? HV_STATUS_SUCCESS : HV_STATUS_INVALID_PARAMETER;

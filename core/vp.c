@@ -185,8 +185,12 @@ int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 		*value = apic_base_read(&vp->apic);
 		return 0;
 	}
-	if (msr == MSR_TSC_DEADLINE)
-		return apic_tsc_deadline_read(&vp->apic, value);
+	if (msr == MSR_TSC_DEADLINE) {
+		if (!vp->child || vp_is_loaded_here(vp))
+			return apic_tsc_deadline_read(&vp->apic, value);
+		*value = apic_tsc_deadline_armed(&vp->apic);
+		return 0;
+	}
 	if (vp->child)
 		return guest_msr_read(vp, msr, value);
 	return safe_rdmsr(msr, value) ? 0 : -EINVAL;

@@ -310,6 +310,8 @@ int apic_msr_write(struct apic *apic, uint32_t msr, uint64_t value);
 /* IA32_TSC_DEADLINE. -EINVAL: not offered, #GP(0). Outside deadline mode reads 0, writes are dropped. */
 int apic_tsc_deadline_read(struct apic *apic, uint64_t *value);
 int apic_tsc_deadline_write(struct apic *apic, uint64_t value);
+/* For the parent of a VP that is stopped: what is due but hasn't interrupted is still armed. 0: nothing. */
+uint64_t apic_tsc_deadline_armed(const struct apic *apic);
 
 /*
  * IA32_APIC_BASE. -EINVAL: #GP(0): reserved bits, or a mode change that SDM3 11.12.5 forbids. The

@@ -74,7 +74,7 @@ CHILDREN = [
     Child("tlfs_smp", least=67, vps=2, timeout=240),
     Child("isolation", least=59, timeout=240),
     # Moved from partition to partition.
-    Child("saved", least=38, vps=2, mib=16, options="-P -s", timeout=240),
+    Child("saved", least=43, vps=2, mib=16, options="-P -s", timeout=240),
     Child("vmbus", least=51, mib=16, monitor="./mshv-vmbus", options=""),
     Child("devices", least=92, mib=16, monitor="./mshv-vmbus", options=""),
     # The same without a register page, and without the privileges that our monitor adds.

@@ -388,6 +388,48 @@ static void lapic_round_trip(void **state)
 	}
 }
 
+/* It ended while the VP was stopped: nobody else would ever tell the guest. */
+static void lapic_timer_is_due(void **state)
+{
+	struct apic *apic = &vp->apic;
+
+	for (unsigned int periodic = 0; periodic < 2; periodic++) {
+		teardown(state);
+		setup(state);
+		apic = &vp->apic;
+		assert_int_equal(apic_mmio_write(apic, APIC_REG_LVT_TIMER, 4, periodic ? 0x200ee : 0xee), 0);
+		assert_int_equal(apic_mmio_write(apic, APIC_REG_TIMER_DIVIDE, 4, 0xb), 0);
+		assert_int_equal(apic_mmio_write(apic, APIC_REG_TIMER_INITIAL, 4, 1000), 0);
+		fake.now_tsc += 16 * 1100;
+		vp_clear_pending(vp, UINT64_MAX);
+		assert_int_equal(get_type(HV_VP_STATE_LAPIC), HV_STATUS_SUCCESS);
+		assert_int_equal(lapic()->irr[7], 1 << 0xe);
+		assert_int_equal(lapic()->current_count, periodic ? 900 : 0);
+		assert_int_equal(vp->pending & VP_PENDING_EVENT, VP_PENDING_EVENT);
+	}
+}
+
+/* Its register has it until it is an interrupt, so that it is in one of both, whichever is read first. */
+static void lapic_deadline_is_due(void **state)
+{
+	struct apic *apic = &vp->apic;
+	uint64_t deadline = fake.now_tsc + 500;
+
+	(void)state;
+	assert_int_equal(apic_tsc_deadline_armed(apic), 0);
+	assert_int_equal(apic_mmio_write(apic, APIC_REG_LVT_TIMER, 4, 0x400ee), 0);
+	assert_int_equal(apic_tsc_deadline_armed(apic), 0);
+	assert_int_equal(apic_tsc_deadline_write(apic, deadline), 0);
+	fake.now_tsc += 1000;
+	assert_int_equal(get_type(HV_VP_STATE_LAPIC), HV_STATUS_SUCCESS);
+	assert_int_equal(lapic()->irr[7], 0);
+	assert_int_equal(apic_tsc_deadline_armed(apic), deadline);
+	apic_timer_expired(apic, fake.now_tsc);
+	assert_int_equal(get_type(HV_VP_STATE_LAPIC), HV_STATUS_SUCCESS);
+	assert_int_equal(lapic()->irr[7], 1 << 0xe);
+	assert_int_equal(apic_tsc_deadline_armed(apic), 0);
+}
+
 static void lapic_deadline_stays(void **state)
 {
 	struct apic *apic = &vp->apic;
@@ -619,6 +661,8 @@ int main(void)
 		T(xsave_round_trip),
 		T(hostile_xsave),
 		T(without_xsave),
+		T(lapic_timer_is_due),
+		T(lapic_deadline_is_due),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,9 +178,9 @@ static void save(struct machine *m)
 {
 	set(m->partition, HV_PROPERTY_TIME_FREEZE, 1);
 	saved_time_100ns = reference_time(m->partition);
+	stands_still(m->partition, saved_time_100ns); /* and other timers come to their end */
 	for (uint32_t i = 0; i < m->vp_count; i++)
 		save_vp(&m->vp[i], &saved_vps[i]);
-	stands_still(m->partition, saved_time_100ns);
 	saved_memory = m->memory;
 	machine_delete(m);
 }
