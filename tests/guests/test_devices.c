@@ -3,8 +3,7 @@
  * What a monitor does to its guest past the VMBus (mshv-vmbus): interrupts of every kind, and that it hears of their end; time that stands still
  * and is set; which pages were touched.
  */
-#include "lib/hv.h"
-#include "tests/vmm/vmbus.h"
+#include "lib/vmbus.h"
 #include <hv/memory.h>
 #include <hv/partition.h>
 #include <hv/time.h>
@@ -25,29 +24,12 @@
 #define MS 10000ull
 #define LATE_US 2000000u
 
-static uint32_t seen[256];
 static bool by_synthetic_msr, asserts_again;
 static volatile uint32_t ended_before, in_service;
-
-static uint32_t ask(enum vmbus_command command, uint32_t argument)
-{
-	outl(VMBUS_PORT, (uint32_t)command << VMBUS_COMMAND_SHIFT | argument);
-	return inl(VMBUS_PORT);
-}
 
 static uint32_t assert_pin(uint32_t type, uint32_t vector)
 {
 	return ask(VMBUS_ASSERT, type << 16 | vector);
-}
-
-static uint32_t came(uint8_t vector)
-{
-	uint32_t count, before = seen[vector];
-
-	__asm__ volatile("sti; nop; nop; cli" : : : "memory");
-	count = vector_count[0][vector];
-	seen[vector] = count;
-	return count - before;
 }
 
 static void end(void)

@@ -3,8 +3,7 @@
  * A child whose monitor is the server of its VMBus (mshv-vmbus): messages and events both ways, a device's interrupt, hypercalls that only the monitor
  * knows, interrupts by event file and doorbells.
  */
-#include "lib/hv.h"
-#include "tests/vmm/vmbus.h"
+#include "lib/vmbus.h"
 #include <hv/partition.h>
 #include <hv/root.h>
 #include <hv/synic.h>
@@ -15,29 +14,10 @@
 #define OTHER_SINT 5u
 #define LATE_US 2000000u /* far more than it takes, and the end of a test that fails */
 
-static uint32_t seen[256];
-
-static uint32_t ask(enum vmbus_command command, uint32_t argument)
-{
-	outl(VMBUS_PORT, (uint32_t)command << VMBUS_COMMAND_SHIFT | argument);
-	return inl(VMBUS_PORT);
-}
-
 static void on_interrupt(struct trap_frame *f)
 {
 	(void)f;
 	apic_write(APIC_EOI, 0);
-}
-
-/* How often it came since it was asked last; what is pending comes now. */
-static uint32_t came(uint8_t vector)
-{
-	uint32_t count, before = seen[vector];
-
-	__asm__ volatile("sti; nop; nop; cli" : : : "memory");
-	count = vector_count[0][vector];
-	seen[vector] = count;
-	return count - before;
 }
 
 /* Once and no more, however late. */
