@@ -4,6 +4,7 @@
  * change by that but the time, which goes on where it stood.
  */
 #include "lib/hv.h"
+#include "lib/vector.h"
 #include <hv/synic.h>
 #include <hv/time.h>
 
@@ -51,13 +52,6 @@ static uint64_t time_100ns(void)
 	return rdmsr(HV_MSR_TIME_REF_COUNT);
 }
 
-static uint64_t pattern(unsigned int i)
-{
-	uint64_t v = (i + 1) * 0x9e3779b97f4a7c15ull;
-
-	return v ^ v >> 29;
-}
-
 /* Interrupts are taken until `vector` came `count` times since; true: so often, and no more. */
 static bool await(uint8_t vector, uint32_t since, uint32_t count)
 {
@@ -78,59 +72,8 @@ static void on_interrupt(struct trap_frame *f)
 
 /* ---- Registers ---- */
 
-#define STATE_BYTES 1088u
-
 static uint8_t state_before[STATE_BYTES] __attribute__((aligned(64)));
 static uint8_t state_after[STATE_BYTES] __attribute__((aligned(64)));
-static uint64_t xcr0;
-
-/* x87 and SSE, AVX too where it is: by XSAVE, or FXSAVE without. */
-static void state_on(void)
-{
-	write_cr0(read_cr0() & ~(CR0_EM | CR0_TS));
-	write_cr4(read_cr4() | 0x600); /* OSFXSR, OSXMMEXCPT */
-	if (!(cpuid(1, 0).ecx >> 26 & 1))
-		return;
-	write_cr4(read_cr4() | CR4_OSXSAVE);
-	xcr0 = cpuid(13, 0).eax & 7;
-	__asm__ volatile("xsetbv" : : "c"(0), "a"((uint32_t)xcr0), "d"(0));
-}
-
-static void state_store(uint8_t *to)
-{
-	memset(to, 0, STATE_BYTES);
-	if (xcr0)
-		__asm__ volatile("xsave (%0)" : : "r"(to), "a"((uint32_t)xcr0), "d"(0) : "memory");
-	else
-		__asm__ volatile("fxsave (%0)" : : "r"(to) : "memory");
-}
-
-static void state_load(const uint8_t *from)
-{
-	if (xcr0)
-		__asm__ volatile("xrstor (%0)" : : "r"(from), "a"((uint32_t)xcr0), "d"(0) : "memory");
-	else
-		__asm__ volatile("fxrstor (%0)" : : "r"(from) : "memory");
-}
-
-/* Something in each register: what is there, with other numbers in it. */
-static void state_fill(void)
-{
-	uint64_t *image = (uint64_t *)state_before;
-
-	__asm__ volatile("fninit; fldpi; fld1; fldl2e");
-	state_store(state_before);
-	*(uint32_t *)(state_before + 24) = 0x5fa0; /* MXCSR: rounds up, two flags */
-	for (unsigned int i = 160 / 8; i < 416 / 8; i++)
-		image[i] = pattern(i);
-	if (xcr0 & 4)
-		for (unsigned int i = 576 / 8; i < 832 / 8; i++)
-			image[i] = pattern(i);
-	image[512 / 8] |= xcr0; /* XSTATE_BV */
-	state_load(state_before);
-	state_store(state_before);
-}
-
 static unsigned int different_bytes(const uint8_t *a, const uint8_t *b, unsigned int count)
 {
 	unsigned int n = 0;
@@ -152,7 +95,7 @@ static void general_registers(void)
 	regs_in[RAX] = 0;
 	regs_in[RDX] = SAVE_PORT;
 	regs_in[FLAGS] = 0xcd7; /* all of the arithmetic ones, DF */
-	state_fill();
+	state_fill(state_before);
 	regs_run(KIND_OUT);
 	state_store(state_after);
 	for (unsigned int i = 0; i < REGS; i++)
