@@ -175,6 +175,15 @@ void vp_log_exit_counts(struct vp *vp)
 		     (unsigned long long)vp->flushes);
 }
 
+/* A parent that saves a VP is told of a deadline for as long as its interrupt hasn't been made, also when it is past. */
+static __attribute__((__noinline__)) int read_tsc_deadline(struct vp *vp, uint64_t *value)
+{
+	if (!vp->child || vp_is_loaded_here(vp))
+		return apic_tsc_deadline_read(&vp->apic, value);
+	*value = apic_tsc_deadline_armed(&vp->apic);
+	return 0;
+}
+
 int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 {
 	if (hv_msr_is_synthetic(msr) && vp->partition->hv)
@@ -185,12 +194,8 @@ int vp_msr_read(struct vp *vp, uint32_t msr, uint64_t *value)
 		*value = apic_base_read(&vp->apic);
 		return 0;
 	}
-	if (msr == MSR_TSC_DEADLINE) {
-		if (!vp->child || vp_is_loaded_here(vp))
-			return apic_tsc_deadline_read(&vp->apic, value);
-		*value = apic_tsc_deadline_armed(&vp->apic);
-		return 0;
-	}
+	if (msr == MSR_TSC_DEADLINE)
+		return read_tsc_deadline(vp, value);
 	if (vp->child)
 		return guest_msr_read(vp, msr, value);
 	return safe_rdmsr(msr, value) ? 0 : -EINVAL;
