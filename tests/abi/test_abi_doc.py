@@ -15,6 +15,9 @@ MSRS = 'HV_MSR_RO(HV_MSR_VP_INDEX, 1, VP_INDEX, HV_PRIVILEGE_VP_INDEX, 0, f, "0.
 INTERCEPTS = ('INTERCEPT(X64_MSR, NONE, R | W, 0, MSR, "0.5", X64_MSR_INTERCEPT, "some, or others")\n'
               'INTERCEPT(X64_IO_PORT, PORT, R | W, R | W, ALWAYS, "0.5", X64_IO_PORT_INTERCEPT, "all")\n'
               'INTERCEPT_REFUSED(X64_APIC_SMI, "there are none")\n')
+REGISTERS = ('VP_REGISTER(EXPLICIT_SUSPEND, 1, HOLD, VP_HOLD_EXPLICIT, 0, f, "0.4")\n'
+             'VP_REGISTER(HYPERVISOR_VERSION, 1, LEAF, 0x40000002, READ_ONLY | WIDE, NULL, "0.4")\n'
+             'VP_REGISTER(X64_RAX, 4, GPR, GPR_RAX, 0, NULL, "0.4")\n')
 BITS = 'HV_OFFER(PRIVILEGE, SYNIC, ROOT, "0.4")\n'
 
 
@@ -27,6 +30,7 @@ def tree(tmp_path):
     (tmp_path / "core/hv_msrs.def").write_text(MSRS)
     (tmp_path / "core/hv_cpuid.def").write_text(BITS)
     (tmp_path / "core/intercepts.def").write_text(INTERCEPTS)
+    (tmp_path / "core/vp_registers.def").write_text(REGISTERS)
     (tmp_path / "core/hv_cpuid.c").write_text("f(HV_CPUID_VENDOR);\n")
     return tmp_path
 
@@ -56,6 +60,10 @@ def test_done_and_not_done(tree):
         "| `0x1` | X64_MSR | 0.5 |  | R or W | `X64_MSR_INTERCEPT` | some, or others |",
         "| `0x2` | X64_CPUID | not yet |  |  |  |  |",
         "| `0x7` | X64_APIC_SMI | refused |  |  |  | there are none |",
+        "| `0x00000000` | EXPLICIT_SUSPEND | 0.4 | read, write | parent |",
+        "| `0x00000001` | INTERCEPT_SUSPEND to INTERNAL_ACTIVITY_STATE | not yet |  |  |",
+        "| `0x00000100` | HYPERVISOR_VERSION | 0.4 | read | itself, parent |",
+        "| `0x00020000` | X64_RAX to X64_RBX | 0.4 | read, write | itself, parent |",
     ]:
         assert f"{line}\n" in text, line
 
@@ -71,6 +79,8 @@ def test_done_and_not_done(tree):
         ("hv_msrs.def", MSRS.replace("HV_MSR_VP_INDEX", "HV_MSR_VP_INDICES"), "HV_MSR_VP_INDICES is not in hv/msr.h"),
         ("intercepts.def", INTERCEPTS.replace("APIC_SMI", "SMI"), "HV_INTERCEPT_X64_SMI is not in hv/partition.h"),
         ("intercepts.def", INTERCEPTS.replace("X64_IO_PORT_INTERCEPT", "X64_PORT"), "X64_IO_PORT: HV_MESSAGE_X64_PORT is nothing in include/hv"),
+        ("vp_registers.def", REGISTERS.replace("X64_RAX", "X64_EAX"), "HV_REGISTER_X64_EAX is not in hv/register_names.h"),
+        ("vp_registers.def", REGISTERS + REGISTERS, "EXPLICIT_SUSPEND is not in order"),
         ("hv_cpuid.def", BITS.replace("SYNIC", "SYNICS"), "HV_PRIVILEGE_SYNICS is not in hv/cpuid.h"),
     ],
 )
