@@ -69,7 +69,7 @@ class Console(SpawnBase):
         self.input = os.open(f"{fifo}.in", os.O_RDWR)
         self.output = os.open(f"{fifo}.out", os.O_RDWR | os.O_NONBLOCK)
         fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, 1 << 20)
-        self.log, self.unread = open(log, "ab", buffering=0), b""
+        self.log, self.unread, self.received = open(log, "ab", buffering=0), b"", 0
         self.running, self.stopped, self.asked = running, stopped, 0
 
     def gather(self):
@@ -78,6 +78,7 @@ class Console(SpawnBase):
             while data := os.read(self.output, 65536):
                 self.log.write(data)
                 self.unread += data
+                self.received += len(data)
         except BlockingIOError:
             pass
 
