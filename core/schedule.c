@@ -419,7 +419,7 @@ static uint64_t idle(struct lp *lp, uint64_t now_clock)
 		vp_run_time_idle_end(vp, now_clock);
 	}
 	lp_handle_interrupts(lp);
-	return now_clock;
+	return lp_clock(); /* whoever that woke has been judged by a later one already */
 }
 
 /* If somebody runs here who isn't in the policy's hands: as before its first choice, or woken by what ended the LP's idling. */
