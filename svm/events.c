@@ -142,16 +142,17 @@ static void deliver_nmi(struct vp *vp, struct vmcb *vmcb)
  * another of its threads ask this processor's to stop meanwhile, it delivers it once more, wherever the guest is by then. So the exit
  * comes at once: a physical interrupt ends guest mode before the handler's first instruction.
  */
-static void exit_when_delivered(struct vp *vp)
+static void exit_when_delivered(struct vp *vp, const struct vmcb *vmcb)
 {
-	if (unlikely(svm.delivers_twice))
+	if (unlikely(svm.delivers_twice) &&
+	    (vmcb->event_injection & (EVENT_VALID | EVENT_TYPE_MASK)) == (EVENT_VALID | EVENT_TYPE_INTR))
 		lp_kick_self(vp->lp);
 }
 
 static void inject_interrupt(struct vp *vp, struct vmcb *vmcb, uint8_t vector)
 {
 	vmcb->event_injection = EVENT_VALID | EVENT_TYPE_INTR | vector;
-	exit_when_delivered(vp);
+	exit_when_delivered(vp, vmcb);
 }
 
 void svm_requeue_event(struct vp *vp, struct vmcb *vmcb)
@@ -165,8 +166,7 @@ void svm_requeue_event(struct vp *vp, struct vmcb *vmcb)
 	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_EXCEPTION && (vector == 3 || vector == 4))
 		return;
 	vmcb->event_injection = event;
-	if ((event & EVENT_TYPE_MASK) == EVENT_TYPE_INTR)
-		exit_when_delivered(vp);
+	exit_when_delivered(vp, vmcb);
 }
 
 void svm_deliver_interrupt(struct vp *vp)
@@ -217,6 +217,8 @@ struct vp *svm_handle_pending(struct vp *vp)
 	if (unlikely(pending & VP_PENDING_NEUTRAL)) {
 		vp = schedule(vp);
 		pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+		/* If it was to enter with an interrupt when it lost the LP, others have taken the kick that went with that. */
+		exit_when_delivered(vp, vmcb_of(vp));
 	}
 	vmcb = vmcb_of(vp);
 	if (unlikely(pending & VP_PENDING_FLUSH))

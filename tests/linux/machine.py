@@ -4,6 +4,7 @@
 A Machine boots a stock kernel on Trivet from UEFI, or with `bare` the same kernel by the same
 firmware on the same machine without Trivet, which is what the tests compare with.
 """
+import contextlib
 import fcntl
 import os
 import re
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -354,6 +356,28 @@ class Machine:
             f"{self.name}: no root partition named in the hypervisor's log\n{text[:3000]}"
         bad = [line for line in text.splitlines() if BAD_LINE.search(line)]
         assert not bad, f"{self.name}: in the hypervisor's log:\n" + "\n".join(bad[:80])
+
+    @contextlib.contextmanager
+    def interrupted(self, seconds):
+        """A hundred times a second the emulator's threads stop for a moment, wherever they are; for so long at least."""
+        over = threading.Event()
+        end = time.monotonic() + seconds
+
+        def stop_and_go():
+            with socket.socket(socket.AF_UNIX) as monitor:
+                monitor.connect(str(self.work / "monitor"))
+                while not over.is_set() or time.monotonic() < end:
+                    monitor.sendall(b"stop\ncont\n")
+                    monitor.recv(65536)
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=stop_and_go)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def registers(self):
         """`info registers` of every processor, for a machine that hangs"""

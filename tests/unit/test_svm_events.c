@@ -32,7 +32,7 @@ void vp_put_back_interrupt(struct vp *of, uint8_t vector)
 	put_back = vector;
 }
 
-static unsigned int choices;
+static unsigned int choices, own_kicks;
 
 struct vp *schedule(struct vp *of)
 {
@@ -61,7 +61,8 @@ void lp_kick(struct lp *of)
 
 void lp_kick_self(struct lp *of)
 {
-	(void)of;
+	assert_ptr_equal(of, &lp);
+	own_kicks++;
 }
 
 /* A level-triggered one, of which the parent hears. */
@@ -119,7 +120,7 @@ static int setup(void **state)
 	memset(&vmcb, 0, sizeof(vmcb));
 	vmcb.cr0 = CR0_PE;
 	put_back = handled = -1;
-	debugctl_writes = 0;
+	debugctl_writes = own_kicks = 0;
 	return 0;
 }
 
@@ -127,6 +128,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	free(vp);
+	svm.delivers_twice = false;
 	return 0;
 }
 
@@ -216,6 +218,22 @@ static void who_was_stopped_is_not_entered(void **state)
 	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_INTR | 0x61));
 }
 
+/* Where interrupts are delivered twice, each entry with one has a kick of its own: those of before were for whoever ran then. */
+static void an_interrupt_waits_for_its_turn_with_a_kick(void **state)
+{
+	(void)state;
+	svm.delivers_twice = true;
+	requeue(EVENT_TYPE_INTR | 0x51);
+	assert_int_equal(own_kicks, 1);
+	vp_post_self(vp, VP_PENDING_SCHEDULE);
+	svm_handle_pending(vp);
+	assert_int_equal(own_kicks, 2);
+	requeue(EVENT_TYPE_NMI | VECTOR_NMI);
+	vp_post_self(vp, VP_PENDING_SCHEDULE);
+	svm_handle_pending(vp);
+	assert_int_equal(own_kicks, 2);
+}
+
 /* What a child finds in its handler of #DB, whether the processor raised it or we do behind an instruction of ours. */
 static void debug_exceptions_end_tracing(void **state)
 {
@@ -250,6 +268,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(exceptions_merge, setup, teardown),
 		cmocka_unit_test_setup_teardown(steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_was_stopped_is_not_entered, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_interrupt_waits_for_its_turn_with_a_kick, setup, teardown),
 		cmocka_unit_test_setup_teardown(debug_exceptions_end_tracing, setup, teardown),
 	};
 
