@@ -169,7 +169,7 @@ static void send_event(struct vp *vp, uint32_t type, const void *payload, size_t
 	stop(vp);
 }
 
-static bool is_stopped(const struct vp *vp)
+bool intercept_is_open(const struct vp *vp)
 {
 	return atomic_load_explicit(&vp->holds, memory_order_seq_cst) & (VP_HOLD_INTERCEPT | VP_HOLD_DEAD);
 }
@@ -285,7 +285,7 @@ void intercept_apic_eoi(struct vp *vp, uint8_t vector)
 {
 	const struct hv_apic_eoi_message message = { .vp_index = vp->index, .vector = vector };
 
-	if (is_level(&vp->apic, vector) && !is_stopped(vp))
+	if (is_level(&vp->apic, vector) && !intercept_is_open(vp))
 		send_event(vp, HV_MESSAGE_X64_APIC_EOI, &message, sizeof(message));
 }
 
@@ -294,7 +294,7 @@ bool intercept_sint_deliverable(struct vp *vp, uint16_t sints)
 	struct hv_x64_sint_deliverable message = { .deliverable_sints = sints };
 	struct vp_snapshot now;
 
-	if (is_stopped(vp))
+	if (intercept_is_open(vp))
 		return false;
 	backend->get_snapshot(vp, &now);
 	intercept_fill_header(vp, &now, HV_INTERCEPT_ACCESS_READ, 0, &message.header);

@@ -29,4 +29,7 @@ void intercept_fill_header(struct vp *vp, const struct vp_snapshot *now, uint8_t
 void intercept_send(struct vp *vp, const struct vp_snapshot *now, uint32_t type, const void *payload,
 		    size_t bytes);
 
+/* The parent has an intercept of the VP's to answer, or deletes it: nothing else can be told now. */
+bool intercept_is_open(const struct vp *vp);
+
 #endif

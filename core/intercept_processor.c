@@ -87,7 +87,7 @@ static uint8_t software_length(const uint8_t *bytes, size_t count)
 	return 0;
 }
 
-void intercept_exception(struct vp *vp, const struct exception_exit *exit)
+bool intercept_exception(struct vp *vp, const struct exception_exit *exit)
 {
 	struct hv_x64_exception_intercept message = {
 		.vector = exit->vector,
@@ -100,6 +100,8 @@ void intercept_exception(struct vp *vp, const struct exception_exit *exit)
 	struct vp_snapshot now;
 	uint8_t length;
 
+	if (intercept_is_open(vp))
+		return false;
 	backend->get_context(vp, &context);
 	message.instruction_byte_count = intercept_fetch(vp, &context, message.instruction_bytes);
 	/* TLFS "Exception Intercept Message": none; but INT3 and INTO are there to be stepped over. */
@@ -112,4 +114,5 @@ void intercept_exception(struct vp *vp, const struct exception_exit *exit)
 	message.ss = now.segment[INSN_SEG_SS];
 	memcpy(message.gp, vp->gpr, sizeof(message.gp));
 	intercept_send(vp, &now, HV_MESSAGE_X64_EXCEPTION_INTERCEPT, &message, sizeof(message));
+	return true;
 }

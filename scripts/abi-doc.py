@@ -247,9 +247,10 @@ exception (register PENDING_EVENT0), or uninstalls and lets it run.
   RegisterInterceptResult is for CPUID alone; a result holds whether or not it was asked for always.
 * *Exceptions*: vectors 0 to 31 without 2, 9 and 18 (NMIs and machine checks are the machine's). The parameter is the address of a page fault,
   with CR2 as it was; or DR6 of a debug exception, of which DR6, DR7 and DEBUGCTL are what its handler would find. INT3 and INTO are exceptions, with
-  SOFTWARE in their information and a length; INT n and INT1 are not. What the hypervisor raises itself has no message: #GP for an
-  MSR, a hypercall or XSETBV, #UD for an instruction that doesn't exist for the VP, #DB behind an instruction that it carried out, and what a
-  task switch raises on Intel processors. An exception during the delivery of another event leaves that event pending (PENDING_INTERRUPTION).
+  SOFTWARE in their information and a length; INT n and INT1 are not. What the hypervisor raises for an instruction is like what a processor
+  raises: #GP for an MSR, a hypercall or XSETBV, #UD for an instruction that doesn't exist for the VP, #DB behind one that it carried out. Two go to
+  the VP without a message: #DB behind an instruction that ended a level-triggered interrupt, which is a message already; and what a task
+  switch raises on Intel processors. An exception during the delivery of another event leaves that event pending (PENDING_INTERRUPTION).
 * *HLT* is no type, no property and no register of the TLFS or of Linux's headers, which have only the message's number, HVMSG_X64_HALT. Clients
   show when the hypervisor sends it: to the monitor of a partition without a local APIC of the hypervisor's (creation flag 13 clear), which
   has to know when to raise an interrupt; and that one that gets it otherwise takes it for the end (Cloud Hypervisor resets). CreatePartition

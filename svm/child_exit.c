@@ -121,7 +121,7 @@ static void handle_memory(struct vp *vp, const struct vmcb *vmcb)
 		__builtin_memcpy(exit.bytes, vmcb->instruction_bytes, sizeof(vmcb->instruction_bytes));
 	}
 	if (intercept_memory(vp, &exit) == FAULT_REFUSED)
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		svm_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 /* ---- Answered here ---- */
@@ -132,7 +132,7 @@ static void handle_xsetbv(struct vp *vp, struct vmcb *vmcb)
 
 	if (vmcb->cpl || (uint32_t)vp->gpr[GPR_RCX] || !(value & XCR0_X87) ||
 	    (value & ~vp->partition->cpuid.xsave_states) || !safe_xsetbv(0, value)) {
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		svm_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
 	svm_complete(vp, vmcb, svm_next_rip(vp, vmcb, 3));
@@ -179,9 +179,9 @@ void svm_handle_child_exit(struct vp *vp, struct vmcb *vmcb)
 	else if (code >= SVM_EXIT_EXCEPTION_FIRST && code <= SVM_EXIT_EXCEPTION_LAST)
 		svm_handle_exception(vp, vmcb, (uint8_t)(code - SVM_EXIT_EXCEPTION_FIRST));
 	else if (code == SVM_EXIT_RDPMC)
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		svm_raise_exception(vp, VECTOR_GP, true, 0);
 	else if (code == SVM_EXIT_INVALID || (uint32_t)code == UINT32_MAX)
 		handle_invalid(vp, vmcb);
 	else
-		svm_inject_exception(vp, VECTOR_UD, false, 0);
+		svm_raise_exception(vp, VECTOR_UD, false, 0);
 }

@@ -80,6 +80,12 @@ bool svm_write_passed_msr(struct vp *vp, uint32_t msr, uint64_t value)
 
 /* ---- Exceptions ---- */
 
+static void deliver(struct vp *vp, const struct exception_exit *exit)
+{
+	if (likely(!(vp->wanted_exceptions >> exit->vector & 1)) || !intercept_exception(vp, exit))
+		svm_inject_exception(vp, exit->vector, exit->has_error, exit->error);
+}
+
 /* RIP is at the instruction, CR2 as it was; DR6 and DR7 are what the handler of #DB would find (APM2 15.12). */
 void svm_handle_exception(struct vp *vp, struct vmcb *vmcb, uint8_t vector)
 {
@@ -95,8 +101,18 @@ void svm_handle_exception(struct vp *vp, struct vmcb *vmcb, uint8_t vector)
 
 	if (vector == VECTOR_MC)
 		panic("p%llu/vp%u: machine check", (unsigned long long)vp->partition->id, vp->index);
-	if (vp->wanted_exceptions >> vector & 1)
-		intercept_exception(vp, &exit);
-	else
-		svm_inject_exception(vp, vector, exit.has_error, exit.error);
+	deliver(vp, &exit);
+}
+
+void svm_raise_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
+{
+	const struct vmcb *vmcb = vmcb_of(vp);
+	const struct exception_exit exit = {
+		.vector = vector,
+		.has_error = has_error && (vmcb->cr0 & CR0_PE),
+		.error = error,
+		.parameter = vector == VECTOR_DB ? vmcb->dr6 : 0,
+	};
+
+	deliver(vp, &exit);
 }

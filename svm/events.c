@@ -29,17 +29,18 @@ static void begin_debug_exception(struct vp *vp, struct vmcb *vmcb)
 		svm_set_switched_msr(vp, SVM_DEBUGCTL, value & ~off);
 }
 
-void svm_complete_traced(struct vp *vp)
+bool svm_complete_traced(struct vp *vp)
 {
 	struct vmcb *vmcb = vmcb_of(vp);
 
 	vmcb->rflags &= ~RFLAGS_RF;
-	if ((vmcb->rflags & RFLAGS_TF) && !svm_of(vp)->nmi_step &&
-	    !(rdmsr(MSR_DEBUGCTL) & DEBUGCTL_BTF)) { /* the guest's stays in the processor */
-		vmcb->dr6 |= DR6_BS;
-		begin_debug_exception(vp, vmcb);
-		svm_inject_exception(vp, VECTOR_DB, false, 0);
-	}
+	if (!(vmcb->rflags & RFLAGS_TF) || svm_of(vp)->nmi_step ||
+	    (rdmsr(MSR_DEBUGCTL) & DEBUGCTL_BTF)) /* the guest's stays in the processor */
+		return false;
+	vmcb->dr6 |= DR6_BS;
+	begin_debug_exception(vp, vmcb);
+	svm_raise_exception(vp, VECTOR_DB, false, 0);
+	return true;
 }
 
 /* The delivery of an event was broken into, and now an exception goes first: nothing else would bring the event again. */

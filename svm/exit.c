@@ -164,7 +164,7 @@ static __attribute__((__noinline__)) void refuse_msr(struct vp *vp, struct vmcb 
 						     bool is_write, uint64_t rip)
 {
 	if (!vp->wanted || !svm_intercepts_unknown_msr(vp, vmcb, msr, is_write, rip))
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		svm_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, struct vmcb *vmcb, uint32_t msr,
@@ -278,9 +278,9 @@ static inline enum hypercall_mode hypercall_mode(const struct vmcb *vmcb)
 static __attribute__((__noinline__)) void fault_hypercall(struct vp *vp, enum hypercall_result result)
 {
 	if (result == HYPERCALL_FAULT_UD)
-		svm_inject_exception(vp, VECTOR_UD, false, 0);
+		svm_raise_exception(vp, VECTOR_UD, false, 0);
 	else if (result == HYPERCALL_FAULT_GP)
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		svm_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 static __attribute__((__noinline__)) void handle_hypercall(struct vp *vp, struct vmcb *vmcb)
@@ -316,7 +316,7 @@ static void handle_io(struct vp *vp, struct vmcb *vmcb)
 
 		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
 				   "string I/O to the hypervisor's port 0x%x: #GP", port);
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		svm_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
 	if (info & IOIO_IN) {
@@ -343,7 +343,7 @@ static void handle_cr8_write(struct vp *vp, struct vmcb *vmcb)
 	}
 	value = vp->gpr[insn.src_reg & 15];
 	if (value > 15) {
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		svm_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
 	svm_set_v_tpr(vp, vmcb, (uint8_t)value);
@@ -361,7 +361,7 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 		svm_handle_child_exit(vp, vmcb);
 	else if (root_second_stage_fault(vp, GPA(vmcb->exit_info2), info & NPF_FETCH, info & NPF_WALK) ==
 		 FAULT_REFUSED)
-		svm_inject_exception(vp, VECTOR_GP, true, 0);
+		svm_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
@@ -389,8 +389,7 @@ static void handle_hlt(struct vp *vp, struct vmcb *vmcb)
 
 	if (unlikely(!quick_next_rip(vp, vmcb, INSN_BYTES_HLT, 1, &rip)))
 		rip = decode_next_rip(vp, 1);
-	svm_complete(vp, vmcb, rip);
-	if (vmcb->event_injection & EVENT_VALID)
+	if (svm_complete(vp, vmcb, rip))
 		return; /* the single-step trap behind the HLT */
 	if (own->nmi_iret_seen)
 		own->nmi_iret_seen = own->nmi_masked = false; /* the handler is behind us */
@@ -443,7 +442,7 @@ static __attribute__((__noinline__)) void handle_rare(struct vp *vp, struct vmcb
 	case SVM_EXIT_STGI:
 	case SVM_EXIT_CLGI:
 	case SVM_EXIT_SKINIT:
-		svm_inject_exception(vp, VECTOR_UD, false, 0);
+		svm_raise_exception(vp, VECTOR_UD, false, 0);
 		return;
 	case SVM_EXIT_SHUTDOWN:
 		vp_post_self(vp, VP_PENDING_SHUTDOWN);

@@ -157,16 +157,15 @@ void svm_handle_vintr(struct vp *vp);
 void svm_handle_iret(struct vp *vp);
 void svm_handle_step(struct vp *vp);
 
-/* RF ends with an instruction done in software, TF traps after it. */
-void svm_complete_traced(struct vp *vp);
+/* RF ends with an instruction done in software, TF traps after it: true. */
+bool svm_complete_traced(struct vp *vp);
 
-/* The instruction was done in software and ends at `rip`. */
-static inline void svm_complete(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
+/* The instruction was done in software and ends at `rip`. True: with a trap. */
+static inline bool svm_complete(struct vp *vp, struct vmcb *vmcb, uint64_t rip)
 {
 	vmcb->rip = rip;
 	vmcb->interrupt_shadow = 0;
-	if (unlikely(vmcb->rflags & (RFLAGS_TF | RFLAGS_RF)))
-		svm_complete_traced(vp);
+	return unlikely(vmcb->rflags & (RFLAGS_TF | RFLAGS_RF)) && svm_complete_traced(vp);
 }
 
 /* switch.c */
@@ -198,6 +197,8 @@ bool svm_read_passed_msr(struct vp *vp, uint32_t msr, uint64_t *value);
 bool svm_write_passed_msr(struct vp *vp, uint32_t msr, uint64_t value);
 /* An exception of a child's that ended guest mode: its parent's, or it goes on to the child. */
 void svm_handle_exception(struct vp *vp, struct vmcb *vmcb, uint8_t vector);
+/* What an instruction that ended guest mode makes of itself: a fault before anything of it is done, or #DB behind it. Goes the same way. */
+void svm_raise_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error);
 
 /* registers.c, where the VP is loaded or borrowed; struct backend says what they do */
 void svm_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value);

@@ -56,7 +56,7 @@ static void handle_ept_violation(struct vp *vp)
 	if (unlikely(info & EPT_VIOLATION_IRET_UNBLOCKED_NMI) && !is_delivery)
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
 	if (intercept_memory(vp, &exit) == FAULT_REFUSED)
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 /* The entry may have failed as a resumption or as a launch: the next is a launch in any case. */
@@ -108,17 +108,13 @@ static void reflect(struct vp *vp, uint32_t event)
 	/* A fault of IRET's came when it had unblocked NMIs; the handler will run it again (SDM3 28.2.3). */
 	if ((event & EVENT_IRET_UNBLOCKED_NMI) && !(vmread(VMCS_VECTORING_EVENT) & EVENT_VALID))
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
-	if (unlikely(vp->wanted_exceptions >> vector & 1) && !is_int1) {
-		vmx_intercepts_exception(vp, event);
-		return;
-	}
 	if (is_int1) { /* RIP points at it */
 		vmwrite(VMCS_ENTRY_INSTRUCTION_LENGTH, vmread(VMCS_EXIT_INSTRUCTION_LENGTH));
 		vmx_of(vp)->event = (uint32_t)(EVENT_VALID | EVENT_TYPE_PRIVILEGED | VECTOR_DB);
 		vmwrite(VMCS_ENTRY_EVENT, vmx_of(vp)->event);
 		return;
 	}
-	vmx_inject_exception(vp, vector, event & EVENT_ERROR_VALID, (uint32_t)vmread(VMCS_EXIT_EVENT_ERROR));
+	vmx_reflect_exception(vp, event);
 }
 
 static void handle_exception(struct vp *vp)
@@ -229,7 +225,7 @@ static void handle_xsetbv(struct vp *vp, uint64_t rip)
 
 	if ((uint32_t)vp->gpr[GPR_RCX] || !(value & XCR0_X87) ||
 	    (value & ~vp->partition->cpuid.xsave_states) || !safe_xsetbv(0, value)) {
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
 	vmx_complete(vp, vmx_next_rip(rip));
@@ -256,7 +252,7 @@ static void handle_unknown(struct vp *vp, uint32_t reason)
 			   (unsigned long long)vmread(VMCS_GUEST_PHYSICAL_ADDRESS));
 	/* An instruction that came after us; or else nothing that could go on. */
 	if (reason > VMX_EXIT_LAST_KNOWN)
-		vmx_inject_exception(vp, VECTOR_UD, false, 0);
+		vmx_raise_exception(vp, VECTOR_UD, false, 0);
 	else
 		intercept_unrecoverable(vp);
 }
@@ -307,7 +303,7 @@ static void handle_instruction(struct vp *vp, uint32_t reason, uint64_t rip)
 		vmx_complete(vp, vmx_next_rip(rip));
 		return;
 	case VMX_EXIT_RDPMC:
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	case VMX_EXIT_VMCALL:
 		vmx_handle_hypercall(vp, rip);
@@ -343,11 +339,11 @@ static void handle_instruction(struct vp *vp, uint32_t reason, uint64_t rip)
 	case VMX_EXIT_XRSTORS:
 	case VMX_EXIT_UMWAIT:
 	case VMX_EXIT_TPAUSE:
-		vmx_inject_exception(vp, VECTOR_UD, false, 0);
+		vmx_raise_exception(vp, VECTOR_UD, false, 0);
 		return;
 	default:
 		if (vmx_is_vmx_instruction(reason))
-			vmx_inject_exception(vp, VECTOR_UD, false, 0);
+			vmx_raise_exception(vp, VECTOR_UD, false, 0);
 		else
 			handle_event(vp, reason);
 	}

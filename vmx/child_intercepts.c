@@ -93,8 +93,14 @@ bool vmx_write_passed_msr(struct vp *vp, uint32_t msr, uint64_t value)
 
 /* ---- Exceptions ---- */
 
+static void deliver(struct vp *vp, const struct exception_exit *exit)
+{
+	if (likely(!(vp->wanted_exceptions >> exit->vector & 1)) || !intercept_exception(vp, exit))
+		vmx_inject_exception(vp, exit->vector, exit->has_error, exit->error);
+}
+
 /* RIP is at the instruction, and CR2 as it was; DR6 and DR7 are what the handler of #DB would find, as with SVM. */
-void vmx_intercepts_exception(struct vp *vp, uint32_t event)
+void vmx_reflect_exception(struct vp *vp, uint32_t event)
 {
 	uint8_t vector = event & EVENT_VECTOR_MASK;
 	const struct exception_exit exit = {
@@ -107,5 +113,17 @@ void vmx_intercepts_exception(struct vp *vp, uint32_t event)
 		.is_software = (event & EVENT_TYPE_MASK) == EVENT_TYPE_SOFT_EXCEPTION,
 	};
 
-	intercept_exception(vp, &exit);
+	deliver(vp, &exit);
+}
+
+void vmx_raise_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error)
+{
+	const struct exception_exit exit = {
+		.vector = vector,
+		.has_error = has_error && (vmread(VMCS_GUEST_CR0) & CR0_PE),
+		.error = error,
+		.parameter = vector == VECTOR_DB ? vmx_dr6(vp) : 0,
+	};
+
+	deliver(vp, &exit);
 }

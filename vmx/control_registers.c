@@ -124,7 +124,7 @@ void vmx_handle_cr(struct vp *vp)
 	}
 	/* A root's MOV to CR4 exits only when it sets VMXE or SMXE, which don't exist here. */
 	if (!done) {
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
 	vmx_complete(vp, vmread(VMCS_GUEST_RIP) + (uint32_t)vmread(VMCS_EXIT_INSTRUCTION_LENGTH));

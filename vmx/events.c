@@ -19,18 +19,20 @@ static void set_event(struct vp *vp, uint32_t event)
 	vmwrite(VMCS_ENTRY_EVENT, event);
 }
 
-void vmx_complete_traced(struct vp *vp, uint64_t rflags)
+bool vmx_complete_traced(struct vp *vp, uint64_t rflags)
 {
-	vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
-	if ((rflags & RFLAGS_TF) && !(vmread(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF)) {
-		uint64_t pending = vmread(VMCS_GUEST_PENDING_DEBUG);
+	uint64_t pending;
 
-		/* What a shadow held up comes with this trap. DR6.BLD is clear when it happened (SDM3 18.2.3). */
-		vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
-		write_dr(6, (read_dr(6) | DR6_BS | (pending & DR6_BREAKPOINTS)) & ~(pending & DR6_BLD));
-		vmx_begin_debug_exception();
-		vmx_inject_exception(vp, VECTOR_DB, false, 0);
-	}
+	vmwrite(VMCS_GUEST_RFLAGS, rflags & ~RFLAGS_RF);
+	if (!(rflags & RFLAGS_TF) || (vmread(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF))
+		return false;
+	pending = vmread(VMCS_GUEST_PENDING_DEBUG);
+	/* What a shadow held up comes with this trap. DR6.BLD is clear when it happened (SDM3 18.2.3). */
+	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
+	write_dr(6, (read_dr(6) | DR6_BS | (pending & DR6_BREAKPOINTS)) & ~(pending & DR6_BLD));
+	vmx_begin_debug_exception();
+	vmx_raise_exception(vp, VECTOR_DB, false, 0);
+	return true;
 }
 
 uint64_t vmx_wrap_rip(uint64_t rip)

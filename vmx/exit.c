@@ -95,7 +95,7 @@ static __attribute__((__noinline__)) void handle_msr_slow(struct vp *vp, uint32_
 	if (uses_apic_page(msr, is_write))
 		vmx_know_apic(vp);
 	if (is_write ? !write_msr(vp, msr, value) : !read_msr(vp, msr, &value)) {
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
 	if (!is_write) {
@@ -169,9 +169,9 @@ static inline enum hypercall_mode hypercall_mode(void)
 static __attribute__((__noinline__)) void fault_hypercall(struct vp *vp, enum hypercall_result result)
 {
 	if (result == HYPERCALL_FAULT_UD)
-		vmx_inject_exception(vp, VECTOR_UD, false, 0);
+		vmx_raise_exception(vp, VECTOR_UD, false, 0);
 	else if (result == HYPERCALL_FAULT_GP)
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 __attribute__((__noinline__)) void vmx_handle_hypercall(struct vp *vp, uint64_t rip)
@@ -207,7 +207,7 @@ static void handle_io(struct vp *vp, uint64_t rip)
 
 		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,
 				   "string I/O to the hypervisor's port 0x%x: #GP", port);
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
 	if (info & IO_IN) {
@@ -233,7 +233,7 @@ static void handle_ept_violation(struct vp *vp)
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, vmread(VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_NMI);
 	if (root_second_stage_fault(vp, GPA(gpa), info & EPT_VIOLATION_FETCH, is_walk || is_delivery) ==
 	    FAULT_REFUSED)
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 /* An access to the local APIC's page that the processor leaves to us. */
@@ -246,7 +246,7 @@ void vmx_handle_apic_access(struct vp *vp)
 	trace_info(&vp->lp->trace, gpa);
 	if ((type != APIC_ACCESS_READ && type != APIC_ACCESS_WRITE) ||
 	    vp_apic_page_access(vp, GPA(gpa)) == FAULT_REFUSED)
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 /* A write that went to the register page; its instruction is complete. */
@@ -299,8 +299,7 @@ void vmx_handle_nmi(struct vp *vp)
  */
 void vmx_handle_hlt(struct vp *vp, uint64_t rip)
 {
-	vmx_complete(vp, vmx_next_rip(rip));
-	if (vmx_of(vp)->event & EVENT_VALID)
+	if (vmx_complete(vp, vmx_next_rip(rip)))
 		return; /* the single-step trap behind the HLT */
 	vp_halt(vp, vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF,
 		!(vmread(VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_NMI));
@@ -310,7 +309,7 @@ void vmx_handle_hlt(struct vp *vp, uint64_t rip)
 static void handle_xsetbv(struct vp *vp, uint64_t rip)
 {
 	if (!safe_xsetbv((uint32_t)vp->gpr[GPR_RCX], vp->gpr[GPR_RDX] << 32 | (uint32_t)vp->gpr[GPR_RAX])) {
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 		return;
 	}
 	vmx_complete(vp, vmx_next_rip(rip));
@@ -347,7 +346,7 @@ static void handle_unknown(struct vp *vp, uint32_t reason)
 
 	log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index, "rip 0x%llx: VM exit %u: #UD",
 			   (unsigned long long)vmread(VMCS_GUEST_RIP), reason);
-	vmx_inject_exception(vp, VECTOR_UD, false, 0);
+	vmx_raise_exception(vp, VECTOR_UD, false, 0);
 }
 
 _Noreturn void vmx_entry_refused(struct vp *vp)
@@ -417,7 +416,7 @@ static void handle_rare(struct vp *vp, uint32_t reason, uint64_t rip)
 		return;
 	default:
 		if (vmx_is_vmx_instruction(reason))
-			vmx_inject_exception(vp, VECTOR_UD, false, 0);
+			vmx_raise_exception(vp, VECTOR_UD, false, 0);
 		else if (reason <= VMX_EXIT_LAST_KNOWN || (reason & VMX_EXIT_ENTRY_FAILED))
 			handle_unexpected(vp, reason);
 		else

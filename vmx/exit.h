@@ -49,7 +49,7 @@ void vmx_handle_synthetic_wrmsr(struct vp *vp, uint64_t rip, uint32_t msr);
 static inline void vmx_refuse_msr(struct vp *vp, uint32_t msr, bool is_write)
 {
 	if (!vp->wanted || !vmx_intercepts_unknown_msr(vp, msr, is_write))
-		vmx_inject_exception(vp, VECTOR_GP, true, 0);
+		vmx_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
 void vmx_handle_hypercall(struct vp *vp, uint64_t rip);

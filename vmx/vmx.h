@@ -183,8 +183,10 @@ bool vmx_intercepts_msr(struct vp *vp, uint32_t msr, bool is_write);
 bool vmx_intercepts_unknown_msr(struct vp *vp, uint32_t msr, bool is_write);
 /* A write of an MSR that the VP would have to itself. False: #GP. */
 bool vmx_write_passed_msr(struct vp *vp, uint32_t msr, uint64_t value);
-/* An exception that the parent wants; `event` is VMCS_EXIT_EVENT. */
-void vmx_intercepts_exception(struct vp *vp, uint32_t event);
+/* An exception of a child's that ended guest mode, `event` is VMCS_EXIT_EVENT: its parent's, or it goes on to the child. */
+void vmx_reflect_exception(struct vp *vp, uint32_t event);
+/* What an instruction that ended guest mode makes of itself: a fault before anything of it is done, or #DB behind it. Goes the same way. */
+void vmx_raise_exception(struct vp *vp, uint8_t vector, bool has_error, uint32_t error);
 
 /* child_exit.c; called by enter.asm */
 void vmx_handle_child_exit(struct vp *vp);
@@ -242,8 +244,8 @@ void vmx_handle_nmi_window(struct vp *vp);
 /* Back to the state after INIT: nothing to inject, no window. */
 void vmx_reset_events(struct vp *vp);
 
-/* RF ends with an instruction done in software, TF traps after it. */
-void vmx_complete_traced(struct vp *vp, uint64_t rflags);
+/* RF ends with an instruction done in software, TF traps after it: true. */
+bool vmx_complete_traced(struct vp *vp, uint64_t rflags);
 /* The handler of #DB finds general detection, branch records and single steps on branches off (SDM3 18.2.4, 18.4.2, 18.4.3). */
 static inline void vmx_begin_debug_exception(void)
 {
@@ -253,8 +255,8 @@ static inline void vmx_begin_debug_exception(void)
 /* RIP went over a 4 GiB boundary: outside 64-bit code it has 32 bits. */
 uint64_t vmx_wrap_rip(uint64_t rip);
 
-/* The instruction was done in software and ends at `rip`. */
-static inline void vmx_complete(struct vp *vp, uint64_t rip)
+/* The instruction was done in software and ends at `rip`. True: with a trap. */
+static inline bool vmx_complete(struct vp *vp, uint64_t rip)
 {
 	uint64_t blocking = vmread(VMCS_GUEST_INTERRUPTIBILITY);
 	uint64_t rflags = vmread(VMCS_GUEST_RFLAGS);
@@ -264,8 +266,7 @@ static inline void vmx_complete(struct vp *vp, uint64_t rip)
 	vmwrite(VMCS_GUEST_RIP, rip);
 	if (unlikely(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)))
 		vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
-	if (unlikely(rflags & (RFLAGS_TF | RFLAGS_RF)))
-		vmx_complete_traced(vp, rflags);
+	return unlikely(rflags & (RFLAGS_TF | RFLAGS_RF)) && vmx_complete_traced(vp, rflags);
 }
 
 /* check.c */

@@ -49,7 +49,7 @@ struct msr_exit {
 	bool is_write;
 };
 
-/* An exception that the processor was about to deliver. `parameter`: the address of a page fault, DR6 of a debug exception. */
+/* An exception that the processor, or the hypervisor in its place, was about to deliver. `parameter`: the address of a page fault, DR6 of a debug exception. */
 struct exception_exit {
 	uint64_t parameter;
 	uint32_t error;
@@ -85,7 +85,8 @@ void intercept_io(struct vp *vp, const struct io_exit *exit);
 /* What the parent has asked for (intercepts.h), and only then. */
 void intercept_cpuid(struct vp *vp, const struct cpuid_exit *exit);
 void intercept_msr(struct vp *vp, const struct msr_exit *exit);
-void intercept_exception(struct vp *vp, const struct exception_exit *exit);
+/* False: not now, as the instruction has led to another intercept (the end of an interrupt). The exception goes to the VP. */
+bool intercept_exception(struct vp *vp, const struct exception_exit *exit);
 /* An access that would be #GP, of an MSR that isn't the back end's: has the parent asked for it, since nobody has that MSR? Then intercept_msr(). */
 bool intercept_wants_unknown_msr(const struct vp *vp, uint32_t msr, bool is_write);
 /* A triple fault: HV_MESSAGE_UNRECOVERABLE_EXCEPTION. */

@@ -228,7 +228,7 @@ def test_isolation_from_outside(root, vendor):
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_intercepts(root, vendor):
     """CPUID, MSRs and exceptions go to the monitor that installed an intercept, with all that the messages say, and are answered."""
-    check_program(root, "./mshv-intercepts", 60, 66)
+    check_program(root, "./mshv-intercepts", 60, 68)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

@@ -30,7 +30,14 @@ static struct {
 	} message;
 	uint8_t code[16];
 	size_t code_size;
+	bool open;
 } fake;
+
+bool intercept_is_open(const struct vp *of)
+{
+	assert_ptr_equal(of, vp);
+	return fake.open;
+}
 
 void intercept_fill_header(struct vp *of, const struct vp_snapshot *now, uint8_t access_type, uint8_t length,
 			   struct hv_x64_intercept_header *header)
@@ -185,7 +192,7 @@ static void exception_message(void **state)
 	const struct hv_x64_exception_intercept *message = &fake.message.exception;
 
 	(void)state;
-	intercept_exception(vp, &exit);
+	assert_true(intercept_exception(vp, &exit));
 	assert_int_equal(fake.type, HV_MESSAGE_X64_EXCEPTION_INTERCEPT);
 	assert_int_equal(message->header.access_type, HV_INTERCEPT_ACCESS_EXECUTE);
 	assert_int_equal(message->header.length_and_cr8, 0);
@@ -198,6 +205,10 @@ static void exception_message(void **state)
 	assert_int_equal(message->ds.base, 0x100 + INSN_SEG_DS);
 	assert_int_equal(message->ss.base, 0x100 + INSN_SEG_SS);
 	assert_memory_equal(message->gp, before, sizeof(before));
+	/* Another is to be answered first. */
+	fake.open = true;
+	assert_false(intercept_exception(vp, &exit));
+	assert_int_equal(fake.sent, 1);
 }
 
 /* The parent is to step over what raised it. */

@@ -27,7 +27,7 @@ static struct partition partition;
 static struct vmcb vmcb;
 static struct vp *vp;
 static struct {
-	bool more_exits, wants, unknown, takes;
+	bool more_exits, wants, unknown, takes, open;
 	int set_result;
 	uint64_t value;
 	unsigned int cpuids, msrs, exceptions;
@@ -100,11 +100,12 @@ void intercept_msr(struct vp *of, const struct msr_exit *exit)
 	fake.msrs++;
 }
 
-void intercept_exception(struct vp *of, const struct exception_exit *exit)
+bool intercept_exception(struct vp *of, const struct exception_exit *exit)
 {
 	assert_ptr_equal(of, vp);
 	fake.exception = *exit;
 	fake.exceptions++;
+	return !fake.open;
 }
 
 void svm_inject_exception(struct vp *of, uint8_t vector, bool has_error, uint32_t error)
@@ -287,6 +288,31 @@ static void exceptions_that_go_on(void **state)
 	assert_int_equal(fake.exceptions, 0);
 }
 
+static void exceptions_of_the_hypervisors(void **state)
+{
+	(void)state;
+	vp->wanted_exceptions = BIT(VECTOR_GP) | BIT(VECTOR_DB);
+	vmcb.exit_info1 = 0x17;
+	vmcb.dr6 = 0xffff4ff0;
+	svm_raise_exception(vp, VECTOR_UD, false, 0);
+	assert_int_equal(fake.injected, VECTOR_UD);
+	assert_int_equal(fake.exceptions, 0);
+	svm_raise_exception(vp, VECTOR_GP, true, 0);
+	assert_int_equal(fake.injected, VECTOR_UD);
+	assert_int_equal(fake.exception.vector, VECTOR_GP);
+	assert_true(fake.exception.has_error);
+	assert_int_equal(fake.exception.error, 0);
+	assert_int_equal(fake.exception.parameter, 0);
+	svm_raise_exception(vp, VECTOR_DB, false, 0);
+	assert_int_equal(fake.exception.parameter, 0xffff4ff0);
+	assert_int_equal(fake.exceptions, 2);
+	/* The parent is just being told of something else. */
+	fake.open = true;
+	svm_raise_exception(vp, VECTOR_DB, false, 0);
+	assert_int_equal(fake.injected, VECTOR_DB);
+	assert_false(fake.injected_has_error);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +323,7 @@ int main(void)
 		cmocka_unit_test_setup(msrs_of_its_own, setup),
 		cmocka_unit_test_setup(exceptions, setup),
 		cmocka_unit_test_setup(exceptions_that_go_on, setup),
+		cmocka_unit_test_setup(exceptions_of_the_hypervisors, setup),
 	};
 	int failed;
 

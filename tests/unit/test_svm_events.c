@@ -103,6 +103,11 @@ void flush_check(const struct vp *of)
 	(void)of;
 }
 
+void svm_raise_exception(struct vp *of, uint8_t vector, bool has_error, uint32_t error)
+{
+	svm_inject_exception(of, vector, has_error, error);
+}
+
 void svm_handle_exception(struct vp *of, struct vmcb *control, uint8_t vector)
 {
 	assert_ptr_equal(of, vp);
@@ -249,15 +254,18 @@ static void debug_exceptions_end_tracing(void **state)
 	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR;
 	vmcb.dr7 = 0x2400;
 	vmcb.rflags = RFLAGS_TF;
-	svm_complete_traced(vp);
+	assert_true(svm_complete_traced(vp));
 	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB));
 	assert_int_equal(vmcb.dr7, 0x400);
 	assert_int_equal(svm_of(vp)->msrs[SVM_DEBUGCTL], 0);
 	/* A root has its own in the processor. */
 	vp->child = NULL;
 	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR;
-	svm_complete_traced(vp);
+	assert_true(svm_complete_traced(vp));
 	assert_int_equal(debugctl_writes, 2);
+	vmcb.rflags = RFLAGS_RF;
+	assert_false(svm_complete_traced(vp));
+	assert_true(vmcb.rflags == 0);
 }
 
 int main(void)

@@ -94,7 +94,7 @@ void vmx_set_guest_efer(uint64_t value)
 	vmcs[VMCS_GUEST_EFER] = value;
 }
 
-void vmx_inject_exception(struct vp *of, uint8_t vector, bool has_error, uint32_t error)
+void vmx_raise_exception(struct vp *of, uint8_t vector, bool has_error, uint32_t error)
 {
 	assert_ptr_equal(of, vp);
 	assert_true(has_error);
@@ -102,10 +102,11 @@ void vmx_inject_exception(struct vp *of, uint8_t vector, bool has_error, uint32_
 	injected = vector;
 }
 
-void vmx_complete_traced(struct vp *of, uint64_t rflags)
+bool vmx_complete_traced(struct vp *of, uint64_t rflags)
 {
 	(void)of;
 	(void)rflags;
+	return false;
 }
 
 uint64_t vmx_wrap_rip(uint64_t rip)

@@ -47,7 +47,7 @@ static uint32_t handled_vector;
 static enum fault_result memory_result;
 /* What the parent wants, and what it is told. */
 static struct {
-	bool more_exits, wants, unknown, takes;
+	bool more_exits, wants, unknown, takes, open;
 	unsigned int cpuids, msrs, exceptions, linear_bits;
 	struct cpuid_exit cpuid;
 	struct msr_exit msr;
@@ -171,11 +171,12 @@ void intercept_msr(struct vp *of, const struct msr_exit *exit)
 	parents.msrs++;
 }
 
-void intercept_exception(struct vp *of, const struct exception_exit *exit)
+bool intercept_exception(struct vp *of, const struct exception_exit *exit)
 {
 	assert_ptr_equal(of, vp);
 	parents.exception = *exit;
 	parents.exceptions++;
+	return !parents.open;
 }
 
 bool guest_msr_takes(uint32_t msr, uint64_t value, unsigned int linear_bits)
@@ -365,10 +366,11 @@ void schedule_use_debug_registers(struct vp *of)
 	dr_users++;
 }
 
-void vmx_complete_traced(struct vp *of, uint64_t rflags)
+bool vmx_complete_traced(struct vp *of, uint64_t rflags)
 {
 	(void)of;
 	(void)rflags;
+	return false;
 }
 
 uint64_t vmx_wrap_rip(uint64_t rip)
@@ -494,6 +496,7 @@ static void memory_faults(void **state)
 	assert_int_equal(injected, -1);
 
 	setup(NULL);
+	vmcs[VMCS_GUEST_CR0] = CR0_PE;
 	vmcs[VMCS_EXIT_QUALIFICATION] = EPT_VIOLATION_FETCH | EPT_VIOLATION_LINEAR;
 	memory_result = FAULT_REFUSED;
 	leave(VMX_EXIT_EPT_VIOLATION);
@@ -956,6 +959,32 @@ static void wanted_exceptions(void **state)
 	assert_int_equal(injected, VECTOR_AC);
 }
 
+static void exceptions_of_the_hypervisors(void **state)
+{
+	(void)state;
+	vp->wanted_exceptions = BIT(VECTOR_GP) | BIT(VECTOR_DB);
+	vmcs[VMCS_GUEST_CR0] = CR0_PE;
+	vmcs[VMCS_EXIT_EVENT_ERROR] = 0x17;
+	dr6 = 0xffff4ff0;
+	vmx_raise_exception(vp, VECTOR_UD, false, 0);
+	assert_int_equal(injected, VECTOR_UD);
+	assert_int_equal(parents.exceptions, 0);
+	vmx_raise_exception(vp, VECTOR_GP, true, 0);
+	assert_int_equal(injected, VECTOR_UD);
+	assert_int_equal(parents.exception.vector, VECTOR_GP);
+	assert_true(parents.exception.has_error);
+	assert_int_equal(parents.exception.error, 0);
+	assert_int_equal(parents.exception.parameter, 0);
+	vmx_raise_exception(vp, VECTOR_DB, false, 0);
+	assert_int_equal(parents.exception.parameter, 0xffff4ff0);
+	assert_int_equal(parents.exceptions, 2);
+	/* The parent is just being told of something else. */
+	parents.open = true;
+	vmx_raise_exception(vp, VECTOR_DB, false, 0);
+	assert_int_equal(injected, VECTOR_DB);
+	assert_false(injected_has_error);
+}
+
 /* ---- What is the root's ---- */
 
 static void the_machines_events(void **state)
@@ -1023,6 +1052,7 @@ int main(void)
 		cmocka_unit_test_setup(msrs_of_its_own, setup),
 		cmocka_unit_test_setup(efer, setup),
 		cmocka_unit_test_setup(wanted_exceptions, setup),
+		cmocka_unit_test_setup(exceptions_of_the_hypervisors, setup),
 		cmocka_unit_test_setup(alignment_check, setup),
 		cmocka_unit_test_setup(debug_exception, setup),
 		cmocka_unit_test_setup(debug_exception_in_a_shadow, setup),

@@ -287,14 +287,14 @@ static void an_nmi_goes_before_an_interrupt(void **state)
 static void tf_traps_behind_an_instruction(void **state)
 {
 	(void)state;
-	vmx_complete_traced(vp, RFLAGS_IF | RFLAGS_RF);
+	assert_false(vmx_complete_traced(vp, RFLAGS_IF | RFLAGS_RF));
 	assert_int_equal(vmcs[VMCS_GUEST_RFLAGS], RFLAGS_IF);
 	assert_int_equal(run(), 0);
 	assert_int_equal(dr6, 0xffff0ff0);
 	/* BTF: only branches trap (SDM3 18.4.3), and what a shadow held up stays the processor's. */
 	vmcs[VMCS_GUEST_DEBUGCTL] = DEBUGCTL_BTF;
 	vmcs[VMCS_GUEST_PENDING_DEBUG] = 3;
-	vmx_complete_traced(vp, RFLAGS_TF | RFLAGS_RF);
+	assert_false(vmx_complete_traced(vp, RFLAGS_TF | RFLAGS_RF));
 	assert_int_equal(vmcs[VMCS_GUEST_RFLAGS], RFLAGS_TF);
 	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 3);
 	assert_int_equal(run(), 0);
@@ -304,7 +304,7 @@ static void tf_traps_behind_an_instruction(void **state)
 	vmcs[VMCS_GUEST_PENDING_DEBUG] =
 		BIT(1) | BIT(12) | DR6_BLD; /* bit 12: a breakpoint that is on (SDM3 25.4.2) */
 	dr6 |= BIT(0);
-	vmx_complete_traced(vp, RFLAGS_TF);
+	assert_true(vmx_complete_traced(vp, RFLAGS_TF));
 	assert_int_equal(vmcs[VMCS_GUEST_RFLAGS], RFLAGS_TF);
 	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 0);
 	assert_int_equal(run(), VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB);
@@ -312,7 +312,7 @@ static void tf_traps_behind_an_instruction(void **state)
 	assert_int_equal(vmcs[VMCS_GUEST_DEBUGCTL], BIT(6));
 	assert_int_equal(vmcs[VMCS_GUEST_DR7], 0x400);
 	dr6 = 0xffff0ff0;
-	vmx_complete_traced(vp, RFLAGS_TF);
+	assert_true(vmx_complete_traced(vp, RFLAGS_TF));
 	assert_int_equal(dr6, 0xffff4ff0);
 	assert_int_equal(run(), VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB);
 }

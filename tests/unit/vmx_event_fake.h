@@ -36,6 +36,11 @@ static struct vp *entered;
 static bool entered_as_launch;
 static jmp_buf entry;
 
+void vmx_raise_exception(struct vp *of, uint8_t vector, bool has_error, uint32_t error)
+{
+	vmx_inject_exception(of, vector, has_error, error);
+}
+
 uint64_t read_dr(unsigned int index)
 {
 	assert_int_equal(index, 6);

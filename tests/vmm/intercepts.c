@@ -482,7 +482,11 @@ static void other_exceptions(void)
 	tap_ok(exception_is(GP, true, 0x1230, 0), "#GP has its error code");
 	raise_exception(GP, true, 0x1230, 0);
 	tap_ok(was_raised(run(), GP) && block(0)->error == 0x1230, "... raised too");
-	tap_ok(was_raised(give(RDMSR, MSR_NOBODYS, 0), GP), "the hypervisor's own #GP isn't intercepted");
+	give(RDMSR, MSR_NOBODYS, 0);
+	tap_ok(exception_is(GP, true, 0, 0) && !memcmp(guest.memory + header->rip, "\x0f\x32", 2),
+	       "the hypervisor's own #GP too, before the instruction");
+	raise_exception(GP, true, 0, 0);
+	tap_ok(was_raised(run(), GP), "... raised, it is the guest's");
 	install(HV_INTERCEPT_EXCEPTION, 0, GP);
 	install(HV_INTERCEPT_EXCEPTION, X, 0);
 	give(DIVIDE, 0, 0);
@@ -521,6 +525,9 @@ static void single_step(void)
 		       (exception->exception_parameter & DR6_BS) && guest.memory[after] == 0x90,
 	       "a step is #DB with DR6, behind the instruction");
 	tap_ok(run() == HV_MESSAGE_X64_EXCEPTION_INTERCEPT && header->rip == after + 1, "the next one too");
+	tap_ok(run() == HV_MESSAGE_X64_EXCEPTION_INTERCEPT && header->rip == after + 3 &&
+		       (exception->exception_parameter & DR6_BS),
+	       "and one that the hypervisor carried out");
 	set_register(guest.vp, 0, HV_REGISTER_X64_RFLAGS, header->rflags & ~(uint64_t)RFLAGS_TF);
 	tap_ok(goes_on() && !block(0)->exceptions, "without TF the guest goes on, and saw none of it");
 	install(HV_INTERCEPT_EXCEPTION, 0, 1);

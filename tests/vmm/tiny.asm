@@ -163,6 +163,7 @@ bits 64
 	popfq
 	nop
 	nop
+	cpuid
 	jmp	tiny_probe
 .breakpoint:
 	int3
