@@ -103,21 +103,26 @@ class NamedGuest:
     """A guest in the background, console in a file"""
 
     def __init__(self, host, name, options):
-        self.host, self.name = host, name
+        self.host, self.name, self.stuck = host, name, None
         host.check(f"vm -a {ACCEL} -n {name} {options}", 180)
 
     def running(self):
         return self.host.run(f"kill -0 $(cat /run/vm/{self.name}.pid) 2>/dev/null")[1] == 0
 
     def wait_for(self, pattern, timeout=180):
-        """Until the console shows it"""
+        """Until the console shows it; when it once hasn't, no later test waits as long."""
+        if self.stuck:
+            raise GuestError(f"{self.name}: not tried: {self.stuck}")
         log, ends = f"/run/vm/{self.name}.log", f"! kill -0 $(cat /run/vm/{self.name}.pid) 2>/dev/null"
         # In the root, one line: what asks all the time takes the guests' time. `ends` first: what it said last is there then.
         self.host.run(f"n=0; while [ $((n += 1)) -lt {int(timeout * SCALE * 2)} ]; do over=; {ends} || over=no; "
                       f"grep -qE '{pattern}' {log} && break; [ $over ] || break; usleep 500000; done", timeout * 4)
         if self.host.run(f"grep -qE '{pattern}' {log}")[1] != 0:
-            why = "in time" if self.running() else "before it ended"
-            raise GuestError(f"{self.name}: no {pattern!r} {why}\n{self.trace()}")
+            self.stuck = f"no {pattern!r} {'in time' if self.running() else 'before it ended'}"
+            registers = self.host.registers()
+            (self.host.logs / "registers.txt").write_text(registers)
+            where = "\n".join(line for line in registers.splitlines() if line.startswith("RIP="))
+            raise GuestError(f"{self.name}: {self.stuck}\n{where}\n{self.trace()}")
 
     def count(self, pattern):
         return int(self.host.run(f"grep -c '{pattern}' /run/vm/{self.name}.log")[0])
