@@ -10,6 +10,7 @@
 #include <trivet/io.h>
 #include <trivet/log.h>
 #include <trivet/lp.h>
+#include <trivet/schedule.h>
 #include <trivet/vp.h>
 #include <trivet/x86.h>
 
@@ -65,8 +66,9 @@ void lp_local_apic_restart(struct lp *lp)
 	lp->timer_stale = false;
 	lp->timer_deadline_tsc = UINT64_MAX;
 	lp_timer_update(lp);
-	/* A kick may have been lost; what it was for stands in vp->pending, which this exit still looks at. */
+	/* A kick may have been lost; what else it was for stands in vp->pending, which this exit still looks at. */
 	atomic_store_explicit(&lp->kicked, 0, memory_order_seq_cst);
+	schedule_kicked(lp);
 	for (unsigned int i = 0; i <= apic->config.max_lvt; i++)
 		apic_host_lvt_changed(apic, (enum apic_lvt)i, apic->lvt[i]);
 }

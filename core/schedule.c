@@ -189,6 +189,15 @@ void vp_notify(struct vp *vp)
 	} while (unlikely(lp_of(vp) != lp)); /* it has moved meanwhile */
 }
 
+/* Loaded or not, wherever it is by now: there may be other parameters. */
+static void ask_for_look(struct vp *vp)
+{
+	struct lp *lp = lp_of(vp);
+
+	queue_wake(lp, vp);
+	tell(lp);
+}
+
 static uint32_t property(const uint64_t *value)
 {
 	return (uint32_t)__atomic_load_n(value, __ATOMIC_RELAXED);
@@ -227,7 +236,7 @@ static void forget(struct vp *vp, uint64_t now_clock)
 static void look_at(struct lp *lp, struct vp *vp, uint64_t now_clock)
 {
 	if (vp->lp != lp) {
-		vp_notify(vp);
+		ask_for_look(vp);
 		return;
 	}
 	if (!partition_is_root(vp->partition))
@@ -439,8 +448,7 @@ static bool switch_to(struct lp *lp, struct vp *vp, uint64_t now_clock)
 		return false; /* who left woke on the way out: now there is an end to this one's slice */
 	if (!load(vp, now_clock)) {
 		block(vp, now_clock);
-		wake_if_it_may_run(vp,
-				   now_clock); /* released meanwhile, it was still `loaded` to whoever did */
+		look_at(lp, vp, now_clock); /* released meanwhile, it was still `loaded` to whoever did */
 		return false;
 	}
 	schedule_set_timer(lp); /* its timer is its own again, and those of whoever left count now */
@@ -546,12 +554,8 @@ void partition_params_changed(struct partition *partition)
 {
 	for (uint32_t i = 0; i < partition->vp_count; i++) {
 		struct vp *vp = partition_vp(partition, i);
-		struct lp *lp;
 
-		if (!vp)
-			continue;
-		lp = lp_of(vp);
-		queue_wake(lp, vp); /* loaded or not */
-		tell(lp);
+		if (vp)
+			ask_for_look(vp);
 	}
 }

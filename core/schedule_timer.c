@@ -102,8 +102,12 @@ void schedule_timer(struct lp *lp)
 	uint64_t clock = lp_clock();
 	struct heap_node *first;
 
-	if (lp->vp)
+	if (lp->vp) {
 		schedule_expire_timers(lp->vp);
+		/* Held before anybody looks at it, it would sleep on: the interrupt is in its APIC, and no timer is left to tell of it. */
+		if (unlikely(lp->vp->halted))
+			vp_post_self(lp->vp, VP_PENDING_EVENT);
+	}
 	while ((first = heap_first(&lp->timers)) && first->key <= clock) {
 		struct vp *vp = container_of(first, struct vp, timer_node);
 

@@ -307,6 +307,7 @@ static void handle_sipi(struct vp *vp)
 	if (vp->state != VP_WAIT_SIPI)
 		return;
 	vp->state = VP_RUNNING;
+	vp->halted = false;		      /* its parent may have said both */
 	vp_clear_pending(vp, VP_PENDING_NMI); /* a waiting processor takes none */
 	backend->vp_start(vp, vp->sipi_vector);
 	log_vp_debug(vp->partition->id, vp->index, "starts at 0x%05x", vp->sipi_vector << 12);

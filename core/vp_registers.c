@@ -346,6 +346,7 @@ static int set_event(struct vp *vp, const struct hv_x64_pending_exception_event 
 		return -EINVAL;
 	if (vp->child && (before.reg64 & HV_PENDING_INTERRUPTION_PENDING)) /* a root has set it itself */
 		put_back(vp, before.reg64);
+	vp->halted = false;
 	return 0;
 }
 
@@ -363,24 +364,34 @@ static void set_event_parameter(struct vp *vp, const struct hv_x64_pending_excep
 }
 
 /*
- * Of a stopped VP: what it does when it runs again. A halted one waits for what it could take with its flags as they are. For itself a VP can only
- * say what is so already.
+ * What else a register changes, whichever comes first: a halted VP waits for what it could take with its flags as they are, an idle one for anything;
+ * and an event to be delivered ends both, as it does at a VM entry (SDM3 27.7.2).
  */
+static void review_halt(struct vp *vp)
+{
+	union hv_register_value rflags, state, pending;
+
+	if (likely(!vp->halted))
+		return;
+	backend->get_register(vp, VP_REGISTER_RFLAGS, &rflags);
+	backend->get_register(vp, VP_REGISTER_INTERRUPT_STATE, &state);
+	backend->get_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &pending);
+	vp->halted = !(pending.reg64 & HV_PENDING_INTERRUPTION_PENDING);
+	vp->halted_interrupts_on = vp->halted_until_pending || (rflags.reg64 & RFLAGS_IF);
+	vp->halted_nmis_on = vp->halted_until_pending || !(state.reg64 & HV_INTERRUPT_STATE_NMI_MASKED);
+}
+
+/* Of a stopped VP: what it does when it runs again. For itself a VP can only say what is so already. */
 static int set_activity(struct vp *vp, bool self, uint64_t value)
 {
-	union hv_register_value rflags, state;
-
 	if ((value & ~ACTIVITY_DEFINED) || (self && value != get_activity(vp)))
 		return -EINVAL;
 	if (self)
 		return 0;
-	backend->get_register(vp, VP_REGISTER_RFLAGS, &rflags);
-	backend->get_register(vp, VP_REGISTER_INTERRUPT_STATE, &state);
 	vp->state = value & HV_ACTIVITY_STARTUP_SUSPEND ? VP_WAIT_SIPI : VP_RUNNING;
 	vp->halted = value & (HV_ACTIVITY_HALT_SUSPEND | HV_ACTIVITY_IDLE_SUSPEND);
 	vp->halted_until_pending = value & HV_ACTIVITY_IDLE_SUSPEND;
-	vp->halted_interrupts_on = rflags.reg64 & RFLAGS_IF;
-	vp->halted_nmis_on = !(state.reg64 & HV_INTERRUPT_STATE_NMI_MASKED);
+	review_halt(vp);
 	return 0;
 }
 
@@ -414,6 +425,15 @@ static uint16_t or_invalid(int err)
 	return err ? HV_STATUS_INVALID_REGISTER_VALUE : HV_STATUS_SUCCESS;
 }
 
+static int set_backend_register(struct vp *vp, enum vp_register which, const union hv_register_value *value)
+{
+	int err = backend->set_register(vp, which, value);
+
+	if (!err)
+		review_halt(vp);
+	return err;
+}
+
 static uint16_t set_value(struct vp *vp, bool self, const struct row *row, uint32_t target, uint32_t index,
 			  const union hv_register_value *value)
 {
@@ -424,7 +444,7 @@ static uint16_t set_value(struct vp *vp, bool self, const struct row *row, uint3
 	case KIND_BACKEND:
 		if (target == VP_REGISTER_DR7 && (value->reg64 & DR7_ENABLED))
 			live_use_debug_registers(vp); /* not another's addresses */
-		return or_invalid(backend->set_register(vp, (enum vp_register)target, value));
+		return or_invalid(set_backend_register(vp, (enum vp_register)target, value));
 	case KIND_MSR:
 	case KIND_HV_MSR:
 		return set_msr(vp, row, target, value->reg64);

@@ -38,6 +38,7 @@ bool svm_complete_traced(struct vp *vp)
 	    (rdmsr(MSR_DEBUGCTL) & DEBUGCTL_BTF)) /* the guest's stays in the processor */
 		return false;
 	vmcb->dr6 |= DR6_BS;
+	vp->halted = false; /* by a read of HV_X64_MSR_GUEST_IDLE */
 	begin_debug_exception(vp, vmcb);
 	svm_raise_exception(vp, VECTOR_DB, false, 0);
 	return true;

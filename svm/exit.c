@@ -364,13 +364,25 @@ static void handle_npf(struct vp *vp, struct vmcb *vmcb)
 		svm_raise_exception(vp, VECTOR_GP, true, 0);
 }
 
+static void hold_extint(struct vp *vp, struct vp *root)
+{
+	if (vp == root) {
+		if (!svm_can_inject(vmcb_of(vp)))
+			vp_extint_hold(root);
+	} else if (!root->extint_held) {
+		vp_extint_hold(root);
+		vp_post_self(root, VP_PENDING_EVENT);
+		vp_wake_here(root);
+	}
+}
+
 static __attribute__((__noinline__)) void handle_interrupt(struct vp *vp)
 {
 	struct vp *root = vp->lp->root_vp;
 
-	/* An 8259's vector is taken when the guest can have it, not before: it may reprogram the 8259 meanwhile. */
-	if (unlikely(vp_extint_wired(root)) && (vp != root || !svm_can_inject(vmcb_of(vp))))
-		vp_extint_hold(root);
+	/* An 8259's vector is taken when the root can have it, not before: it may reprogram the 8259 meanwhile. */
+	if (unlikely(vp_extint_wired(root)))
+		hold_extint(vp, root);
 	svm_open_window();
 	if (lp_handle_interrupts(vp->lp))
 		svm_deliver_interrupt(vp);

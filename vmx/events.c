@@ -30,6 +30,7 @@ bool vmx_complete_traced(struct vp *vp, uint64_t rflags)
 	/* What a shadow held up comes with this trap. DR6.BLD is clear when it happened (SDM3 18.2.3). */
 	vmwrite(VMCS_GUEST_PENDING_DEBUG, 0);
 	write_dr(6, (read_dr(6) | DR6_BS | (pending & DR6_BREAKPOINTS)) & ~(pending & DR6_BLD));
+	vp->halted = false; /* by a read of HV_X64_MSR_GUEST_IDLE */
 	vmx_begin_debug_exception();
 	vmx_raise_exception(vp, VECTOR_DB, false, 0);
 	return true;

@@ -424,6 +424,27 @@ static void timers_of_those_who_sleep(void **state)
 	assert_int_equal(machine_of(vp)->timer_expirations, 1);
 }
 
+/* Its timer ends the idling of its LP, and before that has looked at it, somebody holds it. */
+static void the_timer_of_one_that_is_held(void **state)
+{
+	struct lp *lp = lp_table[0];
+	struct vp *vp = run_child();
+
+	(void)state;
+	vp->apic.timer.deadline_tsc = lp_clock() + 1000;
+	halt(vp);
+	assert_null(run(lp));
+	atomic_fetch_add(&clock_now, 1000);
+	schedule_timer(lp);
+	assert_int_equal(machine_of(vp)->timer_expirations, 1);
+	atomic_fetch_or(&vp->holds, VP_HOLD_ACCESS);
+	assert_null(run(lp));
+	assert_false(vp->loaded);
+	current = lp_table[1];
+	vp_release(vp, VP_HOLD_ACCESS);
+	assert_ptr_equal(run(lp), vp);
+}
+
 /* A root that sets its TSC back has no longer slice for it, and who sleeps doesn't sleep longer: the timer goes by the TSC (SDM3 11.5.4.1). */
 static void the_timer_follows_the_tsc(void **state)
 {
@@ -730,6 +751,22 @@ static void shares_can_change(void **state)
 	assert_int_equal(vp->sched.reserve, 0xffff);
 }
 
+static void shares_follow_a_vp_that_moved(void **state)
+{
+	struct vp *vp = run_child();
+
+	(void)state;
+	atomic_store(&lp_table[1]->state, LP_ONLINE);
+	child.properties.weight = 250;
+	current = lp_table[1];
+	__atomic_store_n(&vp->lp, lp_table[1], __ATOMIC_SEQ_CST); /* so it was when it was looked for */
+	partition_params_changed(&child);
+	__atomic_store_n(&vp->lp, lp_table[0], __ATOMIC_SEQ_CST);
+	run(lp_table[1]);
+	run(lp_table[0]);
+	assert_int_equal(vp->sched.weight, 250);
+}
+
 /* ---- Debug registers ---- */
 
 static void debug_registers_are_of_who_uses_them(void **state)
@@ -913,6 +950,7 @@ int main(void)
 		TEST(two_share_their_lp),
 		TEST(who_spins_makes_room),
 		TEST(timers_of_those_who_sleep),
+		TEST(the_timer_of_one_that_is_held),
 		TEST(the_timer_follows_the_tsc),
 		TEST(timers_at_the_ends_of_time),
 		TEST(a_timer_that_was_set_from_elsewhere),
@@ -926,6 +964,7 @@ int main(void)
 		TEST(who_wakes_goes_where_nobody_runs),
 		TEST(who_waits_is_given_away),
 		TEST(shares_can_change),
+		TEST(shares_follow_a_vp_that_moved),
 		TEST(debug_registers_are_of_who_uses_them),
 		cmocka_unit_test(no_wake_is_lost_whenever_it_comes),
 		cmocka_unit_test(nobody_busy_keeps_out_who_wakes),

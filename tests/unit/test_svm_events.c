@@ -254,7 +254,9 @@ static void debug_exceptions_end_tracing(void **state)
 	svm_of(vp)->msrs[SVM_DEBUGCTL] = DEBUGCTL_LBR;
 	vmcb.dr7 = 0x2400;
 	vmcb.rflags = RFLAGS_TF;
+	vp->halted = true; /* by the instruction */
 	assert_true(svm_complete_traced(vp));
+	assert_false(vp->halted);
 	assert_true(vmcb.event_injection == (EVENT_VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB));
 	assert_int_equal(vmcb.dr7, 0x400);
 	assert_int_equal(svm_of(vp)->msrs[SVM_DEBUGCTL], 0);

@@ -312,7 +312,9 @@ static void tf_traps_behind_an_instruction(void **state)
 	assert_int_equal(vmcs[VMCS_GUEST_DEBUGCTL], BIT(6));
 	assert_int_equal(vmcs[VMCS_GUEST_DR7], 0x400);
 	dr6 = 0xffff0ff0;
+	vp->halted = true; /* by the instruction */
 	assert_true(vmx_complete_traced(vp, RFLAGS_TF));
+	assert_false(vp->halted);
 	assert_int_equal(dr6, 0xffff4ff0);
 	assert_int_equal(run(), VALID | EVENT_TYPE_EXCEPTION | VECTOR_DB);
 }

@@ -722,9 +722,12 @@ static void activity_of_a_child(void **state)
 	assert_int_equal(get_parent(4).reg64, 2);
 	fake.registers[VP_REGISTER_RFLAGS].reg64 = 2;
 	fake.registers[VP_REGISTER_INTERRUPT_STATE].reg64 = 2;
-	set_parent(4, 4, 0, 0);
+	set_parent(4, 2, 0, 0);
 	assert_false(vp->halted_interrupts_on);
 	assert_false(vp->halted_nmis_on);
+	set_parent(4, 4, 0, 0); /* idle: whatever its flags */
+	assert_true(vp->halted_interrupts_on);
+	assert_true(vp->halted_nmis_on);
 	assert_int_equal(get_parent(4).reg64, 4);
 	set_parent(4, 1, 0, 0);
 	assert_int_equal(vp->state, VP_WAIT_SIPI);
@@ -733,6 +736,30 @@ static void activity_of_a_child(void **state)
 	assert_int_equal(vp->state, VP_RUNNING);
 	set_parent(4, 8, 0, HV_STATUS_INVALID_REGISTER_VALUE);
 	assert_int_equal(set(4, 1, 0), HV_STATUS_INVALID_REGISTER_VALUE);
+}
+
+/* A parent that restores them has its own order. */
+static void flags_of_a_halted_child(void **state)
+{
+	(void)state;
+	fake.registers[VP_REGISTER_RFLAGS].reg64 = 2;
+	set_parent(4, 2, 0, 0);
+	assert_false(vp->halted_interrupts_on);
+	assert_true(vp->halted_nmis_on);
+	set_parent(0x20011, 0x202, 0, 0);
+	assert_true(vp->halted && vp->halted_interrupts_on);
+	set_parent(0x10003, 2, 0, 0);
+	assert_true(vp->halted && !vp->halted_nmis_on);
+	set_parent(0x10002, 0x300001, 0, 0);
+	assert_false(vp->halted);
+	/* The other way round, and as an exception. */
+	set_parent(4, 2, 0, 0);
+	assert_false(vp->halted);
+	set_parent(0x10002, 0, 0, 0);
+	set_parent(4, 2, 0, 0);
+	assert_true(vp->halted);
+	set_parent(0x10004, 0x060001, 0, 0);
+	assert_false(vp->halted);
 }
 
 static void activity(void **state)
@@ -954,6 +981,7 @@ int main(void)
 		cmocka_unit_test_setup(live_registers_in_memory_without_xsave, setup),
 		cmocka_unit_test_setup(debug_registers_of_its_own, setup),
 		cmocka_unit_test_setup(activity_of_a_child, setup),
+		cmocka_unit_test_setup(flags_of_a_halted_child, setup),
 	};
 	int failed;
 
