@@ -101,7 +101,7 @@ static uint64_t ports(void)
 {
 	uint64_t done = 0;
 	/* Devices are below; each access takes a round through QEMU. */
-	for (uint32_t port = 0; port < 0x10000; port += port < 0xd00 ? 1 : 1 + (uint32_t)(random() % 32)) {
+	for (uint32_t port = 0; port < 0x10000; port += port < 0xd00 ? 1 : 1 + (uint32_t)(random() % 128)) {
 		/* QEMU's 16550 asserts on accesses of more than a byte; SMI and hot-plug registers refuse all but four. */
 		if ((port >= 0x3f5 && port < 0x400) || (port >= 0x62d && port < 0x638) ||
 		    (port >= 0xcbd && port < 0xce4)) {
