@@ -93,3 +93,10 @@ void debug_registers_load(struct vp *vp)
 	for (unsigned int i = 0; i < 4; i++)
 		write_dr(i, vp->dr[i]);
 }
+
+void debug_registers_reset(struct vp *vp)
+{
+	memset(vp->dr, 0, sizeof(vp->dr));
+	if (vp_is_loaded_here(vp) && vp->lp->dr_owner == vp)
+		debug_registers_load(vp);
+}

@@ -298,6 +298,7 @@ static void handle_init(struct vp *vp)
 	vp->extint_count = 0;
 	vp_clear_pending(vp, VP_PENDING_NMI);
 	apic_reset_init(&vp->apic);
+	debug_registers_reset(vp);
 	backend->vp_reset(vp);
 	log_vp_debug(vp->partition->id, vp->index, "INIT");
 }

@@ -137,7 +137,7 @@ void apic_host_mode_changed(struct apic *apic)
 {
 	struct vp *vp = vp_of(apic);
 
-	if ((apic->base & ~0xfffull) != APIC_BASE_DEFAULT) {
+	if (is_roots(vp) && (apic->base & ~0xfffull) != APIC_BASE_DEFAULT) {
 		static struct log_ratelimit bucket;
 
 		log_vp_ratelimited(&bucket, LOG_WARN, vp->partition->id, vp->index,

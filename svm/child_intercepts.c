@@ -73,17 +73,17 @@ bool svm_read_passed_msr(struct vp *vp, uint32_t msr, uint64_t *value)
 
 bool svm_write_passed_msr(struct vp *vp, uint32_t msr, uint64_t value)
 {
-	unsigned int linear_bits = vmcb_of(vp)->cr4 & CR4_LA57 ? 57 : 48;
-
-	return guest_msr_takes(msr, value, linear_bits) && svm_set_msr(vp, msr, value) == 0;
+	return guest_msr_takes(msr, value, svm.linear_bits) && svm_set_msr(vp, msr, value) == 0;
 }
 
 /* ---- Exceptions ---- */
 
 static void deliver(struct vp *vp, const struct exception_exit *exit)
 {
-	if (likely(!(vp->wanted_exceptions >> exit->vector & 1)) || !intercept_exception(vp, exit))
-		svm_inject_exception(vp, exit->vector, exit->has_error, exit->error);
+	if (unlikely(vp->wanted_exceptions >> exit->vector & 1) &&
+	    (intercept_exception(vp, exit) || exit->vector != VECTOR_DB))
+		return; /* if not now, it comes again with its instruction, which hasn't been done */
+	svm_inject_exception(vp, exit->vector, exit->has_error, exit->error);
 }
 
 /* RIP is at the instruction, CR2 as it was; DR6 and DR7 are what the handler of #DB would find (APM2 15.12). */

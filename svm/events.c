@@ -109,16 +109,19 @@ static void close_window(struct vmcb *vmcb)
  */
 static bool nmi_handler_returned(struct vp *vp, struct vmcb *vmcb)
 {
-	if (!svm_of(vp)->nmi_iret_seen)
+	struct svm_vp *own = svm_of(vp);
+
+	if (!own->nmi_iret_seen)
 		return false;
-	if (vmcb->rip == svm_of(vp)->iret_rip) {
+	if (svm_nmis_are_masked(vp)) {
+		own->nmi_step_tf = svm_guest_rflags(vp) & RFLAGS_TF;
+		own->nmi_step = true;
 		vmcb->intercept_exceptions |= (uint32_t)BIT(VECTOR_DB);
 		vmcb->rflags |= RFLAGS_TF;
-		svm_of(vp)->nmi_step = true;
 		return false;
 	}
-	svm_of(vp)->nmi_iret_seen = false;
-	svm_of(vp)->nmi_masked = false;
+	own->nmi_iret_seen = false;
+	own->nmi_masked = false;
 	return true;
 }
 

@@ -107,11 +107,11 @@ static __attribute__((__noinline__)) void handle_cpuid(struct vp *vp, struct vmc
 	svm_complete(vp, vmcb, rip);
 }
 
-static bool write_efer(struct vmcb *vmcb, uint64_t value)
+static bool write_efer(const struct vp *vp, struct vmcb *vmcb, uint64_t value)
 {
 	uint64_t changed = value ^ vmcb->efer;
 
-	if (value & ~svm.efer_writable)
+	if (value & ~svm_efer_writable(vp))
 		return false;
 	if ((changed & EFER_LME) && (vmcb->cr0 & CR0_PG))
 		return false;
@@ -144,7 +144,7 @@ static bool write_msr(struct vp *vp, struct vmcb *vmcb, uint32_t msr, uint64_t v
 		return svm_child_wrmsr(vp, msr, value);
 	switch (msr) {
 	case MSR_EFER:
-		if (!write_efer(vmcb, value))
+		if (!write_efer(vp, vmcb, value))
 			return false;
 		vp_post_self(vp, VP_PENDING_FLUSH); /* NXE changes what cached translations mean */
 		return true;

@@ -33,6 +33,18 @@ const char *svm_exit_name(uint32_t code)
 		return "msr";
 	case SVM_EXIT_SHUTDOWN:
 		return "shutdown";
+	case SVM_EXIT_RDPMC:
+		return "rdpmc";
+	case SVM_EXIT_INVD:
+	case SVM_EXIT_WBINVD:
+		return "wbinvd";
+	case SVM_EXIT_MONITOR:
+		return "monitor";
+	case SVM_EXIT_MWAIT:
+	case SVM_EXIT_MWAIT_ARMED:
+		return "mwait";
+	case SVM_EXIT_XSETBV:
+		return "xsetbv";
 	case SVM_EXIT_VMRUN:
 		return "vmrun";
 	case SVM_EXIT_VMMCALL:
@@ -55,6 +67,8 @@ const char *svm_exit_name(uint32_t code)
 	default:
 		if (code >= SVM_EXIT_EXCEPTION_FIRST && code <= SVM_EXIT_EXCEPTION_LAST)
 			return "exception";
+		if (code >= SVM_EXIT_DR_FIRST && code <= SVM_EXIT_DR_LAST)
+			return "dr";
 		return "unknown";
 	}
 }
@@ -65,6 +79,8 @@ enum exit_category svm_exit_category(uint32_t index)
 	switch (index) {
 	case SVM_EXIT_CR8_WRITE:
 		return EXIT_CATEGORY_CONTROL_REGISTER;
+	case SVM_EXIT_DR_FIRST ... SVM_EXIT_DR_LAST:
+		return EXIT_CATEGORY_DEBUG_REGISTER;
 	case SVM_EXIT_EXCEPTION_FIRST ... SVM_EXIT_EXCEPTION_LAST:
 		return EXIT_CATEGORY_EXCEPTION;
 	case SVM_EXIT_INTR:
@@ -75,10 +91,15 @@ enum exit_category svm_exit_category(uint32_t index)
 		return EXIT_CATEGORY_CPUID;
 	case SVM_EXIT_HLT:
 		return EXIT_CATEGORY_HLT;
+	case SVM_EXIT_MWAIT:
+	case SVM_EXIT_MWAIT_ARMED:
+		return EXIT_CATEGORY_MWAIT;
 	case SVM_EXIT_IOIO:
 		return EXIT_CATEGORY_IO;
 	case SVM_EXIT_MSR:
 		return EXIT_CATEGORY_MSR;
+	case SVM_EXIT_RDPMC:
+		return EXIT_CATEGORY_RDPMC;
 	case SVM_EXIT_VMMCALL:
 		return EXIT_CATEGORY_HYPERCALL;
 	case SVM_EXIT_NPF & 0xff: /* the local APIC's page too: the processor doesn't tell */

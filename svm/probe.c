@@ -76,6 +76,7 @@ int svm_probe(char *why, size_t size)
 		return refuse(why, size,
 			      "the firmware runs with 5-level paging, which Trivet does not do yet");
 	svm.phys_bits = cpuid(0x80000008, 0).eax & 0xff;
+	svm.linear_bits = cpuid(0x80000008, 0).eax >> 8 & 0xff;
 	svm.gbpages = cpuid(0x80000001, 0).edx & BIT(26);
 	svm.invlpgb = cpuid(0x80000008, 0).ebx & BIT(3);
 	svm.delivers_twice = is_tcg();

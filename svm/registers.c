@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One register of a VP at a time, by name, for hypercalls and the like: where the VMCB has it and in which form. On the VP's own LP. The
- * exit path has nothing to do with this.
+ * One register of a VP at a time, by name, for hypercalls and the like: where the VMCB has it and in which form. Where the VP is loaded or
+ * borrowed. The exit path has nothing to do with this.
  */
 #include "svm.h"
 #include <errno.h>
@@ -185,8 +185,6 @@ static void set_nmi_masked(struct vp *vp, bool masked)
 	struct vmcb *vmcb = vmcb_of(vp);
 	struct svm_vp *own = svm_of(vp);
 
-	if (masked == own->nmi_masked)
-		return;
 	own->nmi_masked = masked;
 	own->nmi_iret_seen = false;
 	if (masked)
@@ -228,6 +226,9 @@ static int set_pending_interruption(struct vp *vp, uint64_t pending)
 	unsigned int vector = pending_vector(pending), type = pending_type(pending);
 
 	if (!(pending & HV_PENDING_INTERRUPTION_PENDING)) {
+		if ((vmcb->event_injection & (EVENT_VALID | EVENT_TYPE_MASK)) ==
+		    (EVENT_VALID | EVENT_TYPE_NMI))
+			set_nmi_masked(vp, false); /* it was its delivery that blocked others */
 		vmcb->event_injection = 0;
 		return 0;
 	}
@@ -249,7 +250,7 @@ static int set_pending_interruption(struct vp *vp, uint64_t pending)
 static uint64_t get_interrupt_state(struct vp *vp)
 {
 	return (vmcb_of(vp)->interrupt_shadow & INTERRUPT_SHADOW ? HV_INTERRUPT_STATE_SHADOW : 0) |
-	       (svm_of(vp)->nmi_masked ? HV_INTERRUPT_STATE_NMI_MASKED : 0);
+	       (svm_nmis_are_masked(vp) ? HV_INTERRUPT_STATE_NMI_MASKED : 0);
 }
 
 static void set_interrupt_state(struct vp *vp, uint64_t value)
@@ -302,7 +303,7 @@ static uint64_t *msr_in_vmcb(struct vmcb *vmcb, uint32_t msr, bool *loaded)
 
 static int set_efer(struct vp *vp, uint64_t value)
 {
-	if (value & ~svm.efer_writable)
+	if (value & ~svm_efer_writable(vp))
 		return -EINVAL;
 	vmcb_of(vp)->efer = value | EFER_SVME;
 	vp_post_self(vp, VP_PENDING_FLUSH);
@@ -367,7 +368,7 @@ void svm_get_register(struct vp *vp, enum vp_register which, union hv_register_v
 		value->reg64 = vmcb->rip;
 		return;
 	case VP_REGISTER_RFLAGS:
-		value->reg64 = vmcb->rflags;
+		value->reg64 = svm_guest_rflags(vp);
 		return;
 	case VP_REGISTER_CR0:
 		value->reg64 = vmcb->cr0;
@@ -414,7 +415,7 @@ void svm_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot)
 	fetch_loaded(vp);
 	vp->gpr[GPR_RSP] = vmcb->rsp;
 	snapshot->rip = vmcb->rip;
-	snapshot->rflags = vmcb->rflags;
+	snapshot->rflags = svm_guest_rflags(vp);
 	snapshot->cr0 = vmcb->cr0;
 	snapshot->cr3 = vmcb->cr3;
 	snapshot->cr4 = vmcb->cr4;
@@ -465,6 +466,7 @@ int svm_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 		return 0;
 	case VP_REGISTER_RFLAGS:
 		vmcb->rflags = value->reg64;
+		svm_of(vp)->nmi_step = false; /* a waiting NMI begins it anew */
 		vp_post_self(vp, VP_PENDING_EVENT);
 		return 0;
 	case VP_REGISTER_CR0:

@@ -216,7 +216,7 @@ void svm_get_context(struct vp *vp, struct vp_context *context)
 		svm_vmsave(vp->control_hpa);
 	vp->gpr[GPR_RSP] = vmcb->rsp;
 	context->rip = vmcb->rip;
-	context->rflags = vmcb->rflags;
+	context->rflags = svm_guest_rflags(vp);
 	context->cpl = vmcb->cpl;
 	for (int i = 0; i < 6; i++)
 		context->segment_base[i] = segments[i]->base;

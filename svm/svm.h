@@ -37,11 +37,11 @@
 struct svm_machine {
 	uint32_t features; /* CPUID 8000000A.EDX */
 	uint32_t asids;
-	unsigned int phys_bits;
+	unsigned int phys_bits, linear_bits;
 	bool gbpages;
 	bool invlpgb;
 	bool delivers_twice;	/* QEMU: see exit_when_delivered() */
-	uint64_t efer_writable; /* bits of EFER that the root may change */
+	uint64_t efer_writable; /* bits of EFER that the processor has: svm_efer_writable() */
 	bool ibpb;		/* branch predictors can be made to forget */
 	bool faults_cpuid;	/* CPUID can be made to fault outside CPL 0 */
 	uint32_t switched;	/* bit n: there is switched_msrs[n] (switch.c) */
@@ -74,7 +74,8 @@ struct svm_vp {
 	uint8_t v_tpr; /* V_TPR as we know it: the guest's writes of CR8 change it in the VMCB without an exit */
 	bool nmi_masked;    /* an NMI is being handled: until IRET */
 	bool nmi_iret_seen; /* its IRET was reached, at iret_rip: over once that completed */
-	bool nmi_step;	    /* single-stepping over it */
+	bool nmi_step;	    /* single-stepping over it: TF in the VMCB is ours, */
+	bool nmi_step_tf;   /* and this the guest's */
 	bool faults_cpuid;  /* a root's, while it isn't loaded: HWCR.CpuidUserDis was set */
 };
 static_assert(sizeof(struct svm_vp) <= sizeof(((struct vp *)0)->backend_data), "struct vp");
@@ -87,6 +88,28 @@ static inline struct svm_vp *svm_of(struct vp *vp)
 static inline struct vmcb *vmcb_of(const struct vp *vp)
 {
 	return vp->control;
+}
+
+/* Until the handler's IRET has completed, which shows at any exit by another RIP (events.c). */
+static inline bool svm_nmis_are_masked(struct vp *vp)
+{
+	const struct svm_vp *own = svm_of(vp);
+
+	return own->nmi_masked && !(own->nmi_iret_seen && vmcb_of(vp)->rip != own->iret_rip);
+}
+
+static inline uint64_t svm_guest_rflags(struct vp *vp)
+{
+	uint64_t rflags = vmcb_of(vp)->rflags;
+
+	return unlikely(svm_of(vp)->nmi_step) && !svm_of(vp)->nmi_step_tf ? rflags & ~RFLAGS_TF : rflags;
+}
+
+/* Which bits of EFER it may change: a child those of what CPUID offers it. */
+static inline uint64_t svm_efer_writable(const struct vp *vp)
+{
+	return vp->child ? svm.efer_writable & (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE) :
+			   svm.efer_writable;
 }
 
 static inline void svm_set_v_tpr(struct vp *vp, struct vmcb *vmcb, uint8_t cr8)
@@ -180,7 +203,7 @@ void svm_vp_return(struct vp *vp);
 /* child_exit.c */
 /* Exits that mean something else for a child, or that only a child's VPs have. */
 void svm_handle_child_exit(struct vp *vp, struct vmcb *vmcb);
-/* RDMSR and WRMSR of a child's VP, of what is neither synthetic nor its local APIC's. False: #GP. */
+/* RDMSR and WRMSR of a child's VP, of what has no quicker way. False: #GP. */
 bool svm_child_rdmsr(struct vp *vp, uint32_t msr, uint64_t *value);
 bool svm_child_wrmsr(struct vp *vp, uint32_t msr, uint64_t value);
 

@@ -139,7 +139,6 @@ static_assert(offsetof(struct vmcb, pat) == 0x668, "B-2");
 #define V_PRIORITY_MASK (0xfull << V_PRIORITY_SHIFT)
 #define V_IGNORE_TPR BIT(20)
 #define V_INTR_MASKING BIT(24)
-#define V_VECTOR_SHIFT 32
 
 #define INTERRUPT_SHADOW BIT(0)
 
@@ -185,6 +184,9 @@ enum svm_exit {
 	SVM_EXIT_CLGI = 0x85,
 	SVM_EXIT_SKINIT = 0x86,
 	SVM_EXIT_WBINVD = 0x89,
+	SVM_EXIT_MONITOR = 0x8a,
+	SVM_EXIT_MWAIT = 0x8b,
+	SVM_EXIT_MWAIT_ARMED = 0x8c,
 	SVM_EXIT_XSETBV = 0x8d,
 	SVM_EXIT_NPF = 0x400,
 };

@@ -95,8 +95,10 @@ bool vmx_write_passed_msr(struct vp *vp, uint32_t msr, uint64_t value)
 
 static void deliver(struct vp *vp, const struct exception_exit *exit)
 {
-	if (likely(!(vp->wanted_exceptions >> exit->vector & 1)) || !intercept_exception(vp, exit))
-		vmx_inject_exception(vp, exit->vector, exit->has_error, exit->error);
+	if (unlikely(vp->wanted_exceptions >> exit->vector & 1) &&
+	    (intercept_exception(vp, exit) || exit->vector != VECTOR_DB))
+		return; /* if not now, it comes again with its instruction, which hasn't been done */
+	vmx_inject_exception(vp, exit->vector, exit->has_error, exit->error);
 }
 
 /* RIP is at the instruction, and CR2 as it was; DR6 and DR7 are what the handler of #DB would find, as with SVM. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Events into the guest (SDM3 27.6, 25.8.3): exceptions, NMIs and interrupts, one per entry, and the windows that end guest
- * mode as soon as the next one can be taken. One producer: but for an
- * event that is set by name (registers.c) nothing else writes VMCS_ENTRY_EVENT.
+ * mode as soon as the next one can be taken. One producer: but for an event that is set by name (registers.c) and INT1 (child_exit.c)
+ * nothing else writes VMCS_ENTRY_EVENT.
  */
 #include "vmx.h"
 #include <trivet/assert.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One register of a VP at a time, by name, for hypercalls and the like: where the VMCS has it and in which form. On the VP's own LP. The
- * exit path has nothing to do with this.
+ * One register of a VP at a time, by name, for hypercalls and the like: where the VMCS has it and in which form. Where the VP is loaded or
+ * borrowed. The exit path has nothing to do with this.
  */
 #include "mtrr.h"
 #include "switch.h"
@@ -110,6 +110,18 @@ static uint64_t get_interrupt_state(void)
 	       (blocking & BLOCKING_NMI ? HV_INTERRUPT_STATE_NMI_MASKED : 0);
 }
 
+/* In a shadow, the entry wants the step that it holds up to be pending, and none else (SDM3 27.3.1.5). */
+static void settle_single_step(void)
+{
+	uint64_t pending = vmread(VMCS_GUEST_PENDING_DEBUG) & ~DR6_BS;
+
+	if (!(vmread(VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_STI | BLOCKING_MOV_SS)))
+		return;
+	if ((vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF) && !(vmread(VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF))
+		pending |= DR6_BS;
+	vmwrite(VMCS_GUEST_PENDING_DEBUG, pending);
+}
+
 /* Of the two kinds of shadow, that of MOV SS exists whatever RFLAGS.IF is. */
 static void set_interrupt_state(struct vp *vp, uint64_t value)
 {
@@ -124,6 +136,7 @@ static void set_interrupt_state(struct vp *vp, uint64_t value)
 	if (value & HV_INTERRUPT_STATE_NMI_MASKED)
 		blocking |= BLOCKING_NMI;
 	vmwrite(VMCS_GUEST_INTERRUPTIBILITY, blocking);
+	settle_single_step();
 	vp_post_self(vp, VP_PENDING_EVENT);
 }
 
@@ -244,6 +257,8 @@ int vmx_set_msr(struct vp *vp, uint32_t msr, uint64_t value)
 	if (msr == MSR_DEBUGCTL && !debugctl_fits(vp, value))
 		return -EINVAL;
 	vmwrite(field, value);
+	if (msr == MSR_DEBUGCTL)
+		settle_single_step();
 	if (msr == MSR_PAT)
 		vp_post_self(vp, VP_PENDING_FLUSH);
 	return 0;
@@ -355,6 +370,7 @@ int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 		return 0;
 	case VP_REGISTER_RFLAGS:
 		vmwrite(VMCS_GUEST_RFLAGS, value->reg64);
+		settle_single_step();
 		vp_post_self(vp, VP_PENDING_EVENT);
 		return 0;
 	case VP_REGISTER_CR0:
@@ -371,7 +387,7 @@ int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_regis
 		vp_post_self(vp, VP_PENDING_EVENT);
 		return 0;
 	case VP_REGISTER_DR6:
-		vmx_set_dr6(vp, value->reg64);
+		vmx_set_dr6(vp, (value->reg64 | DR6_ONES) & ~DR6_ZERO);
 		return 0;
 	case VP_REGISTER_DR7:
 		vmwrite(VMCS_GUEST_DR7, (value->reg64 | DR7_ONES) & ~DR7_ZERO);

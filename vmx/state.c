@@ -322,7 +322,7 @@ static void clear_transient_state(struct vp *vp)
 	vmx_reset_events(vp);
 }
 
-/* A child's VP is made on the LP of the parent's, whose VMCS is current before and after. It starts as after power-up, with the caches on. */
+/* A child's VP is made on the LP of the parent's, whose VMCS is current before and after. It starts as after power-up, but its CD is for show. */
 static void fill_child(struct vp *vp)
 {
 	vmx_initialize(vp);
@@ -336,7 +336,7 @@ static void fill_child(struct vp *vp)
 	vmwrite(VMCS_GUEST_DEBUGCTL, 0);
 	vmwrite(VMCS_GUEST_PAT, PAT_RESET);
 	vmwrite(VMCS_GUEST_CR0, 0);
-	vmwrite(VMCS_CR0_SHADOW, 0);
+	vmwrite(VMCS_CR0_SHADOW, CR0_CD | CR0_NW);
 	vmx_vp_reset(vp);
 	vmx_vp_return(vp);
 }
@@ -389,14 +389,6 @@ void vmx_vp_destroy(struct vp *vp)
 	vp->control = NULL;
 }
 
-/* They are in the processor while nobody else uses them there. */
-static void reset_dr(struct vp *vp, unsigned int index)
-{
-	vp->dr[index] = 0;
-	if (vmx_is_loaded(vp) && vp->lp->dr_owner == vp)
-		write_dr(index, 0);
-}
-
 /* SDM3 table 10-1, column INIT. CR0.CD and NW keep their values, MSRs other than EFER too. */
 void vmx_vp_reset(struct vp *vp)
 {
@@ -416,8 +408,6 @@ void vmx_vp_reset(struct vp *vp)
 	vmx_set_cr2(vp, 0);
 	vmwrite(VMCS_GUEST_CR3, 0);
 	vmx_set_guest_cr4(vp, 0);
-	for (unsigned int i = 0; i < ARRAY_SIZE(vp->dr); i++)
-		reset_dr(vp, i);
 	vmx_set_dr6(vp, DR6_RESET);
 	vmwrite(VMCS_GUEST_DR7, 0x400);
 	vmwrite(VMCS_GUEST_RFLAGS, 2);

@@ -264,7 +264,7 @@ void vmx_update_tsc(struct vp *vp)
 }
 
 /*
- * The interrupts of an 8259 are let in through the window (set_acknowledge() in events.c says why): they are the root's, whose VP of this LP
+ * The interrupts of an 8259 are let in through the window (vmx_set_acknowledge() says why): they are the root's, whose VP of this LP
  * may have its LINT0 so by now, or no longer.
  */
 static void follow_roots_lint0(struct vp *vp)

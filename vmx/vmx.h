@@ -43,6 +43,8 @@
 #define CR4_SMXE BIT(14)
 #define DR6_BREAKPOINTS 0xfull
 #define DR6_BLD BIT(11)
+#define DR6_ONES 0xfffe07f0ull /* BLD and RTM are active low, but there */
+#define DR6_ZERO BIT(12)
 
 /* IA32_VMX_EPT_VPID_CAP, SDM3 A.10 */
 #define EPT_CAP_WALK_4 BIT(6)
@@ -273,7 +275,7 @@ static inline bool vmx_complete(struct vp *vp, uint64_t rip)
 /* 0 when the current VMCS keeps the rules for VM entries (SDM3 27.2, 27.3.1); else -EINVAL, and in `why` the first one broken. */
 int vmx_check(const struct vmx_machine *machine, char *why, size_t size);
 
-/* registers.c, on the VP's own LP; struct backend says what they do */
+/* registers.c, where the VP is loaded or borrowed; struct backend says what they do */
 void vmx_get_register(struct vp *vp, enum vp_register which, union hv_register_value *value);
 void vmx_get_snapshot(struct vp *vp, struct vp_snapshot *snapshot);
 int vmx_set_register(struct vp *vp, enum vp_register which, const union hv_register_value *value);

@@ -53,7 +53,7 @@ struct backend {
 	hpa_t (*apic_page)(void);
 	/* The processor answers the guest's reads of local APIC registers from the VP's page, as far as it can. */
 	bool (*reads_apic_page)(void);
-	/* The VP's local APIC was reset, enabled, disabled or changed its mode. On the VP's own LP. */
+	/* The VP's local APIC was reset, enabled, disabled or changed its mode. Where the VP is loaded or borrowed. */
 	void (*apic_mode_changed)(struct vp *vp);
 	/* The features found, for the log. */
 	void (*describe)(char *text, size_t size);
@@ -61,12 +61,12 @@ struct backend {
 	int (*init)(void);
 	/* On each LP: turn virtualization on. `lp` area's LP_BACKEND_PAGE is the back end's. */
 	void (*lp_start)(struct lp *lp);
-	/* Control block of a VP in its reset state. -ENOMEM. */
+	/* Control block of a VP in its reset state. -ENOMEM. -ENOTSUP: of a child's, on a processor that can't have any. */
 	int (*vp_create)(struct vp *vp);
 	/* The VP goes on where the loader called, on this LP. */
 	void (*vp_launch)(struct vp *vp, const struct boot_cpu_state *state,
 			  const struct boot_context *context);
-	/* State after INIT; SDM3 table 10-1, APM2 14.1.3. */
+	/* State after INIT but for DR0 to DR3; SDM3 table 10-1, APM2 14.1.3. */
 	void (*vp_reset)(struct vp *vp);
 	/* Real-mode start at `vector` << 12. */
 	void (*vp_start)(struct vp *vp, uint8_t vector);
@@ -89,7 +89,7 @@ struct backend {
 	void (*get_context)(struct vp *vp, struct vp_context *context);
 	void (*set_context)(struct vp *vp, const struct vp_context *context);
 	/*
-	 * One register of a VP on its own LP, in the interface's layout. set: the value has passed the checks that concern all
+	 * One register of a VP that is loaded here or borrowed, in the interface's layout. set: the value has passed the checks that concern all
 	 * processors; -EINVAL: this one doesn't take it, nothing has changed. Setting has no side effects but that what was cached
 	 * under the old value is dropped.
 	 */

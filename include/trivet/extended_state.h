@@ -26,5 +26,7 @@ void extended_state_load(struct vp *vp);
 
 void debug_registers_save(struct vp *vp);
 void debug_registers_load(struct vp *vp);
+/* After INIT (SDM3 table 10-1, APM2 table 14-1), wherever they are. */
+void debug_registers_reset(struct vp *vp);
 
 #endif

@@ -57,7 +57,7 @@ enum hypercall_result {
 	HYPERCALL_FAULT_GP, /* a parameter page isn't there, and nobody could bring it in */
 };
 
-/* VMCALL or VMMCALL of a VP whose partition has the interface, on its own LP. */
+/* VMCALL or VMMCALL of a VP on its own LP: #UD until its partition has said who it is, or has no interface. */
 enum hypercall_result hypercall_dispatch(struct vp *vp, enum hypercall_mode mode);
 
 /* Buffers for the parameters, once for each LP, before it runs a VP that makes hypercalls. -ENOMEM. */

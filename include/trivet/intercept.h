@@ -77,7 +77,7 @@ struct vp_intercepts {
 /* Bits of partition->properties.intercepts: hypercalls that the parent answers (TLFS "HvCallInstallIntercept"). All else that it wants: intercepts.h. */
 #define INTERCEPT_INSTALLED(type) (1u << (type))
 
-/* All on the LP where the VP is loaded, in its exit handler. Each but the first stops the VP. */
+/* All on the LP where the VP is loaded, in its exit handler. Those without a result stop the VP. */
 
 /* The local APIC's page, a doorbell, a page that is mapped by now, or else an intercept. Never FAULT_REFUSED without a reason of the architecture's. */
 enum fault_result intercept_memory(struct vp *vp, const struct memory_exit *exit);
@@ -85,7 +85,7 @@ void intercept_io(struct vp *vp, const struct io_exit *exit);
 /* What the parent has asked for (intercepts.h), and only then. */
 void intercept_cpuid(struct vp *vp, const struct cpuid_exit *exit);
 void intercept_msr(struct vp *vp, const struct msr_exit *exit);
-/* False: not now, as the instruction has led to another intercept (the end of an interrupt). The exception goes to the VP. */
+/* False: not now, its parent is being told of something else (the end of an interrupt), or has just stopped the VP itself. */
 bool intercept_exception(struct vp *vp, const struct exception_exit *exit);
 /* An access that would be #GP, of an MSR that isn't the back end's: has the parent asked for it, since nobody has that MSR? Then intercept_msr(). */
 bool intercept_wants_unknown_msr(const struct vp *vp, uint32_t msr, bool is_write);

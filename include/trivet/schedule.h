@@ -92,7 +92,7 @@ struct vp *placement_answer(struct lp *lp, struct lp **thief);
 
 /*
  * Returns when every other LP has left the exit handler that it was in: nobody has a pointer any more to what was unlinked before. `self`
- * runs here. One caller at a time (partition.c sees to that); the rules of vp_hold().
+ * runs here. One caller at a time (children.c sees to that); the rules of vp_hold().
  */
 void schedule_synchronize(struct vp *self);
 

@@ -27,7 +27,7 @@
 #define VP_PENDING_NMI BIT(1)
 #define VP_PENDING_INIT BIT(2)
 #define VP_PENDING_SIPI BIT(3)
-#define VP_PENDING_FLUSH BIT(4)	   /* second-stage translations changed */
+#define VP_PENDING_FLUSH BIT(4)	   /* translations changed: the second stage's, or its own */
 #define VP_PENDING_SYNIC BIT(6)	   /* messages in the SynIC's inbox */
 #define VP_PENDING_SHUTDOWN BIT(5) /* the guest shut the processor down (triple fault) */
 #define VP_PENDING_SCHEDULE BIT(7) /* it can't go on, or another may: choose who runs */
@@ -111,13 +111,12 @@ struct vp {
 	struct spinlock borrow_lock;
 	struct sched_vp sched;
 	struct heap_node timer_node; /* in lp->timers while it isn't loaded */
-	bool runnable;		     /* as the scheduler was told */
 	bool arrived;		     /* from another LP, just now */
 	bool uses_dr;		     /* it has touched DR0 to DR3: they are switched with it */
 	struct lp *last_lp;	     /* where it was loaded last: translations of its are in no other */
 	uint64_t tsc_offset;	     /* of a child's: what its TSC is ahead of lp_clock() */
 	uint64_t tsc_delta;	     /* what its TSC is ahead of its LP's; 0: the root's */
-	struct fx_area *fpu;	     /* a page: extended state while it isn't loaded */
+	struct fx_area *fpu;	     /* extended state while it isn't loaded: a page, a root's may be more */
 	uint64_t xcr0;
 	uint64_t dr[4];
 	struct vp_child *child; /* a page; NULL: a root's */
@@ -146,7 +145,7 @@ struct vp_context {
 };
 
 /*
- * -ENOMEM. A root's VP belongs to `lp` for good and waits for its start-up IPI. A child's is as after power-up, held by VP_HOLD_EXPLICIT; `lp` is
+ * -ENOMEM; -ENOTSUP as the back end's vp_create. A root's VP belongs to `lp` for good and waits for its start-up IPI. A child's is as after power-up, held by VP_HOLD_EXPLICIT; `lp` is
  * NULL, it gets one by itself.
  */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * INIT and SIPI: every AP is started 100 times, from two pages in turn, and must come up as the
- * architecture says an INIT leaves it (APM2 14.1.3 table 14-1, SDM3 table 9-1).
+ * architecture says an INIT leaves it (APM2 14.1.3 table 14-1, SDM3 table 10-1).
  */
 #include "lib/guest.h"
 

@@ -13,6 +13,8 @@
 
 #include <trivet/extended_state.h>
 #include <trivet/live_registers.h>
+#include <trivet/lp.h>
+#include <trivet/schedule.h>
 #include <trivet/vp.h>
 
 #define X87 BIT(0)
@@ -54,6 +56,12 @@ static struct {
 } now;
 static unsigned int forgotten, xcr0_writes;
 static struct vp root, other, child;
+static struct lp lp; /* where `root` is loaded */
+
+bool vp_is_loaded_here(const struct vp *vp)
+{
+	return vp == &root;
+}
 
 struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 {
@@ -508,6 +516,24 @@ static void debug_addresses_are_four(void **state)
 		assert_true(now.dr[i] == 0xffff800000001000 + i);
 }
 
+static void debug_addresses_are_reset_where_they_are(void **state)
+{
+	(void)state;
+	start_with_xsave();
+	root.lp = other.lp = &lp;
+	lp.dr_owner = &other;
+	now.dr[3] = root.dr[3] = 0x1000;
+	debug_registers_reset(&root);
+	assert_true(root.dr[3] == 0);
+	assert_true(now.dr[3] == 0x1000);
+	other.dr[3] = 0x1000;
+	debug_registers_reset(&other); /* the owner isn't loaded */
+	assert_true(now.dr[3] == 0x1000);
+	lp.dr_owner = &root;
+	debug_registers_reset(&root);
+	assert_true(now.dr[3] == 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -524,6 +550,7 @@ int main(void)
 		TEST(pointers_do_not_leak),
 		TEST(pointers_leak_where_cpuid_is_short),
 		TEST(debug_addresses_are_four),
+		TEST(debug_addresses_are_reset_where_they_are),
 	};
 
 	return cmocka_run_group_tests_name("extended_state", tests, NULL, NULL);

@@ -566,6 +566,39 @@ static void a_pending_nmi_masks_others(void **state)
 	assert_int_equal(vmcb.event_injection, 0x80000202);
 	assert_true(svm_of(vp)->nmi_masked);
 	assert_true(vmcb.intercepts1 & INTERCEPT1_IRET);
+	assert_int_equal(set(VP_REGISTER_PENDING_INTERRUPTION, 0), 0);
+	assert_int_equal(get(VP_REGISTER_INTERRUPT_STATE).reg64, 0);
+	assert_false(vmcb.intercepts1 & INTERCEPT1_IRET);
+}
+
+/* That the handler's IRET is over shows by RIP alone, until another NMI waits. */
+static void nmis_open_behind_iret(void **state)
+{
+	(void)state;
+	assert_int_equal(set(VP_REGISTER_INTERRUPT_STATE, 2), 0);
+	svm_of(vp)->nmi_iret_seen = true;
+	svm_of(vp)->iret_rip = vmcb.rip = 0x1000;
+	vmcb.intercepts1 &= ~(uint32_t)INTERCEPT1_IRET;
+	assert_int_equal(get(VP_REGISTER_INTERRUPT_STATE).reg64, 2);
+	vmcb.rip = 0x2000;
+	assert_int_equal(get(VP_REGISTER_INTERRUPT_STATE).reg64, 0);
+	assert_int_equal(set(VP_REGISTER_INTERRUPT_STATE, 2), 0);
+	assert_int_equal(get(VP_REGISTER_INTERRUPT_STATE).reg64, 2);
+	assert_true(vmcb.intercepts1 & INTERCEPT1_IRET);
+}
+
+/* The step over that IRET is nobody's business. */
+static void our_step_is_hidden(void **state)
+{
+	(void)state;
+	svm_of(vp)->nmi_step = true;
+	vmcb.rflags = 2 | RFLAGS_TF;
+	assert_int_equal(get(VP_REGISTER_RFLAGS).reg64, 2);
+	svm_of(vp)->nmi_step_tf = true;
+	assert_int_equal(get(VP_REGISTER_RFLAGS).reg64, 2 | RFLAGS_TF);
+	svm_of(vp)->nmi_step_tf = false;
+	assert_int_equal(set(VP_REGISTER_RFLAGS, 2 | RFLAGS_TF), 0);
+	assert_int_equal(get(VP_REGISTER_RFLAGS).reg64, 2 | RFLAGS_TF);
 }
 
 static void interrupt_state(void **state)
@@ -648,6 +681,8 @@ int main(void)
 		cmocka_unit_test_setup(next_rips, setup),
 		cmocka_unit_test_setup(vectors_that_are_no_exceptions, setup),
 		cmocka_unit_test_setup(a_pending_nmi_masks_others, setup),
+		cmocka_unit_test_setup(nmis_open_behind_iret, setup),
+		cmocka_unit_test_setup(our_step_is_hidden, setup),
 		cmocka_unit_test_setup(interrupt_state, setup),
 		cmocka_unit_test_setup(what_vmrun_refuses, setup),
 	};

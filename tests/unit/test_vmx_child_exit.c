@@ -978,8 +978,10 @@ static void exceptions_of_the_hypervisors(void **state)
 	vmx_raise_exception(vp, VECTOR_DB, false, 0);
 	assert_int_equal(parents.exception.parameter, 0xffff4ff0);
 	assert_int_equal(parents.exceptions, 2);
-	/* The parent is just being told of something else. */
+	/* The parent is just being told of something else: the fault comes again, the trap would not. */
 	parents.open = true;
+	vmx_raise_exception(vp, VECTOR_GP, true, 0);
+	assert_int_equal(injected, VECTOR_UD);
 	vmx_raise_exception(vp, VECTOR_DB, false, 0);
 	assert_int_equal(injected, VECTOR_DB);
 	assert_false(injected_has_error);

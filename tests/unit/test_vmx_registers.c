@@ -580,6 +580,23 @@ static void interrupt_state(void **state)
 	assert_int_equal(pending(), VP_PENDING_EVENT);
 }
 
+/* Whichever comes first: without BS the entry would be refused, and with it when nobody steps. */
+static void a_step_in_a_shadow_is_pending(void **state)
+{
+	(void)state;
+	vmcs[VMCS_GUEST_PENDING_DEBUG] = 1;
+	assert_int_equal(set(VP_REGISTER_RFLAGS, 2 | RFLAGS_TF), 0);
+	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 1);
+	assert_int_equal(set(VP_REGISTER_INTERRUPT_STATE, 1), 0);
+	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 1 | DR6_BS);
+	assert_int_equal(vmx_set_msr(vp, MSR_DEBUGCTL, DEBUGCTL_BTF), 0);
+	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 1);
+	assert_int_equal(vmx_set_msr(vp, MSR_DEBUGCTL, 0), 0);
+	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 1 | DR6_BS);
+	assert_int_equal(set(VP_REGISTER_RFLAGS, 2), 0);
+	assert_int_equal(vmcs[VMCS_GUEST_PENDING_DEBUG], 1);
+}
+
 static void pae_gets_its_top_entries(void **state)
 {
 	(void)state;
@@ -629,6 +646,7 @@ int main(void)
 		cmocka_unit_test_setup(msrs_that_look_into_the_apic, setup),
 		cmocka_unit_test_setup(pending_interruptions, setup),
 		cmocka_unit_test_setup(interrupt_state, setup),
+		cmocka_unit_test_setup(a_step_in_a_shadow_is_pending, setup),
 		cmocka_unit_test_setup(pae_gets_its_top_entries, setup),
 	};
 	int failed;
