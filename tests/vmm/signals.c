@@ -202,7 +202,10 @@ static void use_processors(unsigned int count)
 		die("processors: %s", strerror(errno));
 }
 
-/* A signal in each RUN_VP, or soon after it, until all are done: early, at any moment of an exit, or so late that all get on. */
+/*
+ * A signal in each RUN_VP, or soon after it, until all are done: early, at any moment of an exit, or so late that all get on. One that came
+ * before RUN_VP was in the kernel interrupts nothing: there is another after a while.
+ */
 static void storm(struct runner *const runners[], unsigned int count)
 {
 	unsigned long seen[RUNNERS] = { 0 };
@@ -217,12 +220,12 @@ static void storm(struct runner *const runners[], unsigned int count)
 			unsigned long entered = atomic_load(&r->entered);
 
 			running += !atomic_load(&r->done);
-			if (due[i] && __rdtsc() >= due[i]) {
-				pthread_kill(r->vp.thread, SIGUSR1);
-				due[i] = 0;
-			} else if (!due[i] && entered != seen[i]) {
+			if (entered != seen[i]) {
 				due[i] = __rdtsc() + random_below(exit_ticks << random_below(8));
 				seen[i] = entered;
+			} else if (__rdtsc() >= due[i]) {
+				pthread_kill(r->vp.thread, SIGUSR1);
+				due[i] = __rdtsc() + (exit_ticks << 12);
 			}
 		}
 	} while (running);

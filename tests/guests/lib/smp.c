@@ -82,15 +82,12 @@ bool ap_start(unsigned int cpu, uint64_t page, void (*fn)(unsigned int cpu))
 	delay_us(200);
 	apic_icr(cpu_apic_id[cpu], ICR_INIT | ICR_LEVEL);
 	delay_us(200);
-	/*
-	 * One only: QEMU may keep a second one, meant for a processor that runs already, until the next INIT,
-	 * and starts the processor by it at once.
-	 */
 	/* One only: QEMU may keep a second, which finds the processor running, until the next INIT and start it by that. */
 	apic_icr(cpu_apic_id[cpu], ICR_STARTUP | (uint32_t)(page >> 12));
-	if (!wait_for(&rec->stage, 1, 6000000))
-		return false;
-	return wait_for(&rec->stage, 4, 3000000);
+	if (wait_for(&rec->stage, 1, 6000000) && wait_for(&rec->stage, 4, 3000000))
+		return true;
+	note("processor %u was started and is at stage %u", cpu, rec->stage);
+	return false;
 }
 
 bool ap_wait_done(unsigned int cpu, uint64_t us)
