@@ -367,13 +367,19 @@ void vp_halt_until_pending(struct vp *vp)
 
 void vp_handle_startup(struct vp *vp)
 {
-	/* INIT first: a start-up IPI that came with it belongs to what follows. */
-	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_INIT) {
-		vp_clear_pending(vp, VP_PENDING_INIT);
-		handle_init(vp);
-	}
-	if (atomic_load_explicit(&vp->pending, memory_order_acquire) & VP_PENDING_SIPI) {
-		vp_clear_pending(vp, VP_PENDING_SIPI);
-		handle_sipi(vp);
+	uint64_t pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+
+	/* An INIT has withdrawn the start-up IPIs of before: one that stands beside it belongs behind it, also when both come just now. */
+	while (pending & (VP_PENDING_INIT | VP_PENDING_SIPI)) {
+		if (pending & VP_PENDING_INIT) {
+			vp_clear_pending(vp, VP_PENDING_INIT);
+			handle_init(vp);
+			pending = atomic_load_explicit(&vp->pending, memory_order_acquire);
+		} else if (atomic_compare_exchange_weak_explicit(
+				   &vp->pending, &pending, pending & ~VP_PENDING_SIPI, memory_order_acq_rel,
+				   memory_order_acquire)) {
+			handle_sipi(vp);
+			return;
+		}
 	}
 }
