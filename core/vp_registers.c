@@ -331,38 +331,6 @@ static void put_back(struct vp *vp, uint64_t pending)
 		vp_post(vp, VP_PENDING_NMI);
 }
 
-/* An exception: its delivery is what the next entry completes. */
-static int set_event(struct vp *vp, const struct hv_x64_pending_exception_event *event)
-{
-	union hv_register_value pending = { .reg128 = { 0, 0 } }, before;
-
-	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
-		return 0;
-	pending.reg64 = pending_interruption(HV_INTERRUPTION_EXCEPTION, event->vector);
-	if (event->pending_and_type & HV_PENDING_EXCEPTION_HAS_ERROR_CODE)
-		pending.reg64 = pending_with_error(pending.reg64, event->error_code);
-	backend->get_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &before);
-	if (backend->set_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &pending))
-		return -EINVAL;
-	if (vp->child && (before.reg64 & HV_PENDING_INTERRUPTION_PENDING)) /* a root has set it itself */
-		put_back(vp, before.reg64);
-	vp->halted = false;
-	return 0;
-}
-
-/* Its parameter, once it is sure to be raised: CR2 takes anything, DR6 what check_event() let through. */
-static void set_event_parameter(struct vp *vp, const struct hv_x64_pending_exception_event *event)
-{
-	const union hv_register_value parameter = { .reg128 = { event->parameter, 0 } };
-
-	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
-		return;
-	if (event->vector == VECTOR_PF)
-		(void)backend->set_register(vp, VP_REGISTER_CR2, &parameter);
-	else if (event->vector == VECTOR_DB)
-		(void)backend->set_register(vp, VP_REGISTER_DR6, &parameter);
-}
-
 /*
  * What else a register changes, whichever comes first: a halted VP waits for what it could take with its flags as they are, an idle one for anything;
  * and an event to be delivered ends both, as it does at a VM entry (SDM3 27.7.2).
@@ -379,6 +347,38 @@ static void review_halt(struct vp *vp)
 	vp->halted = !(pending.reg64 & HV_PENDING_INTERRUPTION_PENDING);
 	vp->halted_interrupts_on = vp->halted_until_pending || (rflags.reg64 & RFLAGS_IF);
 	vp->halted_nmis_on = vp->halted_until_pending || !(state.reg64 & HV_INTERRUPT_STATE_NMI_MASKED);
+}
+
+/* An exception: its delivery is what the next entry completes. */
+static int set_event(struct vp *vp, const struct hv_x64_pending_exception_event *event)
+{
+	union hv_register_value pending = { .reg128 = { 0, 0 } }, before;
+
+	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
+		return 0;
+	pending.reg64 = pending_interruption(HV_INTERRUPTION_EXCEPTION, event->vector);
+	if (event->pending_and_type & HV_PENDING_EXCEPTION_HAS_ERROR_CODE)
+		pending.reg64 = pending_with_error(pending.reg64, event->error_code);
+	backend->get_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &before);
+	if (backend->set_register(vp, VP_REGISTER_PENDING_INTERRUPTION, &pending))
+		return -EINVAL;
+	if (vp->child && (before.reg64 & HV_PENDING_INTERRUPTION_PENDING)) /* a root has set it itself */
+		put_back(vp, before.reg64);
+	review_halt(vp);
+	return 0;
+}
+
+/* Its parameter, once it is sure to be raised: CR2 takes anything, DR6 what check_event() let through. */
+static void set_event_parameter(struct vp *vp, const struct hv_x64_pending_exception_event *event)
+{
+	const union hv_register_value parameter = { .reg128 = { event->parameter, 0 } };
+
+	if (!(event->pending_and_type & HV_PENDING_EVENT_PENDING))
+		return;
+	if (event->vector == VECTOR_PF)
+		(void)backend->set_register(vp, VP_REGISTER_CR2, &parameter);
+	else if (event->vector == VECTOR_DB)
+		(void)backend->set_register(vp, VP_REGISTER_DR6, &parameter);
 }
 
 /* Of a stopped VP: what it does when it runs again. For itself a VP can only say what is so already. */

@@ -89,8 +89,8 @@ struct backend {
 	void (*get_context)(struct vp *vp, struct vp_context *context);
 	void (*set_context)(struct vp *vp, const struct vp_context *context);
 	/*
-	 * One register of a VP that is loaded here or borrowed, in the interface's layout. set: the value has passed the checks that concern all
-	 * processors; -EINVAL: this one doesn't take it, nothing has changed. Setting has no side effects but that what was cached
+	 * One register of a VP that is loaded here or borrowed, in the interface's layout. set: the value has passed the checks that
+	 * concern all processors; -EINVAL: this one doesn't take it, nothing has changed. Setting has no side effects but that what was cached
 	 * under the old value is dropped.
 	 */
 	void (*get_register)(struct vp *vp, enum vp_register which, union hv_register_value *value);

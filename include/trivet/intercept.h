@@ -49,7 +49,7 @@ struct msr_exit {
 	bool is_write;
 };
 
-/* An exception that the processor, or the hypervisor in its place, was about to deliver. `parameter`: the address of a page fault, DR6 of a debug exception. */
+/* One that the processor, or the hypervisor in its place, was about to deliver. `parameter`: the address of a page fault, DR6 of a #DB. */
 struct exception_exit {
 	uint64_t parameter;
 	uint32_t error;

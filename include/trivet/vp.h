@@ -145,8 +145,8 @@ struct vp_context {
 };
 
 /*
- * -ENOMEM; -ENOTSUP as the back end's vp_create. A root's VP belongs to `lp` for good and waits for its start-up IPI. A child's is as after power-up, held by VP_HOLD_EXPLICIT; `lp` is
- * NULL, it gets one by itself.
+ * -ENOMEM; -ENOTSUP as the back end's vp_create. A root's VP belongs to `lp` for good and waits for its start-up IPI. A child's is as after
+ * power-up, held by VP_HOLD_EXPLICIT; `lp` is NULL, it gets one by itself.
  */
 int vp_create(struct partition *partition, uint32_t index, struct lp *lp, struct vp **out);
 

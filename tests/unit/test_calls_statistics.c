@@ -396,6 +396,10 @@ static void the_published_slots(void **state)
 	vps[1].exit_counts[0x00] = 17; /* nested page fault */
 	vps[1].exit_counts[0x80] = 18; /* VMRUN and... */
 	vps[1].exit_counts[0x61] = 1;  /* ... NMI: others */
+	vps[1].exit_counts[0x20] = 23; /* a read of DR0 */
+	vps[1].exit_counts[0x37] = 1;  /* a write of DR7 */
+	vps[1].exit_counts[0x8c] = 25; /* MWAIT */
+	vps[1].exit_counts[0x6f] = 26; /* RDPMC */
 	vps[1].hypercalls = 19;
 	lps[1].interrupts = 15;
 	lps[1].timer_interrupts = 20;
@@ -432,12 +436,15 @@ static void the_published_slots(void **state)
 	assert_int_equal(counter(vp, 7), 19);
 	assert_int_equal(counter(vp, 13), 13);
 	assert_int_equal(counter(vp, 15), 14);
+	assert_int_equal(counter(vp, 17), 25);
 	assert_int_equal(counter(vp, 19), 11);
 	assert_int_equal(counter(vp, 21), 12);
 	assert_int_equal(counter(vp, 23), 19);
 	assert_int_equal(counter(vp, 25), 15);
 	assert_int_equal(counter(vp, 27), 16);
+	assert_int_equal(counter(vp, 31), 24);
 	assert_int_equal(counter(vp, 33), 17);
+	assert_int_equal(counter(vp, 176), 26);
 	assert_int_equal(counter(vp, 202), 0); /* never "blocked": Linux would not dispatch */
 }
 

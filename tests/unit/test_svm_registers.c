@@ -470,6 +470,17 @@ static void a_borrowed_vps_registers_are_in_its_vmcb(void **state)
 	assert_int_equal(saves + loads, 0);
 }
 
+/* FFXSR and the like: a processor may have them, CPUID offers them to no child. */
+static void efer_of_a_child(void **state)
+{
+	(void)state;
+	svm.efer_writable |= BIT(14);
+	assert_int_equal(svm_set_msr(vp, MSR_EFER, BIT(14) | EFER_SCE), 0);
+	vp->child = (struct vp_child *)&vmcb; /* there is one */
+	assert_int_equal(svm_set_msr(vp, MSR_EFER, BIT(14) | EFER_SCE), -EINVAL);
+	assert_int_equal(svm_set_msr(vp, MSR_EFER, EFER_SCE), 0);
+}
+
 static void efer_hides_svm(void **state)
 {
 	uint64_t value;
@@ -677,6 +688,7 @@ int main(void)
 		cmocka_unit_test_setup(other_msrs_of_a_child_are_its_own, setup),
 		cmocka_unit_test_setup(a_borrowed_vps_registers_are_in_its_vmcb, setup),
 		cmocka_unit_test_setup(efer_hides_svm, setup),
+		cmocka_unit_test_setup(efer_of_a_child, setup),
 		cmocka_unit_test_setup(pending_interruptions, setup),
 		cmocka_unit_test_setup(next_rips, setup),
 		cmocka_unit_test_setup(vectors_that_are_no_exceptions, setup),
